@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Speaker verification on VoxCeleb: attention-pooled embeddings, x-vectors and i-vectors, stage by
+# stage from wav files to one table. Running it again does nothing for what is done.
+# e.g.: egs/voxceleb/run.sh --voxceleb1-root /corpora/VoxCeleb1 --systems "ivector xvector vgg_mha" --device cuda
+voxceleb1_root=     # VoxCeleb1, in any layout in circulation
+voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
+lists=              # trial lists to use, as words (empty: those found in the corpus folder)
+systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
+scale=full          # full: the papers' sizes; mini: sizes that two CPU cores train in minutes
+stage=0             # first stage to run
+stop_stage=7        # last stage to run
+work=               # where data/ and exp/ go (empty: this folder)
+nj=$(getconf _NPROCESSORS_ONLN)  # jobs of a stage
+cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
+device=cpu          # where networks and i-vectors are computed: cpu or cuda
+seed=1              # of everything drawn at random
+valid_speakers=     # training speakers held out to validate networks on (empty: 40, mini 10)
+# (no arguments)
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+steps=$here/../../steps; local=$here/../../local
+# shellcheck source=../../utils/recipe.sh
+. "$here/../../utils/recipe.sh"
+
+[ -n "$valid_speakers" ] || valid_speakers=$([ "$scale" = mini ] && echo 10 || echo 40)
+
+if stage 0 "data directories: train, test, and held-out speakers to validate on"; then
+  "$local/prepare_data.sh" --voxceleb1-root "$voxceleb1_root" --voxceleb2-root "$voxceleb2_root" \
+    --lists "$lists" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
+fi
+
+if stage 1 "features and voice activity"; then
+  for features in $(all_features); do
+    for set in $(sets_of "$features"); do
+      "$steps/make_feats.sh" "${jobs[@]}" "$conf/features/$features.conf" "$data/$set" "$data/$features/$set"
+    done
+  done
+  for features in $(vad_features); do
+    for set in $(sets_of "$features"); do
+      "$steps/compute_vad.sh" "${jobs[@]}" "$conf/features/vad.conf" "$data/$features/$set"
+    done
+  done
+  for features in $(network_features); do
+    "$local/select_sets.sh" "$data" "$data/$features"
+  done
+fi
+
+if stage 2 "i-vectors: universal background model, then total-variability matrix"; then
+  for system in $(of_kind ivector); do
+    "$steps/train_ubm.sh" "${jobs[@]}" --device "$device" --seed "$seed" \
+      "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system"
+    "$steps/train_ivector_extractor.sh" "${jobs[@]}" --device "$device" --seed "$seed" \
+      "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system"
+  done
+fi
+
+if stage 3 "networks: training, validated on the held-out speakers"; then
+  for system in $(of_kind network); do
+    "$steps/train_network.sh" --cmd "$cmd" --device "$device" --seed "$seed" "$exp/$system/system.yaml" \
+      "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" "$exp/$system"
+  done
+fi
+
+if stage 4 "embeddings of whole utterances"; then
+  for set in train test; do
+    for system in $(of_kind ivector); do
+      "$steps/extract_ivectors.sh" "${jobs[@]}" --device "$device" \
+        "$exp/$system" "$(data_of "$system")/$set" "$exp/$system/embeddings_$set"
+    done
+    for system in $(of_kind network); do
+      "$steps/extract_embeddings.sh" "${jobs[@]}" --device "$device" \
+        "$exp/$system" "$(data_of "$system")/$set" "$exp/$system/embeddings_$set"
+    done
+  done
+fi
+
+if stage 5 "back-end: mean, LDA, PLDA"; then
+  for system in $systems; do
+    "$steps/train_backend.sh" --cmd "$cmd" \
+      "$exp/$system/system.yaml" "$data/train" "$exp/$system/embeddings_train" "$exp/$system/backend"
+  done
+fi
+
+if stage 6 "scores of every trial list, cosine and PLDA"; then
+  for system in $systems; do
+    for trials in "$data"/test/trials/*; do
+      for backend in cosine plda; do
+        "$steps/score.sh" --cmd "$cmd" --backend "$backend" "$exp/$system/backend" \
+          "$exp/$system/embeddings_test" "$trials" "$exp/$system/scores_test/${trials##*/}.$backend"
+      done
+    done
+  done
+fi
+
+if stage 7 "table: exp/results.tsv and exp/RESULTS.md"; then
+  "$steps/report.sh" --command "$recipe_call" --seed "$seed" "$root"
+fi
+stage_ended

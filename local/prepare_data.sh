@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Make the data directories of a recipe from VoxCeleb corpora: train and test (with the trial lists in
+# test/trials), valid (held-out training speakers with trials of their own), train_net (the other
+# training speakers) and train_sp (copies of train_net played slower and faster, as new speakers).
+# e.g.: local/prepare_data.sh --voxceleb1-root /corpora/VoxCeleb1 data
+voxceleb1_root=     # VoxCeleb1, in any layout in circulation
+voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
+lists=              # trial lists to use, as words (empty: those found in the corpus folder)
+valid_speakers=40   # training speakers held out to validate networks on
+valid_trials=20000  # trials among them, at most
+speeds=0.9,1.1      # speeds of the copies
+seed=1              # of the choice of held-out speakers and their trials
+# <data>
+. "$(dirname "$0")/../utils/step.sh"
+data=$1
+
+roots=()
+[ -z "$voxceleb1_root" ] || roots+=("$voxceleb1_root")
+[ -z "$voxceleb2_root" ] || roots+=("$voxceleb2_root")
+[ ${#roots[@]} -gt 0 ] || die "no corpus: name one with --voxceleb1-root DIR"
+read -ra lists <<< "$lists"
+# What the corpus holds now, so that a file that came or went makes the data anew.
+mkdir -p "$data"
+python3 -m local.list_corpus "${roots[@]}" ${lists[@]+"${lists[@]}"} > "$data/corpus"
+up_to_date "$data/.done" "$data/corpus" && exit 0
+
+python3 -m local.prepare_voxceleb ${voxceleb1_root:+--voxceleb1-root "$voxceleb1_root"} \
+  ${voxceleb2_root:+--voxceleb2-root "$voxceleb2_root"} ${lists[@]+--lists "${lists[@]}"} "$data"
+python3 -m utils.hold_out_speakers --speakers "$valid_speakers" --trials "$valid_trials" --seed "$seed" \
+  "$data/train" "$data/valid" "$data/train_net"
+python3 -m utils.perturb_speed --speeds "$speeds" "$data/train_net" "$data/train_sp"
+for set in train test valid train_net train_sp; do
+  python3 -m utils.validate_data_dir "$data/$set"
+done
+mark_done "$data/.done" "$data/corpus" -- "$data"/{train,test,valid,train_net,train_sp}/{wav.scp,utt2spk,spk2utt}

@@ -1,0 +1,133 @@
+"""Records of what was done: a step's options, the fingerprints of its inputs, the sizes of its outputs.
+
+`python3 -m utils.done check RECORD ...` exits with 0 when the record exists and everything in it still
+holds, else with 1 after saying why on standard error (nothing is said where nothing was done yet).
+`... mark RECORD ...` writes the record, as the last act of a step.
+
+The digest of a record covers step, options and inputs. A directory that has a record of its own is
+fingerprinted by that record's digest, so that a change at the start of the chain reaches its end.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from utils.errors import InputError, run_main
+from utils.files import write_aside
+
+RECORD = ".done"
+WHOLE_FILE = 64 << 20  # bytes up to which a file is fingerprinted by its content, not by size and time
+
+
+def fingerprint(path: Path) -> str:
+    """Return what identifies an input: a record's digest, else the content of a file or directory."""
+    if path.is_dir():
+        record = path / RECORD
+        if record.is_file():
+            return fingerprint(record)
+        files = [f for f in sorted(path.rglob("*")) if f.is_file() and "log" not in f.relative_to(path).parts
+                 and not any(part.startswith(".") for part in f.relative_to(path).parts)]
+        inside = [f"{f.relative_to(path)} {fingerprint(f)}" for f in files]
+        return hashlib.sha256("\n".join(inside).encode()).hexdigest()
+    if path.name.startswith(RECORD):
+        return read_record(path)["digest"]
+    if not path.exists():
+        raise InputError(f"{path} is missing; run the stage that makes it first")
+    status = path.stat()
+    if status.st_size > WHOLE_FILE:
+        return f"{status.st_size} bytes, {status.st_mtime_ns}"
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record; raises InputError when it is damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["digest"], record["options"], record["inputs"], record["outputs"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged record; delete it to redo the step") from error
+    return record
+
+
+def describe(step: str, options: dict[str, str], inputs: list[str]) -> dict[str, Any]:
+    """Return the part of a record that decides whether a step must run again, with its digest."""
+    known = {"step": step, "options": options,
+             "inputs": {name: fingerprint(Path(name)) for name in inputs}}
+    # Not the names of the inputs: a work folder may be moved.
+    text = json.dumps([step, options, list(known["inputs"].values())], sort_keys=True)
+    return known | {"digest": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def why_stale(path: Path, now: dict[str, Any]) -> str | None:
+    """Return the reason why the step of this record must run again, None when it need not."""
+    then = read_record(path)
+    for name, size in then["outputs"].items():
+        output = path.parent / name
+        if not output.is_file() or output.stat().st_size != size:
+            return f"output {output} {'changed its size' if output.is_file() else 'is gone'}"
+    if then["digest"] == now["digest"]:
+        return None
+    for name in now["options"] | then["options"]:
+        old, new = then["options"].get(name), now["options"].get(name)
+        if old != new:
+            return f"option {name} was {old!r}, is now {new!r}"
+    changed = [name for (name, new), old in zip(now["inputs"].items(), then["inputs"].values(), strict=False)
+               if new != old]
+    return f"input {changed[0]} changed" if changed else "other inputs"
+
+
+def mark(path: Path, now: dict[str, Any], outputs: list[Path]) -> None:
+    """Write the record of a finished step."""
+    sizes = {}
+    for output in outputs:
+        if not output.is_file():
+            raise InputError(f"{output} is missing at the end of {now['step']}")
+        sizes[str(output.relative_to(path.parent))] = output.stat().st_size
+    record = now | {"outputs": sizes, "code": code_version(),
+                    "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    with write_aside(path) as stream:
+        json.dump(record, stream, indent=1)
+
+
+def code_version() -> str:
+    """Return the commit of this checkout, with `-dirty` when files differ from it."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("action", choices=("check", "mark"))
+    parser.add_argument("record", type=Path)
+    parser.add_argument("--step", required=True)
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--inputs", nargs="*", default=[])
+    parser.add_argument("--outputs", nargs="*", type=Path)
+    arguments = parser.parse_args()
+    path = arguments.record
+    if arguments.action == "check" and not path.is_file():
+        sys.exit(1)
+    options = dict(option.split("=", 1) for option in arguments.option)
+    now = describe(arguments.step, options, arguments.inputs)
+    if arguments.action == "mark":
+        beside = (f for f in sorted(path.parent.iterdir()) if f.is_file() and not f.name.startswith("."))
+        mark(path, now, list(beside) if arguments.outputs is None else arguments.outputs)
+        return
+    reason = why_stale(path, now)
+    if reason:
+        print(f"{path.parent}: made again by {arguments.step}: {reason}", file=sys.stderr)
+        path.unlink()
+        sys.exit(1)
+    print(f"{path.parent}: up to date", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,64 @@
+"""The command line that every launcher takes, Kaldi's:
+
+    <launcher> [--mem 4G] [--num-threads 4] [--gpu 1] [--max-jobs-run 10] [JOB=1:n] <log> <command ...>
+"""
+
+import re
+from dataclasses import dataclass
+
+from utils.errors import InputError
+
+OPTIONS = ("mem", "num-threads", "gpu", "max-jobs-run")
+
+
+@dataclass
+class Call:
+    """One call of a launcher: an array of jobs `first`..`last`, each with its log and its command."""
+
+    launcher: str
+    options: dict[str, str]
+    variable: str | None  # the word replaced by the job's number, usually JOB
+    first: int
+    last: int
+    log: str
+    command: list[str]
+
+    def number(self, option: str, default: int) -> int:
+        """Return a numeric option; raises InputError when it is no positive whole number."""
+        value = self.options.get(option, str(default))
+        if not value.isdigit() or int(value) < 1 and option != "gpu":
+            raise InputError(f"{self.launcher}: --{option} is {value!r}, wanted a whole number above 0")
+        return int(value)
+
+    def words(self, job: int) -> list[str]:
+        """Return the command of one job."""
+        return [self.fill(word, job) for word in self.command]
+
+    def fill(self, text: str, job: int) -> str:
+        """Return `text` with the job variable replaced by the number."""
+        return text.replace(self.variable, str(job)) if self.variable else text
+
+
+def parse_call(launcher: str, words: list[str]) -> Call:
+    """Read a launcher's command line; raises InputError on a wrong call."""
+    options, rest = {}, list(words)
+    while rest and rest[0].startswith("-"):
+        name = rest.pop(0).lstrip("-")
+        if name not in OPTIONS:
+            raise InputError(f"{launcher}: unknown option --{name}; allowed: --{', --'.join(OPTIONS)}")
+        if not rest:
+            raise InputError(f"{launcher}: option --{name} wants a value")
+        options[name] = rest.pop(0)
+    variable, first, last = None, 1, 1
+    array = re.fullmatch(r"([A-Za-z_]+)=(\d+)(?::(\d+))?", rest[0]) if rest else None
+    if array:
+        variable, first, last = array[1], int(array[2]), int(array[3] or array[2])
+        rest.pop(0)
+        if first < 1 or last < first:
+            raise InputError(f"{launcher}: empty job range {array[0]}")
+    if len(rest) < 2:
+        got = " ".join(words)
+        raise InputError(f"{launcher}: wanted [options] [JOB=1:n] <log> <command ...>, got {got!r}")
+    if variable and last > first and variable not in rest[0]:
+        raise InputError(f"{launcher}: the log {rest[0]} must hold {variable}, else all jobs write one file")
+    return Call(launcher, options, variable, first, last, rest[0], rest[1:])

@@ -1,0 +1,49 @@
+# shellcheck shell=bash disable=SC2034,SC2154  # options come from and go to the script that sources this
+# Sourced by egs/*/run.sh after its options: option parsing, environment, folders, stages.
+# Sets: root (the work folder), data, exp, conf, jobs, recipe_call; resolves conf/<system>.yaml of every system at
+# --scale into exp/<system>/system.yaml.
+
+# shellcheck source=parse_options.sh
+. "$(dirname "${BASH_SOURCE[0]}")/parse_options.sh"
+# shellcheck source=../path.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
+if [ -z "$cmd" ]; then
+  # shellcheck source=../cmd.sh
+  . "$VOX_ROOT/cmd.sh"
+fi
+
+mkdir -p "${work:-$here}"
+root=$(cd "${work:-$here}" && pwd)
+data=$root/data exp=$root/exp conf=$here/conf
+recipe_call="${script_call[*]}"
+jobs=(--nj "$nj" --cmd "$cmd")
+
+# A line a system: name kind features train_set vad
+read -ra names <<< "$systems"
+system_table=$(python3 -m utils.systems --scale "$scale" --conf "$conf" --exp "$exp" ${names[@]+"${names[@]}"})
+systems=$(awk '{ print $1 }' <<< "$system_table")
+
+of_kind() { awk -v kind="$1" '$2 == kind { print $1 }' <<< "$system_table"; }                # ivector | network
+data_of() { awk -v name="$1" -v data="$data" '$1 == name { print data "/" $3 }' <<< "$system_table"; }  # system
+train_set_of() { awk -v name="$1" '$1 == name { print $4 }' <<< "$system_table"; }           # system
+all_features() { awk '{ print $3 }' <<< "$system_table" | sort -u; }
+network_features() { awk '$2 == "network" { print $3 }' <<< "$system_table" | sort -u; }
+vad_features() { awk '$5 == "vad" { print $3 }' <<< "$system_table" | sort -u; }
+sets_of() {  # features: the sets that some system with them reads
+  echo train test
+  awk -v name="$1" '$3 == name && $4 == "train_net_sp" { print "train_sp"; exit }' <<< "$system_table"
+}
+
+# Whether a stage is to run; says so, and how long the stage before it took.
+stage() {  # number title
+  stage_ended
+  [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ] || return 1
+  current_stage=$1
+  echo "== Stage $1: $2" >&2
+  SECONDS=0
+}
+current_stage=
+stage_ended() {
+  [ -z "$current_stage" ] || echo "== Stage $current_stage took $SECONDS s" >&2
+  current_stage=
+}
