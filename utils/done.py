@@ -118,8 +118,10 @@ def main() -> None:
     options = dict(option.split("=", 1) for option in arguments.option)
     now = describe(arguments.step, options, arguments.inputs)
     if arguments.action == "mark":
-        beside = (f for f in sorted(path.parent.iterdir()) if f.is_file() and not f.name.startswith("."))
-        mark(path, now, list(beside) if arguments.outputs is None else arguments.outputs)
+        outputs = arguments.outputs
+        if outputs is None:
+            outputs = [f for f in sorted(path.parent.iterdir()) if f.is_file() and not f.name.startswith(".")]
+        mark(path, now, outputs)
         return
     reason = why_stale(path, now)
     if reason:

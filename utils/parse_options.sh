@@ -13,21 +13,20 @@
 
 script=$0
 step_options=()   # names of the options, for the record of what was done
-options_end=false arguments_line=
-usage_options=() usage_head=()
-while IFS= read -r line; do
-  if [[ $line =~ ^"# ("|^"# <" ]]; then arguments_line=${line#\# }; options_end=true; break
-  elif [[ $line =~ ^([a-z][a-z0-9_]*)=[^\#]*(\#\ (.*))?$ ]]; then
-    name=${BASH_REMATCH[1]}; step_options+=("$name")
-    usage_options+=("$(printf '  --%-22s %s (default: %s)' "${name//_/-}" "${BASH_REMATCH[3]}" "${!name}")")
-  elif [[ $line =~ ^"# "(.*) ]]; then usage_head+=("${BASH_REMATCH[1]}")
+parse_wanted=none parse_usage=() parse_head=()
+while IFS= read -r parse_line; do
+  if [[ $parse_line =~ ^"# ("|^"# <" ]]; then parse_wanted=${parse_line#\# }; break
+  elif [[ $parse_line =~ ^([a-z][a-z0-9_]*)=[^\#]*(\#\ (.*))?$ ]]; then
+    parse_name=${BASH_REMATCH[1]}; step_options+=("$parse_name")
+    parse_usage+=("$(printf '  --%-22s %s (default: %s)' "${parse_name//_/-}" "${BASH_REMATCH[3]}" "${!parse_name}")")
+  elif [[ $parse_line =~ ^"# "(.*) ]]; then parse_head+=("${BASH_REMATCH[1]}")
   fi
 done < "$script"
-$options_end || { echo "$script: error: no line '# <argument> ...' ends its options" >&2; exit 1; }
-arguments_line=${arguments_line/"(no arguments)"/}
+[ "$parse_wanted" != none ] || { echo "$script: error: no line '# <argument> ...' ends its options" >&2; exit 1; }
+parse_wanted=${parse_wanted/"(no arguments)"/}
 
 usage() {
-  printf '%s\n' "${usage_head[@]}" "Usage: $script [options] $arguments_line" "Options:" "${usage_options[@]}" >&2
+  printf '%s\n' "${parse_head[@]}" "Usage: $script [options] $parse_wanted" "Options:" "${parse_usage[@]}" >&2
 }
 
 bad_call() {  # message
@@ -38,27 +37,26 @@ bad_call() {  # message
 
 script_call=("$script" "$@")
 while [ $# -gt 0 ] && [[ $1 == --* ]]; do
-  name=${1#--}; shift
-  [ "$name" = help ] && { usage; exit 0; }
-  given=false
-  if [[ $name == *=* ]]; then value=${name#*=}; name=${name%%=*}; given=true; fi
-  name=${name//-/_}
-  [[ " ${step_options[*]-} " == *" $name "* ]] || bad_call "unknown option --${name//_/-}"
-  default=${!name}
-  if ! $given; then
-    if [[ $default =~ ^(true|false)$ ]] && [[ $# -eq 0 || ${1-} != @(true|false) ]]; then value=true
-    elif [ $# -eq 0 ]; then bad_call "option --${name//_/-} wants a value"
-    else value=$1; shift
+  parse_name=${1#--}; shift
+  [ "$parse_name" = help ] && { usage; exit 0; }
+  parse_given=false
+  if [[ $parse_name == *=* ]]; then parse_value=${parse_name#*=}; parse_name=${parse_name%%=*}; parse_given=true; fi
+  parse_option=--$parse_name parse_name=${parse_name//-/_}
+  [[ " ${step_options[*]-} " == *" $parse_name "* ]] || bad_call "unknown option $parse_option"
+  parse_default=${!parse_name}
+  if ! $parse_given; then
+    if [[ $parse_default =~ ^(true|false)$ && ${1-} != @(true|false) ]]; then parse_value=true
+    elif [ $# -eq 0 ]; then bad_call "option $parse_option wants a value"
+    else parse_value=$1; shift
     fi
   fi
-  if [[ $default =~ ^(true|false)$ && ! $value =~ ^(true|false)$ ]]; then
-    bad_call "--${name//_/-} is '$value', wanted true or false"
-  elif [[ $default =~ ^-?[0-9]+$ && ! $value =~ ^-?[0-9]+$ ]]; then
-    bad_call "--${name//_/-} is '$value', wanted a whole number"
+  if [[ $parse_default =~ ^(true|false)$ && ! $parse_value =~ ^(true|false)$ ]]; then
+    bad_call "$parse_option is '$parse_value', wanted true or false"
+  elif [[ $parse_default =~ ^-?[0-9]+$ && ! $parse_value =~ ^-?[0-9]+$ ]]; then
+    bad_call "$parse_option is '$parse_value', wanted a whole number"
   fi
-  printf -v "$name" %s "$value"
+  printf -v "$parse_name" %s "$parse_value"
 done
 
-wanted=${arguments_line//[^<]/}
-[ $# -eq ${#wanted} ] || bad_call "wanted ${#wanted} arguments ($arguments_line), got $#: $*"
-unset line name value default given wanted options_end
+parse_count=${parse_wanted//[^<]/}; parse_count=${#parse_count}
+[ $# -eq "$parse_count" ] || bad_call "wanted $parse_count arguments${parse_wanted:+ ($parse_wanted)}, got $#: $*"

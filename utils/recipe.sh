@@ -40,10 +40,17 @@ stage() {  # number title
   [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ] || return 1
   current_stage=$1
   echo "== Stage $1: $2" >&2
+  touch "$exp/.stage"
   SECONDS=0
 }
+
+# Says what the stage took: the time, and the memory of its largest job (from the logs that it wrote).
 current_stage=
 stage_ended() {
-  [ -z "$current_stage" ] || echo "== Stage $current_stage took $SECONDS s" >&2
+  [ -n "$current_stage" ] || return 0
+  local peak_mb
+  peak_mb=$(find "$data" "$exp" -name '*.log' -newer "$exp/.stage" -exec sed -n 's/^# Accounting.*peak_mb=//p' {} + |
+    sort -n | tail -n 1)
+  echo "== Stage $current_stage took $SECONDS s${peak_mb:+; its largest job $peak_mb MB}" >&2
   current_stage=
 }

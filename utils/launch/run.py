@@ -15,6 +15,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from utils.errors import InputError, first_five, run_main
 from utils.launch.command_line import Call, parse_call
@@ -51,26 +52,29 @@ class LocalJobs:
         with path.open("w", encoding="utf-8") as log:
             print(f"# {shlex.join(words)}\n# Started at {time.ctime()}\n#", file=log, flush=True)
             try:
-                code = self._wait(words, log, limits)
+                code, peak_mb = self._wait(words, log, limits)
             except OSError as error:
                 print(f"{words[0]}: {error}", file=log)
-                code = 127
+                code, peak_mb = 127, 0
             seconds = round(time.time() - started)
-            print(f"# Accounting: time={seconds} threads={self.threads}\n"
+            print(f"# Accounting: time={seconds} threads={self.threads} peak_mb={peak_mb}\n"
                   f"# Ended (code {code}) at {time.ctime()}, elapsed time {seconds} seconds", file=log)
         return code
 
-    def _wait(self, words: list[str], log, limits: dict[str, str]) -> int:
+    def _wait(self, words: list[str], log: IO, limits: dict[str, str]) -> tuple[int, int]:
+        """Return exit code and peak resident memory in MB of one command, its children included."""
         with self.lock:
             if self.stopped:
-                return 130
+                return 130, 0
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                        env=os.environ | limits, start_new_session=True)
             self.running.add(process)
-        code = process.wait()
+        _, status, usage = os.wait4(process.pid, 0)
+        code = process.returncode = os.waitstatus_to_exitcode(status)
         with self.lock:
             self.running.discard(process)
-        return code if code >= 0 else 128 - code  # as a shell says it: 137 for signal 9
+        peak_mb = usage.ru_maxrss // (1 << 20 if sys.platform == "darwin" else 1 << 10)
+        return (code if code >= 0 else 128 - code), peak_mb  # as a shell says it: 137 for signal 9
 
     def stop(self) -> None:
         """End the running jobs with their children, and start no more."""

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Pass every test: makes the environment where needed, then runs pytest (which also runs ruff and shellcheck).
+# e.g.: tests/run.sh                       everything
+#       tests/run.sh -k plda               what pytest's arguments choose
+# Tests that need the shared data look for them in VOX_SHARED (default ../shared) and say what they skip.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=../path.sh
+. ./path.sh
+exec python3 -m pytest -rs "$@"

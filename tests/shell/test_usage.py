@@ -1,0 +1,72 @@
+"""Every step answers a wrong call with its usage and status 1, before it does anything."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted([*ROOT.glob("steps/*.sh"), *ROOT.glob("local/*.sh"), *ROOT.glob("egs/*/run.sh")])
+PROBE = """#!/usr/bin/env bash
+# Probe.
+# e.g.: probe.sh a
+dim=400          # dimension
+pipes=false      # run pipes
+name="a b"       # a name
+# <in>
+. "{root}/utils/parse_options.sh"
+echo "$dim|$pipes|$name|$1"
+"""
+
+
+def call(script, *words):
+    return subprocess.run(["bash", script, *words], capture_output=True, text=True, check=False,
+                          stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_wrong_calls_print_the_usage(script):
+    for words, reason in ((["--no-such-option", "1"], "unknown option --no-such-option"),
+                          (["a"] * 9, "got 9: a a")):
+        done = call(script, *words)
+        assert done.returncode == 1
+        assert "Usage:" in done.stderr
+        assert "Options:" in done.stderr
+        assert "e.g.:" in done.stderr
+        assert reason in done.stderr
+
+
+@pytest.fixture
+def probe(tmp_path):
+    path = tmp_path / "probe.sh"
+    path.write_text(PROBE.format(root=ROOT))
+    return path
+
+
+def test_options_in_every_form(probe):
+    assert call(probe, "x").stdout == "400|false|a b|x\n"
+    assert call(probe, "--dim", "3", "--pipes", "--name=c=d e", "x").stdout == "3|true|c=d e|x\n"
+    assert call(probe, "--pipes", "false", "--name", "", "x").stdout == "400|false||x\n"
+
+
+def test_usage_prints_options_with_their_defaults(probe):
+    done = call(probe, "--help")
+    assert done.returncode == 0
+    assert "--dim" in done.stderr
+    assert "dimension (default: 400)" in done.stderr
+    assert "a name (default: a b)" in done.stderr
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--dim", "big", "x"], "--dim is 'big', wanted a whole number"),
+    (["--pipes=maybe", "x"], "--pipes is 'maybe', wanted true or false"),
+    (["--dim"], "--dim wants a value"),
+    (["--root=x", "x"], "unknown option --root"),
+    (["x", "y"], "wanted 1 arguments"),
+    ([], "wanted 1 arguments"),
+])
+def test_bad_options_stop(probe, words, message):
+    done = call(probe, *words)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stdout == ""
