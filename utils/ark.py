@@ -9,6 +9,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,31 +69,35 @@ def _lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-def iterate(path: str | os.PathLike,
-            read: Callable[[KaldiReader], Any] = KaldiReader.array) -> Iterator[tuple[str, Any]]:
+def iterate(path: str | os.PathLike, read: Callable[[KaldiReader], Any] = KaldiReader.array,
+            part: slice = slice(None)) -> Iterator[tuple[str, Any]]:
     """Yield (id, object) from a script (a path ending in .scp) or else an archive, binary or text.
 
     read: reads one object; the default reads a float32 matrix or vector.
+    part: which lines, start and stop; the others of a script are not read.
     """
     entries = _iterate_script if str(path).endswith(".scp") else _iterate_archive
-    return entries(path, read)
+    return entries(path, read, part)
 
 
-def _iterate_archive(path: str | os.PathLike,
-                     read: Callable[[KaldiReader], Any]) -> Iterator[tuple[str, Any]]:
-    with open(path, "rb") as stream:
-        kaldi = KaldiReader(stream)
+def _iterate_archive(path: str | os.PathLike, read: Callable[[KaldiReader], Any],
+                     part: slice) -> Iterator[tuple[str, Any]]:
+    def entries() -> Iterator[tuple[str, Any]]:
         while not kaldi.at_end():
             name = kaldi.token()
             kaldi.begin()
             yield name, read(kaldi)
 
+    with open(path, "rb") as stream:
+        kaldi = KaldiReader(stream)
+        yield from islice(entries(), part.start, part.stop)
 
-def _iterate_script(path: str | os.PathLike,
-                    read: Callable[[KaldiReader], Any]) -> Iterator[tuple[str, Any]]:
+
+def _iterate_script(path: str | os.PathLike, read: Callable[[KaldiReader], Any],
+                    part: slice) -> Iterator[tuple[str, Any]]:
     with ExitStack() as stack:
         kaldi = None
-        for name, where in _lines(path):
+        for name, where in islice(_lines(path), part.start, part.stop):
             location = parse_location(where)
             if kaldi is None or kaldi.name != location.path:
                 stack.close()

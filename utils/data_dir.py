@@ -20,10 +20,10 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby, islice, zip_longest
 from pathlib import Path
 
 from utils.errors import InputError, first_five
@@ -32,6 +32,7 @@ from utils.files import write_aside
 KEY_FILES = ("feats.scp", "wav.scp")  # written last: where one exists, the directory is whole
 TABLES = ("utt2spk", "utt2num_frames", "utt2speed", "vad.scp", *KEY_FILES)
 ONE_WORD = ("utt2spk", "utt2num_frames", "utt2speed")
+TrialLists = Mapping[str, Iterable[str]]  # name of a list -> its lines
 # An id becomes part of file names and of space-separated lines. "\n" is absent: it joins the ids in a check.
 BAD_ID = re.compile(r"[^\S\n]|[\x00-\x09\x0b-\x1f\x7f/]|\.\.")
 
@@ -96,7 +97,8 @@ class DataDir:
 def read_text(path: Path) -> str:
     """Read a text file of whole UTF-8 lines with LF ends; raises InputError naming file and line."""
     if not path.is_file():
-        raise InputError(f"{path} is missing")
+        way_out = repair(path.parent) if path.name == "spk2utt" else "run the stage that makes it first"
+        raise InputError(f"{path} is missing; {way_out}")
     content = path.read_bytes()
     if not content:
         raise InputError(f"{path} is empty; run the stage that makes it again")
@@ -104,12 +106,14 @@ def read_text(path: Path) -> str:
         line = content.count(b"\n", 0, content.index(b"\r")) + 1
         raise InputError(f"{path}:{line}: carriage return (Windows line end); {repair(path.parent)}")
     if not content.endswith(b"\n"):
-        raise InputError(f"{path}: the last line has no line end, the file may be cut short; {repair(path.parent)}")
+        raise InputError(f"{path}: no line end after the last line, the file may be cut short; "
+                         f"{repair(path.parent)}")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: not UTF-8; rename what it names and prepare the data again") from error
+        raise InputError(f"{path}:{line}: not UTF-8; rename the file that it names and prepare the data "
+                         "again") from error
 
 
 def read_table(path: str | os.PathLike) -> tuple[list[str], list[str]]:
@@ -181,12 +185,9 @@ def read_data_dir(folder: str | os.PathLike) -> DataDir:
     data = DataDir(ids, columns)
     check_data_dir(data, folder)
     path = folder / "spk2utt"
-    lines = read_text(path).splitlines(keepends=True)
-    for row, wanted in enumerate(data.spk2utt()):
-        if row >= len(lines) or lines[row] != wanted and lines[row].split() != wanted.split():
+    for row, (line, wanted) in enumerate(zip_longest(read_text(path)[:-1].split("\n"), data.spk2utt())):
+        if line is None or wanted is None or line.split() != wanted.split():
             raise InputError(f"{path}:{row + 1}: not the inverse of utt2spk; {repair(folder)}")
-    if len(lines) > row + 1:
-        raise InputError(f"{path}:{row + 2}: more speakers than in utt2spk; {repair(folder)}")
     return data
 
 
@@ -220,28 +221,42 @@ def check_data_dir(data: DataDir, folder: str | os.PathLike) -> None:
                          f"{ids[row]}; rename it {speakers[row]}-{ids[row]} in every table")
     if not all(map(operator.le, speakers, islice(speakers, 1, None))):
         row = next(row for row in range(1, len(ids)) if speakers[row] < speakers[row - 1])
-        raise InputError(f"{folder}/utt2spk:{row + 1}: speaker {speakers[row]} after {speakers[row - 1]}: sorted "
-                         "by utterance but not by speaker; end speaker ids alike (e.g. all with `-`)")
+        raise InputError(f"{folder}/utt2spk:{row + 1}: speaker {speakers[row]} after {speakers[row - 1]} "
+                         "is not in order; rename them so that neither is a prefix of the other")
 
 
-def write_data_dir(folder: Path, data: DataDir) -> None:
-    """Check `data` and write its tables and spk2utt into `folder`, usually one of `staged`."""
-    check_data_dir(data, folder)
-    for name, column in data.columns.items():
-        with write_aside(folder / name) as stream:
-            stream.writelines(f"{name} {value}\n" for name, value in zip(data.ids, column, strict=True))
-    with write_aside(folder / "spk2utt") as stream:
-        stream.writelines(data.spk2utt())
+def write_data_dir(folder: str | os.PathLike, data: DataDir, trials: TrialLists | None = None) -> None:
+    """Write a data directory whole, as `write_data_dirs` does."""
+    write_data_dirs({Path(folder): (data, trials or {})})
+
+
+def write_data_dirs(sets: Mapping[Path, tuple[DataDir, TrialLists]]) -> None:
+    """Write data directories, each with its tables, spk2utt and trial lists (name -> lines).
+
+    All are checked and written aside before the first is published: on an error nothing changes.
+    Publishing replaces all tables and trial lists of a directory and leaves other files (ark, log) alone.
+    """
+    for folder, (data, _) in sets.items():
+        check_data_dir(data, folder)
+    with ExitStack() as stack:
+        for folder, (data, trials) in sets.items():
+            staging = stack.enter_context(_staged(folder))
+            for name, column in data.columns.items():
+                with write_aside(staging / name) as stream:
+                    stream.writelines(f"{one} {value}\n" for one, value in zip(data.ids, column, strict=True))
+            with write_aside(staging / "spk2utt") as stream:
+                stream.writelines(data.spk2utt())
+            for name, lines in trials.items():
+                with write_aside(staging / "trials" / name) as stream:
+                    stream.writelines(lines)
 
 
 @contextmanager
-def staged(folder: str | os.PathLike) -> Iterator[Path]:
-    """Yield an empty folder to write a data directory into; at the end publish it as `folder`.
+def _staged(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder inside `folder`; at the end move its files there.
 
-    Publishing replaces all tables and trial lists of `folder` and leaves other files (ark, log) alone.
-    The key file goes first and comes last, so that no reader sees a mixture. On an error nothing changes.
+    The key file goes first and comes last, so that no reader sees a mixture of old and new.
     """
-    folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a directory")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -262,6 +277,11 @@ def staged(folder: str | os.PathLike) -> Iterator[Path]:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
         raise
+
+
+def spread(rows: Sequence[int], number: int) -> list[int]:
+    """Return `number` of the rows at even distances, the first among them."""
+    return [rows[i * len(rows) // number] for i in range(number)]
 
 
 def separate(output: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:

@@ -24,27 +24,30 @@ def blocks(path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
             text += stream.readline()
             number = text.count("\n") + (not text.endswith("\n"))
             fields = text.split()
-            # All lines end with a label and every third field is one: then each line has three fields.
-            ends = text.count("target\n") + text.endswith("target")
-            if len(fields) != 3 * number or ends != number or not LABELS.issuperset(fields[2::3]) or "\r" in text:
-                raise InputError(_first_fault(path, text, line))
+            # Where every line ends with a label and every third field is one, each line has three fields.
+            fine = (text.count("target\n") + text.endswith("target") == number and "\r" not in text
+                    and len(fields) == 3 * number and LABELS.issuperset(fields[2::3]))
+            if not fine:
+                check_lines(path, text, line)
             yield line, fields
             line += number
     if line == 1:
         raise InputError(f"{path}: empty trial list; prepare the data again")
 
 
-def _first_fault(path: str | os.PathLike, text: str, first: int) -> str:
+def check_lines(path: str | os.PathLike, text: str, first: int) -> None:
+    """Raise InputError at the first faulty line of `text`, whose first line is number `first` of `path`."""
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=first):
         fields = line.split()
         if "\r" in line:
-            return (f"{path}:{number}: carriage return (Windows line end); "
-                    f"repair: python3 -m utils.fix_data_dir {Path(path).parent.parent}")
+            raise InputError(f"{path}:{number}: carriage return (Windows line end); "
+                             f"repair: python3 -m utils.fix_data_dir {Path(path).parent.parent}")
         if len(fields) != 3:
-            return f"{path}:{number}: {len(fields)} fields where `utt1 utt2 target|nontarget` belong; correct the line"
+            raise InputError(f"{path}:{number}: {len(fields)} fields where `utt1 utt2 target|nontarget` "
+                             "belong; correct the line")
         if fields[2] not in LABELS:
-            return f"{path}:{number}: label {fields[2]!r} is neither target nor nontarget; correct the line"
-    raise AssertionError(f"{path}: no fault found")
+            raise InputError(f"{path}:{number}: label {fields[2]!r} is neither target nor nontarget; "
+                             "correct the line")
 
 
 def check_trials(path: str | os.PathLike, ids: Collection[str]) -> int:
@@ -58,15 +61,22 @@ def check_trials(path: str | os.PathLike, ids: Collection[str]) -> int:
         number += len(fields) // 3
         strange = set(fields[0::3]).union(fields[1::3]).difference(known)
         if strange and not unknown:
-            where = first + min(row // 3 for row, name in enumerate(fields) if name in strange and row % 3 < 2)
+            where = first + next(row for row, name in enumerate(fields) if name in strange) // 3
         unknown |= strange
     if unknown:
-        raise InputError(f"{path}:{where}: {len(unknown)} ids that utt2spk lacks: {first_five(sorted(unknown))}; "
-                         "list and audio are of different releases, or the preparation lost files")
+        raise InputError(f"{path}:{where}: {len(unknown)} ids are not in utt2spk: "
+                         f"{first_five(sorted(unknown))}; list and audio differ in release or spelling, or "
+                         "files are missing: prepare the data again")
     return number
+
+
+def trial_lines(path: str | os.PathLike, prefix: str = "") -> Iterator[str]:
+    """Yield the lines of a list, with `prefix` before each id."""
+    for _, fields in blocks(path):
+        for first, second, label in zip(fields[0::3], fields[1::3], fields[2::3], strict=True):
+            yield f"{prefix}{first} {prefix}{second} {label}\n"
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:
     """Return the trial lists of a data directory, sorted; none when it has no folder `trials`."""
-    trials = Path(folder) / "trials"
-    return sorted(path for path in trials.iterdir() if not path.name.startswith(".")) if trials.is_dir() else []
+    return sorted(path for path in (Path(folder) / "trials").glob("*") if not path.name.startswith("."))

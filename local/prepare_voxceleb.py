@@ -1,0 +1,191 @@
+"""Make data/train and data/test from VoxCeleb corpora, in any layout in circulation.
+
+train: VoxCeleb1 dev and VoxCeleb2 dev, or what --train says. test: the utterances that the trial lists
+name, with the lists as test/trials/<name> (`utt1 utt2 target|nontarget`). The layout is detected; nothing
+is ever written into a corpus folder. Without --lists, lists with official names in the corpus folder are
+used, except those that do not fit the training data (E and H when VoxCeleb1 dev is trained on).
+e.g.: python3 -m local.prepare_voxceleb --voxceleb1-root /corpora/VoxCeleb1 data
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from local.corpus import Utterance, find_utterances, read_names
+from local.preflight import by_kind, file_faults, judge
+from local.trial_lists import OFFICIAL, ORIGINAL, TrialList, find_files
+from utils.data_dir import DataDir, write_data_dirs
+from utils.errors import InputError, first_five, run_main
+
+PARTS = ("voxceleb1-dev", "voxceleb1-test", "voxceleb2-dev", "voxceleb2-test")
+TEST_SPEAKERS = {f"id{number}" for number in range(10270, 10310)}  # of VoxCeleb1
+
+
+def tell(message: str) -> None:
+    """Print a remark on the data."""
+    print(f"prepare_voxceleb: {message}", file=sys.stderr)
+
+
+def collect(root: Path, number: int, names: Mapping[str, str], test: set[str]) -> list[Utterance]:
+    """Find the utterances of VoxCeleb<number>; their `part` becomes one of PARTS.
+
+    test: which speakers are test speakers where dev and test are merged.
+    """
+    utterances = []
+    for one in find_utterances(root, number, names):
+        part = one.part if one.part != "merged" else "test" if one.speaker in test else "dev"
+        utterances.append(one._replace(part=f"voxceleb{number}-{part}"))
+    for part in PARTS:
+        speakers = [one.speaker for one in utterances if one.part == part]
+        if speakers:
+            tell(f"{root}: {part}: {len(set(speakers))} speakers, {len(speakers)} utterances")
+    strange = sorted({one.speaker for one in utterances if not re.fullmatch(r"id\d+", one.speaker)})
+    if strange:
+        what = "not in vox1_meta.csv" if names else "no ids (where the lists have ids, map them with --meta)"
+        tell(f"{root}: {len(strange)} names of speakers are {what}: {first_five(strange)}")
+    return utterances
+
+
+def choose_lists(lists: Sequence[TrialList], named: bool, train: set[str], present: set[str],
+                 limit: float) -> list[TrialList]:
+    """Return the lists to use: all that were `named`; of those found, the ones that fit audio and training.
+
+    train, present: the speakers trained on, and those with audio. limit: the share of a list's speakers
+    that may be trained on. Raises InputError when a list to use is above it, or no list is left.
+    """
+    chosen, reasons = [], []
+    for one in lists:
+        speakers = set(one.speakers.values())
+        shared, absent = sorted(speakers & train), sorted(speakers - present)
+        number = len(speakers)
+        if not named and len(absent) > number / 2:
+            reasons.append(f"{one.path} left out: {len(absent)} of its {number} speakers have no audio")
+        elif not named and len(shared) > number * max(limit, 1 / 2):
+            reasons.append(f"{one.path} left out: {len(shared)} of its {number} speakers are trained on")
+        else:
+            judge(f"speakers of {one.path} are also trained on", shared, number, limit,
+                  "--max-shared-speakers", "train on other data, for example --train voxceleb2-dev")
+            chosen.append(one)
+    for reason in reasons:
+        tell(reason)
+    if not chosen:
+        why = f" ({'; '.join(reasons)})" if reasons else ""
+        raise InputError(f"no trial list to test on{why}; put veri_test.txt into the corpus folder or name "
+                         "lists with --lists")
+    return chosen
+
+
+def usable(utterances: Sequence[Utterance], limit: float) -> set[str]:
+    """Return the ids whose audio files can be opened; raises InputError when too many cannot."""
+    paths = [one.path for one in utterances]
+    faults = file_faults(paths)
+    for kind, files in by_kind(paths, faults):
+        tell(f"{len(files)} of {len(paths)} audio files {kind}: {first_five(files)}")
+    bad = [f"{path} ({fault})" for path, fault in zip(paths, faults, strict=True) if fault]
+    judge("audio files cannot be used", bad, len(paths), limit, "--max-missing",
+          "get them again or remove them")
+    return {one.id for one, fault in zip(utterances, faults, strict=True) if not fault}
+
+
+def data_dir(utterances: Sequence[Utterance], keep: set[str]) -> DataDir:
+    """Return wav.scp and utt2spk of the utterances in `keep`."""
+    kept = [one for one in utterances if one.id in keep]
+    return DataDir([one.id for one in kept], {"utt2spk": [one.speaker for one in kept],
+                                              "wav.scp": [one.path for one in kept]})
+
+
+def name_lists(chosen: Sequence[TrialList]) -> dict[str, TrialList]:
+    """Return the lists by the name that they get under trials/; raises InputError when two get the same."""
+    named: dict[str, TrialList] = {}
+    for one in chosen:
+        other = named.setdefault(one.path.stem, one)
+        if other is not one:
+            raise InputError(f"{one.path} and {other.path} have the same name; rename one")
+    return named
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Find, check, then write; raises InputError before anything is written."""
+    roots = {number: root for number, root in ((1, arguments.voxceleb1_root), (2, arguments.voxceleb2_root))
+             if root}
+    if not roots:
+        raise InputError("no corpus; name --voxceleb1-root or --voxceleb2-root")
+    found = find_files(roots[1], ("vox1_meta.csv",)) if 1 in roots else []
+    meta = [arguments.meta] if arguments.meta else found
+    names = read_names(meta[0]) if meta else {}
+    official = [path for root in roots.values() for path in find_files(root, OFFICIAL)]
+    lists = {path: TrialList(path, names) for path in arguments.lists or official}
+    original = [lists[path] if path in lists else TrialList(path, names)
+                for path in dict.fromkeys([*lists, *official]) if path.name in ORIGINAL]
+    test_speakers = TEST_SPEAKERS.union(*(one.speakers.values() for one in original))
+
+    utterances = sorted(one for number, root in roots.items()
+                        for one in collect(root, number, names, test_speakers if number == 1 else set()))
+    train = [one for one in utterances if one.part in arguments.train]
+    if not train:
+        raise InputError(f"no audio of {', '.join(arguments.train)}; name other parts with --train")
+    trained, present = {one.speaker for one in train}, {one.speaker for one in utterances}
+    chosen = name_lists(choose_lists(list(lists.values()), bool(arguments.lists), trained, present,
+                                     arguments.max_shared_speakers))
+    wanted = set().union(*(one.speakers for one in chosen.values()))
+    test = [one for one in utterances if one.id in wanted]
+    good = usable(sorted({*train, *test}), arguments.max_missing)
+    write_sets(arguments.data, data_dir(train, good), data_dir(test, good), chosen, arguments.max_missing_trials)
+
+
+def write_sets(folder: Path, train: DataDir, test: DataDir, lists: Mapping[str, TrialList],
+               limit: float) -> None:
+    """Write train and test; raises InputError when too many of a list's utterances are not in test."""
+    known = set(test.ids)
+    for one in lists.values():
+        judge(f"utterances of {one.path} have no usable audio", sorted(set(one.speakers) - known),
+              len(one.speakers), limit, "--max-missing-trials",
+              "name the corpus folder that holds them, or the list of its release")
+        if one.carriage_returns:
+            tell(f"{one.path}: {one.carriage_returns} carriage returns (Windows line ends) ignored")
+    trials = {name: one.lines(known) for name, one in lists.items()}
+    write_data_dirs({folder / "train": (train, {}), folder / "test": (test, trials)})
+    for name, data in (("train", train), ("test", test)):
+        print(f"{folder / name}: {len(set(data.speakers))} speakers, {len(data.ids)} utterances")
+    for name, one in lists.items():
+        left_out = f" of {one.trials}, the others without audio" if one.written < one.trials else ""
+        print(f"{folder / 'test/trials' / name}: {one.written} trials{left_out}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--voxceleb1-root", type=Path, metavar="DIR", help="folder of VoxCeleb1")
+    parser.add_argument("--voxceleb2-root", type=Path, metavar="DIR", help="folder of VoxCeleb2")
+    parser.add_argument("--lists", type=Path, nargs="+", action="extend", metavar="FILE",
+                        help="trial lists, lines `1|0 <path> <path>` (default: those in the corpus folder)")
+    parser.add_argument("--train", default="voxceleb1-dev,voxceleb2-dev", metavar="PARTS",
+                        help=f"parts to train on, of {','.join(PARTS)}\n(default: %(default)s)")
+    parser.add_argument("--meta", type=Path, metavar="FILE",
+                        help="vox1_meta.csv, which maps names to ids (default: that in the corpus folder)")
+    for option, meaning in (("--max-missing", "audio files that are missing, empty, cut short or unreadable"),
+                            ("--max-missing-trials", "utterances of a trial list that have no audio"),
+                            ("--max-shared-speakers", "speakers of a trial list that are trained on")):
+        parser.add_argument(option, type=float, default=0.0, metavar="SHARE",
+                            help=f"stop above this share of {meaning} (default: 0)")
+    parser.add_argument("data", type=Path, nargs="?", help="folder to write train and test into")
+    arguments = parser.parse_args()
+    if arguments.data is None and len(arguments.lists or ()) > 1:
+        arguments.data = arguments.lists.pop()  # `--lists a b data`: argparse takes all three as lists
+    if arguments.data is None:
+        parser.error("the folder to write into is missing")
+    arguments.train = arguments.train.split(",")
+    unknown = sorted(set(arguments.train) - set(PARTS))
+    if unknown:
+        parser.error(f"--train: {unknown[0]!r} is none of {', '.join(PARTS)}")
+    return arguments
+
+
+def main() -> None:
+    prepare(parse_arguments())
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Decide by energy which frames are voiced, as Kaldi's compute-vad: adds vad.scp to a data directory with MFCC.
+# e.g.: steps/compute_vad.sh --nj 4 conf/features/vad.conf data/mfcc24/train
+nj=2                # number of jobs
+cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
+# <conf> <data>
+. "$(dirname "$0")/../utils/step.sh"
+conf=$1; data=$2
+
+require_file "$conf" "$data/feats.scp" "$data/utt2spk"
+up_to_date "$data/.done_vad" "$conf" "$data/feats.scp" && exit 0
+python3 -m utils.validate_data_dir "$data"
+
+mkdir -p "$data/log"
+rm -f "$data"/vad.scp "$data"/vad.*.{ark,scp}
+# shellcheck disable=SC2086  # cmd holds words
+$cmd "JOB=1:$nj" "$data/log/compute_vad.JOB.log" \
+  python3 -m steps.feat.compute_vad --job JOB --nj "$nj" "$conf" "$data"
+grep -h '^warning: ' "$data"/log/compute_vad.*.log >&2 || true
+python3 -m steps.feat.collect_vad --nj "$nj" "$data"
+mark_done "$data/.done_vad" "$conf" "$data/feats.scp" -- "$data"/vad.scp "$data"/vad.*.ark
+log "$data: voice activity of $(wc -l < "$data/vad.scp") utterances"

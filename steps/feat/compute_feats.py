@@ -1,0 +1,117 @@
+"""Compute the features of one part of a data directory: the job that steps/make_feats.sh runs nj times.
+
+Job 3 of 4 takes the third quarter of the utterances and writes into the output directory
+
+    feats.3.ark feats.3.scp    the features, in the data directory's order
+    log/utt2num_frames.3       id10270-x6uYqmx31kE-00001 827
+    log/report.3.json          what failed, utterance by utterance, and what had to be converted, counted
+
+An utterance that cannot be read is named and left out; steps.feat.collect_feats decides whether that may be.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from steps.feat.features import compute_features
+from steps.feat.options import FeatureOptions, read_feature_options
+from utils.ark import ArkWriter
+from utils.audio import change_speed, read_audio
+from utils.data_dir import read_table
+from utils.errors import InputError, run_main
+from utils.files import write_aside
+from utils.progress import progress
+
+
+def part_of(count: int, job: int, jobs: int) -> slice:
+    """Return the items that job 1..jobs takes of `count`: contiguous, sizes differing by at most one."""
+    if not 1 <= job <= jobs:
+        raise InputError(f"job {job} of {jobs}: jobs are counted from 1")
+    return slice((job - 1) * count // jobs, job * count // jobs)
+
+
+class Report:
+    """What a job has to tell about its utterances; as JSON in log/report.JOB.json."""
+
+    def __init__(self) -> None:
+        self.failed: dict[str, str] = {}             # utterance -> message
+        self.notes: dict[str, tuple[int, str]] = {}  # "44100 Hz" -> how many, the first utterance
+
+    def note(self, note: str, name: str) -> None:
+        """Count a note on an utterance."""
+        count, first = self.notes.get(note, (0, name))
+        self.notes[note] = count + 1, first
+
+    def fail(self, name: str, message: object) -> None:
+        """Record that an utterance has no features; say so in the log."""
+        self.failed[name] = str(message)
+        print(f"warning: {name}: {message}", file=sys.stderr)
+
+
+def utterances(data: Path, job: int, jobs: int) -> Iterator[tuple[str, str, float]]:
+    """Yield id, path or command, and speed of each utterance of a part."""
+    ids, paths = read_table(data / "wav.scp")
+    speeds = ["1"] * len(ids)
+    if (data / "utt2speed").exists():
+        theirs, speeds = read_table(data / "utt2speed")
+        if theirs != ids:
+            raise InputError(f"{data}/utt2speed lists other utterances than wav.scp; make {data} again")
+    part = part_of(len(ids), job, jobs)
+    yield from zip(ids[part], paths[part], map(float, speeds[part]), strict=True)
+
+
+def features_of(path: str, speed: float, options: FeatureOptions,
+                pipes: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the features of an audio file, and the notes on reading it."""
+    audio = read_audio(path, options.rate, pipes)
+    samples = audio.samples if speed == 1 else change_speed(audio.samples, speed)
+    try:
+        return compute_features(samples, options), audio.notes
+    except InputError as error:
+        raise InputError(f"{path}: {error}; remove it from wav.scp") from error
+
+
+def compute_part(options: FeatureOptions, data: Path, output: Path, job: int, jobs: int,
+                 compression: int, pipes: bool) -> Report:
+    """Write the features of part `job` of `jobs` of a data directory; see the module."""
+    report = Report()
+    part = list(utterances(data, job, jobs))
+    with (ArkWriter(output / f"feats.{job}", compression) as writer,
+          write_aside(output / f"log/utt2num_frames.{job}") as lengths):
+        for name, path, speed in progress(part, len(part), "features"):
+            try:
+                features, notes = features_of(path, speed, options, pipes)
+            except InputError as error:
+                report.fail(name, error)
+                continue
+            writer.write(name, features)
+            lengths.write(f"{name} {len(features)}\n")
+            for note in notes:
+                report.note(note, name)
+    with write_aside(output / f"log/report.{job}.json") as stream:
+        json.dump(vars(report), stream, indent=1)
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--job", type=int, default=1, help="which part, from 1")
+    parser.add_argument("--nj", type=int, default=1, help="number of parts")
+    parser.add_argument("--compression", type=int, default=3, choices=range(8),
+                        help="Kaldi's method; 0: none")
+    parser.add_argument("--allow-pipes", choices=("true", "false"), default="false",
+                        help="run commands that wav.scp holds instead of paths")
+    parser.add_argument("conf", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("output", type=Path)
+    arguments = parser.parse_args()
+    compute_part(read_feature_options(arguments.conf), arguments.data, arguments.output, arguments.job,
+                 arguments.nj, arguments.compression, arguments.allow_pipes == "true")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,139 @@
+"""Option files in Kaldi's format (conf/features/*.conf), and what of Kaldi's features they may set.
+
+    # 24 cepstra for i-vectors
+    --feature-type=mfcc     # ours: which features this file describes, mfcc or fbank (log mel energies)
+    --num-ceps=24
+
+Every other option has Kaldi's name, meaning and default, but for dither, which is 0 here.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import kaldi_native_fbank
+
+from utils.errors import InputError
+
+WINDOWS = ("hamming", "hanning", "povey", "rectangular", "sine", "blackman")
+
+# Kaldi's option -> (group of kaldi_native_fbank's options, its name there, type)
+_COMMON = {
+    "sample-frequency": ("frame_opts", "samp_freq", float),
+    "frame-length": ("frame_opts", "frame_length_ms", float),
+    "frame-shift": ("frame_opts", "frame_shift_ms", float),
+    "preemphasis-coefficient": ("frame_opts", "preemph_coeff", float),
+    "remove-dc-offset": ("frame_opts", "remove_dc_offset", bool),
+    "window-type": ("frame_opts", "window_type", str),
+    "blackman-coeff": ("frame_opts", "blackman_coeff", float),
+    "round-to-power-of-two": ("frame_opts", "round_to_power_of_two", bool),
+    "snip-edges": ("frame_opts", "snip_edges", bool),
+    "dither": ("frame_opts", "dither", float),
+    "num-mel-bins": ("mel_opts", "num_bins", int),
+    "low-freq": ("mel_opts", "low_freq", float),
+    "high-freq": ("mel_opts", "high_freq", float),
+    "use-energy": ("", "use_energy", bool),
+    "energy-floor": ("", "energy_floor", float),
+    "raw-energy": ("", "raw_energy", bool),
+    "htk-compat": ("", "htk_compat", bool),
+}
+_OF_TYPE = {
+    "mfcc": _COMMON | {"num-ceps": ("", "num_ceps", int), "cepstral-lifter": ("", "cepstral_lifter", float)},
+    "fbank": _COMMON | {"use-log-fbank": ("", "use_log_fbank", bool), "use-power": ("", "use_power", bool)},
+}
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """What a feature file describes. kaldi: the options object of kaldi_native_fbank."""
+
+    kind: str  # mfcc or fbank
+    kaldi: Any
+
+    @property
+    def rate(self) -> int:
+        """Sampling rate, Hz."""
+        return round(self.kaldi.frame_opts.samp_freq)
+
+    @property
+    def dim(self) -> int:
+        """Values a frame."""
+        if self.kind == "mfcc":
+            return self.kaldi.num_ceps
+        return self.kaldi.mel_opts.num_bins + self.kaldi.use_energy
+
+
+def read_conf(path: str | os.PathLike, types: Mapping[str, type] | None = None) -> dict[str, Any]:
+    """Read `--name=value` lines; `#` starts a comment.
+
+    types: the options there may be, with their types (None: any, as text). Raises InputError naming file
+    and line for anything else, an unknown or repeated option, or a value of another type.
+    """
+    options: dict[str, Any] = {}
+    with open(path, encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            line = re.sub(r"(^|\s)#.*", "", line).strip()
+            if not line:
+                continue
+            where = f"{path}: line {number}"
+            found = re.fullmatch(r"--([a-z0-9-]+)=(\S+)", line)
+            if not found:
+                raise InputError(f"{where}: expected --name=value, found {line!r}")
+            name, value = found.groups()
+            if types is not None and name not in types:
+                raise InputError(f"{where}: unknown option --{name}; there are {', '.join(sorted(types))}")
+            if name in options:
+                raise InputError(f"{where}: --{name} is given twice")
+            options[name] = value if types is None else _convert(value, types[name], f"{where}: --{name}")
+    return options
+
+
+def read_feature_options(path: str | os.PathLike) -> FeatureOptions:
+    """Read a feature file; raises InputError for options that are unknown or do not fit together."""
+    kind = read_conf(path).get("feature-type")
+    if kind not in _OF_TYPE:
+        found = "no --feature-type" if kind is None else f"--feature-type={kind}"
+        raise InputError(f"{path}: {found}; add the line --feature-type=mfcc or --feature-type=fbank")
+    known = _OF_TYPE[kind]
+    types = {name: value_type for name, (_, _, value_type) in known.items()}
+    values = read_conf(path, types | {"feature-type": str})
+    kaldi = kaldi_native_fbank.MfccOptions() if kind == "mfcc" else kaldi_native_fbank.FbankOptions()
+    kaldi.frame_opts.dither = 0.0
+    for name, value in values.items():
+        if name != "feature-type":
+            group, attribute, _ = known[name]
+            setattr(getattr(kaldi, group) if group else kaldi, attribute, value)
+    _check(kaldi, kind, path)
+    return FeatureOptions(kind, kaldi)
+
+
+def _convert(value: str, kind: type, where: str) -> Any:
+    readers: dict[type, Callable[[str], Any]] = {bool: {"true": True, "false": False}.__getitem__}
+    try:
+        return readers.get(kind, kind)(value)
+    except (ValueError, KeyError) as error:
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise InputError(f"{where}: expected {wanted}, found {value!r}") from error
+
+
+def _check(kaldi: Any, kind: str, path: str | os.PathLike) -> None:
+    """Refuse what the C++ library would end the process for, and what would not be repeatable."""
+    frame, mel = kaldi.frame_opts, kaldi.mel_opts
+    nyquist = frame.samp_freq / 2
+    high = mel.high_freq if mel.high_freq > 0 else nyquist + mel.high_freq
+    checks = {
+        "--dither must be 0: features are the same in each run": frame.dither == 0,
+        "--sample-frequency must be a whole number of 1000 or more":
+            frame.samp_freq >= 1000 and frame.samp_freq % 1 == 0,
+        "--frame-length and --frame-shift must be at least 1 ms":
+            frame.frame_length_ms >= 1 and frame.frame_shift_ms >= 1,
+        f"--window-type must be one of {', '.join(WINDOWS)}": frame.window_type in WINDOWS,
+        f"0 <= --low-freq < --high-freq <= {nyquist:g} Hz must hold": 0 <= mel.low_freq < high <= nyquist,
+        "--num-mel-bins must be 3 to 512": 3 <= mel.num_bins <= 512,
+        "--num-ceps must be 1 to --num-mel-bins": kind != "mfcc" or 1 <= kaldi.num_ceps <= mel.num_bins,
+    }
+    for message, holds in checks.items():
+        if not holds:
+            raise InputError(f"{path}: {message}")

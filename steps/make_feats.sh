@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Compute MFCC or log mel features of a data directory, in Kaldi's conventions. The output is a complete
+# data directory: tables and trial lists of the input, feats.scp, utt2num_frames, feats.conf.
+# e.g.: steps/make_feats.sh --nj 4 conf/features/mfcc24.conf data/train data/mfcc24/train
+nj=2                # number of jobs
+cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
+compression=3       # Kaldi's compression method: 0 none, 1 (1 byte a value), 3 (2 bytes) ...
+allow_pipes=false   # run commands that wav.scp holds instead of paths
+max_failed=0.0      # share of utterances that may fail, to be left out
+# <conf> <data-in> <data-out>
+. "$(dirname "$0")/../utils/step.sh"
+conf=$1; in=$2; out=$3
+
+require_file "$conf" "$in/wav.scp" "$in/utt2spk"
+up_to_date "$out/.done" "$conf" "$in" && exit 0
+python3 -m utils.validate_data_dir "$in"
+[ ! "$in" -ef "$out" ] || die "$out is both input and output; name another output directory"
+
+# What an earlier run left would point into archives that are about to change.
+mkdir -p "$out/log"
+rm -f "$out"/{feats,vad}.scp "$out"/{feats,vad}.*.{ark,scp} "$out"/log/{report,utt2num_frames}.*
+# shellcheck disable=SC2086  # cmd holds words
+$cmd "JOB=1:$nj" "$out/log/make_feats.JOB.log" \
+  python3 -m steps.feat.compute_feats --job JOB --nj "$nj" --compression "$compression" \
+    --allow-pipes "$allow_pipes" "$conf" "$in" "$out"
+cp "$conf" "$out/feats.conf"
+python3 -m steps.feat.collect_feats --nj "$nj" --max-failed "$max_failed" "$in" "$out"
+mark_done "$out/.done" "$conf" "$in"
+log "$out: features of $(wc -l < "$out/feats.scp") utterances"
