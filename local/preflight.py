@@ -54,7 +54,7 @@ def file_fault(path: str) -> str:
         return f"unreadable: {error.strerror}"
     finally:
         os.close(handle)
-    return decoder_fault(path) if fault is None else fault
+    return decoder_fault(path, head) if fault is None else fault
 
 
 def wave_fault(handle: int, size: int) -> str | None:
@@ -66,7 +66,7 @@ def wave_fault(handle: int, size: int) -> str | None:
         if name == b"fmt ":
             plain = int.from_bytes(head[8:10], "little") in PLAIN
         if name == b"data":
-            unknown = length == 0 or length >= 0x7FFF0000  # written to a pipe, where it could not be filled in
+            unknown = length == 0 or length >= 0x7FFF0000  # written to a pipe, which cannot be gone back in
             if unknown or not plain:
                 return None
             return "cut short" if place + 8 + length > size else ""
@@ -91,18 +91,17 @@ def mp4_fault(handle: int, size: int) -> str | None:
     return "cut short" if place > size else "" if whole else None
 
 
-def decoder_fault(path: str) -> str:
-    """Open a file with libsndfile, then with FFmpeg's libraries."""
+def decoder_fault(path: str, head: bytes) -> str:
+    """Open a file, which begins with `head`, with the decoder that utils/audio.py would take."""
+    adts = head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0
     try:
+        if adts or head[4:8] == b"ftyp":
+            with av.open(path, format="aac" if adts else "mov") as container:
+                return "" if container.streams.audio else "unreadable: no audio in it"
         with soundfile.SoundFile(path) as sound:
             return "" if sound.frames else "empty"
-    except (soundfile.LibsndfileError, TypeError, ValueError):
-        pass
-    try:
-        with av.open(path, metadata_errors="ignore") as container:
-            return "" if container.streams.audio else "unreadable: no audio in it"
-    except (av.FFmpegError, ValueError, OSError):
-        return "unreadable: in no known audio format"
+    except (soundfile.SoundFileError, av.FFmpegError, RuntimeError, TypeError, ValueError):
+        return "unreadable: damaged, or in no known audio format"
 
 
 def judge(what: str, items: Sequence[str], total: int, limit: float, option: str, way_out: str) -> None:

@@ -132,7 +132,8 @@ def prepare(arguments: argparse.Namespace) -> None:
     wanted = set().union(*(one.speakers for one in chosen.values()))
     test = [one for one in utterances if one.id in wanted]
     good = usable(sorted({*train, *test}), arguments.max_missing)
-    write_sets(arguments.data, data_dir(train, good), data_dir(test, good), chosen, arguments.max_missing_trials)
+    write_sets(arguments.data, data_dir(train, good), data_dir(test, good), chosen,
+               arguments.max_missing_trials)
 
 
 def write_sets(folder: Path, train: DataDir, test: DataDir, lists: Mapping[str, TrialList],

@@ -1,0 +1,57 @@
+"""A training run on disk, as one safetensors file: weights, optimiser, best weights, and where it stands.
+
+Nothing is pickled: tensors go by name, everything else as JSON in the file's header.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from utils.errors import InputError
+from utils.files import write_aside
+
+
+def flatten(network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return all tensors of a run under one name each."""
+    tensors = {f"model/{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"best/{name}": value for name, value in best.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items() if value is not None}
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor],
+                    where: dict[str, Any]) -> None:
+    """Write a checkpoint aside and rename it. where: whatever JSON holds, such as the step."""
+    # Copies: safetensors refuses tensors that share memory, as best and current weights may.
+    tensors = {name: value.clone() for name, value in flatten(network, optimizer, best).items()}
+    with write_aside(path, "wb") as stream:
+        stream.write(save(tensors, {"where": json.dumps(where)}))
+
+
+def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer,
+                    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Restore network and optimiser; return the best weights and what was said of where the run stands.
+
+    Raises InputError when the file is damaged or of another network.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dictionary)
+            where = json.loads(file.metadata()["where"])
+        network.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model/")})
+    except Exception as error:  # safetensors has its own errors, load_state_dict raises RuntimeError
+        message = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot resume: {message}; delete the file to train from the start") from error
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer/"):
+            _, index, key = name.split("/")
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return {name[5:]: value for name, value in tensors.items() if name.startswith("best/")}, where

@@ -1,0 +1,104 @@
+"""What a network's configuration may say; unknown keys and unfit values are errors that name them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from nnet.losses import LossOptions
+from steps.feat.frontend import FrontendOptions
+from utils.config import build, read_yaml
+
+Operation = Literal["relu", "batch_norm"]
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """A dense layer: affine map, then operations. The embedding is tapped after `affine` or after all."""
+
+    dim: int
+    then: tuple[Operation, ...] = ()
+    embedding: Literal["affine", "output"] | None = None
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """The dense layers between pooling and classifier."""
+
+    layers: tuple[LayerOptions, ...]
+    before: tuple[Operation, ...] = ()  # on the pooled vector
+    dropout: float = 0.0                # before the classifier
+
+    def __post_init__(self) -> None:
+        taps = [layer for layer in self.layers if layer.embedding]
+        if len(taps) != 1:
+            raise ValueError(f"{len(taps)} layers have the key `embedding`, wanted exactly one")
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """As torch.optim calls them."""
+
+    type: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """constant, or cosine: down to `final` times the rate; both after a linear warm-up."""
+
+    type: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    final: float = 0.001
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How long, on what chunks, and how precisely."""
+
+    epochs: int
+    batch_size: int = 64
+    chunk_frames: int = 300
+    valid_batch_frames: int = 20000   # padded frames of one batch when embedding whole utterances
+    precision: Literal["bf16", "fp32"] = "bf16"  # of the products; sums, logits and losses are fp32
+    clip: float = 5.0                 # largest norm of the gradient
+    patience: int = 0                 # epochs without a better validation EER before stopping; 0: never
+    keep: Literal["best", "last"] = "best"  # which weights become the model
+    mask_frames: int = 0              # SpecAugment: longest mask in time
+    mask_bands: int = 0               # SpecAugment: widest mask in frequency
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size, self.chunk_frames, self.valid_batch_frames) < 1:
+            raise ValueError("epochs, batch_size, chunk_frames and valid_batch_frames must be at least 1")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """One system's YAML. `encoder` and `pooling` have keys of their type's own (nnet/model.py)."""
+
+    kind: Literal["network"]
+    features: str
+    encoder: dict[str, Any]
+    pooling: dict[str, Any]
+    head: HeadOptions
+    train: TrainOptions
+    train_set: Literal["train_net", "train_net_sp"] = "train_net"
+    frontend: FrontendOptions = field(default_factory=FrontendOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    backend: dict[str, Any] = field(default_factory=dict)  # read by steps/backend
+    # Written by training into the model's own configuration.
+    feature_dim: int | None = None
+    speakers: int | None = None
+
+
+def network_config(mapping: dict[str, Any], where: str) -> NetworkConfig:
+    """Build and check a network's configuration; raises InputError with `where` and the key."""
+    return build(NetworkConfig, mapping, where)
+
+
+def read_network_config(path: str) -> NetworkConfig:
+    """Read a resolved configuration, as `utils.config resolve` prints it."""
+    return network_config(read_yaml(Path(path)), path)

@@ -1,0 +1,112 @@
+"""Embeddings of whole utterances, in padded batches of similar length: the job of extract_embeddings.sh.
+
+The result does not depend on the batch: encoders and poolings ignore what lies beyond an utterance's end.
+An utterance longer than --max-frames is cut into equal pieces of at most that many frames, whose
+embeddings are averaged; one shorter than the encoder's receptive field is repeated to reach it.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from nnet.config import NetworkConfig, read_network_config
+from nnet.data import Utterances
+from nnet.model import Network
+from utils.ark import ArkWriter
+from utils.errors import InputError, first_five, run_main
+from utils.progress import progress
+
+BLOCK = 2000  # utterances sorted by length at a time
+
+
+def load_network(folder: Path) -> tuple[Network, NetworkConfig]:
+    """Return the trained network of a model folder (config.yaml, model.safetensors), ready to embed."""
+    config = read_network_config(str(folder / "config.yaml"))
+    if config.feature_dim is None or config.speakers is None:
+        raise InputError(f"{folder}/config.yaml was not written by training: no feature_dim and speakers")
+    network = Network(config, config.frontend.output_dim(config.feature_dim), config.speakers)
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    return network.eval(), config
+
+
+def pieces(frames: np.ndarray, shortest: int, longest: int) -> list[np.ndarray]:
+    """Cut an utterance (T x F) into equal pieces of at most `longest` frames; repeat it up to `shortest`."""
+    if len(frames) < shortest:
+        frames = frames[np.arange(shortest) % len(frames)]
+    return np.array_split(frames, -(-len(frames) // longest))
+
+
+@torch.inference_mode()
+def embed_batch(network: Network, batch: list[np.ndarray], device: str) -> np.ndarray:
+    """Return B x E embeddings of utterances (T_b x F each), padded to the longest."""
+    lengths = torch.tensor([len(frames) for frames in batch], device=device)
+    x = torch.zeros(len(batch), int(lengths.max()), batch[0].shape[1])
+    for row, frames in enumerate(batch):
+        x[row, :len(frames)] = torch.from_numpy(frames)
+    return network.embed(x.to(device), lengths).float().cpu().numpy()
+
+
+def embed_utterances(network: Network, data: Utterances, chosen: range, device: str, batch_frames: int,
+                     max_frames: int = 12000) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (number of the utterance, embedding) for the utterances in `chosen`, in their order."""
+    shortest = network.encoder.receptive_field
+    repeated = []
+    for start in range(chosen.start, chosen.stop, BLOCK):
+        block = range(start, min(start + BLOCK, chosen.stop))
+        parts: list[tuple[int, np.ndarray]] = []
+        for index in block:
+            frames = data.whole(index)
+            if len(frames) < shortest:
+                repeated.append(data.rows.ids[index])
+            parts += [(index, piece) for piece in pieces(frames, shortest, max_frames)]
+        parts.sort(key=lambda part: len(part[1]))
+        sums = np.zeros((len(block), network.head.embedding_dim), np.float64)
+        counts = np.zeros(len(block), np.int64)
+        while parts:  # the longest first, so that a batch that does not fit memory shows at once
+            size = max(1, batch_frames // len(parts[-1][1]))
+            batch, parts = parts[-size:], parts[:-size]
+            vectors = embed_batch(network, [frames for _, frames in batch], device)
+            for (index, _), vector in zip(batch, vectors, strict=True):
+                sums[index - start] += vector
+                counts[index - start] += 1
+        for index in block:
+            yield index, (sums[index - start] / counts[index - start]).astype(np.float32)
+    if repeated:
+        print(f"warning: {len(repeated)} utterances are shorter than the {shortest} frames that the encoder needs and "
+              f"were repeated: {first_five(repeated)}", file=sys.stderr)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--job", type=int, default=1, help="which part, from 1")
+    parser.add_argument("--nj", type=int, default=1, help="number of parts")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--num-threads", type=int, default=1)
+    parser.add_argument("--max-frames", type=int, default=12000)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.num_threads)
+    network, config = load_network(arguments.model)
+    network.to(arguments.device)
+    data = Utterances(arguments.data, config)
+    if data.feature_dim != config.feature_dim:
+        raise InputError(f"{arguments.data} has {data.feature_dim} values a frame, the network was trained on "
+                         f"{config.feature_dim} ({config.features})")
+    count = len(data.rows)
+    part = range(count * (arguments.job - 1) // arguments.nj, count * arguments.job // arguments.nj)
+    with ArkWriter(arguments.out / f"xvector.{arguments.job}") as writer:
+        found = embed_utterances(network, data, part, arguments.device, config.train.valid_batch_frames,
+                                 arguments.max_frames)
+        for index, vector in progress(found, len(part), "embeddings"):
+            writer.write(data.rows.ids[index], vector)
+
+
+if __name__ == "__main__":
+    run_main(main)

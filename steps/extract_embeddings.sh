@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Embed whole utterances with a trained network: writes xvector.scp into the output directory.
+# e.g.: steps/extract_embeddings.sh --nj 4 exp/xvector data/mfcc30/test exp/xvector/embeddings_test
+nj=2                # number of jobs
+cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
+device=cpu          # cpu or cuda
+max_frames=12000    # longer utterances are cut into equal pieces, whose embeddings are averaged
+# <exp> <data> <out>
+. "$(dirname "$0")/../utils/step.sh"
+exp=$1; data=$2; out=$3
+
+require_file "$exp/model.safetensors" "$exp/config.yaml" "$data/feats.scp"
+up_to_date "$out/.done" "$exp/model.safetensors" "$data" && exit 0
+python3 -m utils.validate_data_dir "$data"
+
+gpu=()
+[ "$device" = cpu ] || gpu=(--gpu 1)
+mkdir -p "$out/log"
+rm -f "$out"/xvector.*
+# shellcheck disable=SC2086  # cmd holds words
+$cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
+  python3 -m nnet.extract --job JOB --nj "$nj" --device "$device" --max-frames "$max_frames" "$exp" "$data" "$out"
+grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true
+python3 -m utils.join_tables "$data/feats.scp" "$out/xvector.scp" "$out"/xvector.*.scp
+mark_done "$out/.done" "$exp/model.safetensors" "$data"

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Train a network; validated on held-out speakers. Started again after a kill, it goes on where it was.
+# e.g.: steps/train_network.sh --device cuda exp/xvector/system.yaml data/mfcc30/train_net data/mfcc30/valid exp/xvector
+cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
+device=cpu          # cpu or cuda
+num_threads=$(getconf _NPROCESSORS_ONLN) # threads on a CPU
+seed=1              # of weights, batches and masks
+# <config> <train-data> <valid-data> <exp>
+. "$(dirname "$0")/../utils/step.sh"
+config=$1; train=$2; valid=$3; exp=$4
+
+require_file "$config" "$train/feats.scp" "$train/utt2spk" "$valid/feats.scp" "$valid/trials/valid"
+up_to_date "$exp/.done" "$config" "$train" "$valid" && exit 0
+python3 -m utils.validate_data_dir "$train"
+python3 -m utils.validate_data_dir "$valid"
+
+gpu=()
+[ "$device" = cpu ] || gpu=(--gpu 1)
+# shellcheck disable=SC2086  # cmd holds words
+$cmd --num-threads "$num_threads" ${gpu[@]+"${gpu[@]}"} "$exp/log/train.log" \
+  python3 -m nnet.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
+    "$config" "$train" "$valid" "$exp"
+mark_done "$exp/.done" "$config" "$train" "$valid" -- "$exp"/{model.safetensors,config.yaml,speakers,train_seconds}
+log "$exp: $(tail -n 1 "$exp/log/train.tsv" | cut -f 1,3,4,6,9 | tr '\t' ' ') (epoch, loss, accuracy, valid EER, seconds)"
