@@ -91,10 +91,11 @@ FAULTS = {
                         r"spk2utt:1: not the inverse of utt2spk; .*fix_data_dir"),
     "speaker missing": ("spk2utt", lines_changed(lambda x: x[:-1]), r"spk2utt:5: not the inverse"),
     "speaker too many": ("spk2utt", lines_changed(lambda x: [*x, b"z z-1\n"]), r"spk2utt:6: not the inverse"),
-    "slash": ("utt2spk", lambda x: x.replace(b"id10000-video0-00000 ", b"id10000/../0 ", 1),
-              r"utt2spk:1: id 'id10000/../0' holds"),
-    "dots": ("wav.scp", lambda x: x.replace(b"id10000-video0-00000 ", b"id10000..x ", 1),
-             r"wav.scp:1: id .* holds"),
+    "slash": ("utt2spk", lambda x: x.replace(b"id10000-video0-00000 ", b"id1/0 ", 1),
+              r"utt2spk:1: id 'id1/0' holds"),
+    "dots": ("wav.scp", lambda x: x.replace(b"id10000-video0-00000 ", b".. ", 1), r"wav.scp:1: id .* holds"),
+    "no-break space": ("wav.scp", lambda x: x.replace(b"id10004-video1-00002 ", "id10004-w\xa0 ".encode(), 1),
+                       r"wav.scp:30: id .* holds a blank"),
     "speaker with slash": ("utt2spk", lambda x: x.replace(b" id10000\n", b" id/\n", 1),
                            r"utt2spk:1: 'id/' is not"),
     "frames": ("utt2num_frames", lambda x: x.replace(b" 107\n", b" 0\n", 1),
@@ -103,6 +104,9 @@ FAULTS = {
                  r"trials/list:1: 1 ids are not in utt2spk: id10000-video0-00009;"),
     "trial label": ("trials/list", lambda x: x.replace(b"nontarget", b"impostor"),
                     r"list:2: label 'impostor'"),
+    "trial label that ends alike": ("trials/list", lambda x: x.replace(b"nontarget", b"mytarget"),
+                                    r"list:2: label 'mytarget'"),
+    "trial CR": ("trials/list", lambda x: x.replace(b" id10004", b"\rid10004"), r"list:2: carriage return"),
     "trial field": ("trials/list", lambda x: x.replace(b" nontarget", b""), r"list:2: 2 fields"),
     "trial CRLF": ("trials/list", lambda x: x.replace(b"\n", b"\r\n"),
                    r"list:1: carriage return .*fix_data_dir"),
@@ -192,6 +196,13 @@ def test_fix_repairs(data: Path, run, fault: str, capsys: pytest.CaptureFixture)
         assert "dropped 1 of 30 utterances that another table lacks" in capsys.readouterr().out
     else:
         assert (data / name).read_bytes() == before
+
+
+def test_fix_keeps_the_first_of_two(data: Path, run, capsys: pytest.CaptureFixture) -> None:
+    edit(data / "wav.scp", lambda content: content + b"id10000-video0-00000 /other.wav\n")
+    run("utils.fix_data_dir", data)
+    assert read_data_dir(data) == example()
+    assert "wav.scp: dropped 1 second lines of an utterance: id10000-video0-00000" in capsys.readouterr().out
 
 
 def test_fix_leaves_alone_what_it_cannot_repair(data: Path, run) -> None:

@@ -1,0 +1,212 @@
+"""The total-variability model, in Kaldi's augmented form, on batched matrix products.
+
+Shapes: U utterances, C Gaussians, D dimensions, S of the i-vector. The mean of Gaussian c for an utterance
+is M_c x with x ~ N(o e_0, I): the mean of the UBM sits in the first column of M_c, scaled by the prior
+offset o. With counts gamma_c and first-order sums X_c of an utterance, x has
+    precision  L = I + sum_c gamma_c M_c^T P_c M_c            (P_c: inverse covariance)
+    mean       L^-1 (o e_0 + sum_c M_c^T P_c X_c)
+and the i-vector is that mean less o e_0. Equations as in Dehak et al. 2011, with the prior of Kaldi's
+ivector-extractor.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steps.ivector.gmm import FullGmm, check_finite, pack, unpack
+from utils.errors import InputError
+from utils.files import write_aside
+from utils.kaldi_io import KaldiReader, KaldiWriter
+
+PRIOR_OFFSET = 100.0       # Kaldi's start
+MIN_COUNT = 100.0          # frames below which M_c and P_c stay
+VARIANCE_FLOOR = 0.1       # share of the average covariance
+GAUSSIANS_AT_ONCE = 64     # in the M-step: bounds its memory
+
+
+@dataclass
+class Extractor:
+    """m: C x D x S; precision P: C x D x D; offset o of the prior. weights: C, only carried (Kaldi's w_vec)."""
+
+    m: Tensor
+    precision: Tensor
+    offset: float
+    weights: Tensor
+
+    @classmethod
+    def from_ubm(cls, ubm: FullGmm, dim: int, seed: int) -> "Extractor":
+        """Return the start of training: means of the UBM in the first column, random numbers elsewhere."""
+        generator = torch.Generator().manual_seed(seed)
+        m = torch.randn(*ubm.means.shape, dim, generator=generator, dtype=torch.float64)
+        m[:, :, 0] = ubm.means.double().cpu() / PRIOR_OFFSET
+        precision = ubm.covariances.double().cpu().inverse()
+        return cls(m, precision, PRIOR_OFFSET, ubm.weights.double().cpu())
+
+
+class Posterior:
+    """The E-step: distributions of x for blocks of utterances. dtype and device are those of the arrays in."""
+
+    def __init__(self, model: Extractor, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.offset = model.offset
+        self.dim = model.m.shape[2]
+        projected = torch.cat([block_p @ block_m for block_p, block_m in zip(
+            model.precision.split(GAUSSIANS_AT_ONCE), model.m.split(GAUSSIANS_AT_ONCE), strict=True)])  # P_c M_c
+        self.linear = projected.flatten(0, 1).to(device, dtype)  # C D x S
+        self.quadratic = torch.cat([pack(m.transpose(1, 2) @ p) for m, p in zip(
+            model.m.split(GAUSSIANS_AT_ONCE), projected.split(GAUSSIANS_AT_ONCE), strict=True)]).to(device, dtype)
+
+    def __call__(self, counts: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means (U x S) and covariances (U x S x S) of x, from U x C counts and U x C x D sums."""
+        precision = unpack(counts @ self.quadratic, self.dim)
+        precision.diagonal(dim1=1, dim2=2).add_(1)
+        linear = sums.flatten(1) @ self.linear
+        linear[:, 0] += self.offset
+        factor = torch.linalg.cholesky(precision)
+        means = torch.cholesky_solve(linear[..., None], factor)[..., 0]
+        return means, torch.cholesky_inverse(factor)
+
+    def ivectors(self, counts: Tensor, sums: Tensor) -> Tensor:
+        """Return the i-vectors, means of x less the prior's: U x S."""
+        means, _ = self(counts, sums)
+        means[:, 0] -= self.offset
+        return means
+
+
+class Statistics:
+    """What the M-step needs, summed over utterances in float64 on the CPU."""
+
+    def __init__(self, gaussians: int, features: int, dim: int) -> None:
+        self.counts = torch.zeros(gaussians, dtype=torch.float64)
+        self.y = torch.zeros(gaussians * features, dim, dtype=torch.float64)            # sum X_c E[x]^T
+        self.r = torch.zeros(gaussians, dim * (dim + 1) // 2, dtype=torch.float64)      # sum gamma_c E[x x^T]
+        self.x_sum = torch.zeros(dim, dtype=torch.float64)
+        self.x_scatter = torch.zeros(dim, dim, dtype=torch.float64)
+        self.utterances = 0
+
+    def add(self, counts: Tensor, sums: Tensor, means: Tensor, covariances: Tensor) -> None:
+        """Add a block of utterances: their statistics and what the E-step made of them."""
+        second = covariances + means[:, :, None] * means[:, None, :]
+        self.counts += counts.sum(0).double().cpu()
+        self.y += (sums.flatten(1).T @ means).double().cpu()
+        self.r += (counts.T @ pack(second)).double().cpu()
+        self.x_sum += means.sum(0).double().cpu()
+        self.x_scatter += second.sum(0).double().cpu()
+        self.utterances += len(counts)
+
+
+def update(model: Extractor, stats: Statistics, second: Tensor) -> Extractor:
+    """Return the model after one M-step. second: C x D x D, sum of gamma x x^T, which no iteration changes.
+
+    M_c = Y_c R_c^-1;  covariance_c = (S_c - M_c Y_c^T - Y_c M_c^T + M_c R_c M_c^T) / gamma_c, its eigenvalues
+    floored relative to a tenth of the average one; then the prior. Gaussians with fewer than 100 frames stay.
+    """
+    dim = model.m.shape[2]
+    y = stats.y.view_as(model.m)
+    enough = stats.counts >= MIN_COUNT
+    if not enough.any():
+        raise InputError(f"no Gaussian has {MIN_COUNT:g} frames: too little data for {len(enough)} Gaussians")
+    if not enough.all():
+        print(f"extractor: {int((~enough).sum())} of {len(enough)} Gaussians have too little data and stay as they are",
+              file=sys.stderr)
+    m, covariances = model.m.clone(), torch.zeros_like(model.precision)
+    for chosen in torch.where(enough)[0].split(GAUSSIANS_AT_ONCE):
+        r = unpack(stats.r[chosen], dim)
+        new = torch.linalg.solve(r, y[chosen].transpose(1, 2)).transpose(1, 2)
+        cross = new @ y[chosen].transpose(1, 2)
+        raw = second[chosen] - cross - cross.transpose(1, 2) + new @ r @ new.transpose(1, 2)
+        m[chosen], covariances[chosen] = new, raw / stats.counts[chosen, None, None]
+    average = (covariances * (stats.counts * enough)[:, None, None]).sum(0) / stats.counts[enough].sum()
+    precision = model.precision.clone()
+    precision[enough] = floor_covariances(covariances[enough], VARIANCE_FLOOR * average).inverse()
+    updated = update_prior(Extractor(m, precision, model.offset, model.weights), stats)
+    check_finite("the i-vector extractor", updated.m, updated.precision)
+    return updated
+
+
+def floor_covariances(covariances: Tensor, floor: Tensor) -> Tensor:
+    """Raise eigenvalues below 1 of each matrix to 1, in the space where `floor` (D x D) is the identity."""
+    lower = torch.linalg.cholesky(floor)
+    inverse = torch.linalg.inv(lower)
+    values, vectors = torch.linalg.eigh(inverse @ covariances @ inverse.T)
+    low = (values < 1).any(1)
+    if not low.any():
+        return covariances
+    print(f"extractor: covariances of {int(low.sum())} of {len(low)} Gaussians floored", file=sys.stderr)
+    raised = lower @ (vectors * values.clamp_min(1)[:, None, :]) @ vectors.transpose(1, 2) @ lower.T
+    return torch.where(low[:, None, None], raised, covariances)
+
+
+def update_prior(model: Extractor, stats: Statistics) -> Extractor:
+    """Return the same model in coordinates where x has unit covariance and its mean lies along e_0.
+
+    With mean b and covariance K of x over the training utterances: T = K^-1/2; a Householder reflection U
+    takes T b to its length times e_0; among the other axes a rotation makes sum_c gamma_c M_c^T P_c M_c
+    diagonal, largest first. M_c becomes M_c (U T)^-1, the offset the length of T b.
+    """
+    mean = stats.x_sum / stats.utterances
+    covariance = stats.x_scatter / stats.utterances - torch.outer(mean, mean)
+    values, vectors = torch.linalg.eigh(covariance)
+    whiten = values.clamp_min(1e-7 * values[-1])[:, None] ** -0.5 * vectors.T
+    moved = whiten @ mean
+    offset = moved.norm()
+    axis = moved / offset
+    axis[0] -= 1
+    if axis.norm() > 1e-12:
+        axis /= axis.norm()
+        whiten = whiten - 2 * torch.outer(axis, axis @ whiten)
+    back = torch.linalg.inv(whiten)
+    quadratic = torch.zeros_like(covariance)
+    for m, p, count in zip(model.m.split(GAUSSIANS_AT_ONCE), model.precision.split(GAUSSIANS_AT_ONCE),
+                           stats.counts.split(GAUSSIANS_AT_ONCE), strict=True):
+        quadratic += (count[:, None, None] * (m.transpose(1, 2) @ p @ m)).sum(0)
+    inner = (back.T @ quadratic @ back)[1:, 1:]
+    _, directions = torch.linalg.eigh((inner + inner.T) / 2)
+    rotation = torch.eye(len(mean), dtype=torch.float64)
+    rotation[1:, 1:] = directions.flip(1).T
+    return Extractor(model.m @ (back @ rotation.T), model.precision, float(offset), model.weights)
+
+
+def write_extractor(path: str | os.PathLike, model: Extractor, binary: bool = True) -> None:
+    """Write Kaldi's <IvectorExtractor>, without weight projections."""
+    check_finite(f"{path}: the extractor", model.m, model.precision)
+    with write_aside(path, "wb") as stream:
+        kaldi = KaldiWriter(stream, binary)
+        kaldi.token("<IvectorExtractor>")
+        kaldi.token("<w>")
+        kaldi.matrix(np.zeros((0, 0)))
+        kaldi.token("<w_vec>")
+        kaldi.vector(model.weights.double().cpu().numpy())
+        kaldi.token("<M>")
+        kaldi.int32(len(model.m))
+        for matrix in model.m.double().cpu().numpy():
+            kaldi.matrix(matrix)
+        kaldi.token("<SigmaInv>")
+        for matrix in model.precision.double().cpu().numpy():
+            kaldi.packed(matrix)
+        kaldi.token("<IvectorOffset>")
+        kaldi.double(model.offset)
+        kaldi.token("</IvectorExtractor>")
+
+
+def read_extractor(path: str | os.PathLike) -> Extractor:
+    """Read Kaldi's <IvectorExtractor>, binary or text; raises InputError for one with weight projections."""
+    with open(path, "rb") as stream:
+        kaldi = KaldiReader(stream)
+        kaldi.expect("<IvectorExtractor>")
+        kaldi.expect("<w>")
+        if kaldi.matrix(np.float64).size:
+            raise InputError(f"{path}: has weight projections (--use-weights=true), which are not supported")
+        kaldi.expect("<w_vec>")
+        weights = kaldi.vector(np.float64)
+        kaldi.expect("<M>")
+        m = np.stack([kaldi.matrix(np.float64) for _ in range(kaldi.int32())])
+        kaldi.expect("<SigmaInv>")
+        precision = np.stack([kaldi.packed(np.float64) for _ in range(len(m))])
+        kaldi.expect("<IvectorOffset>")
+        offset = kaldi.real()
+        kaldi.expect("</IvectorExtractor>")
+    return Extractor(torch.from_numpy(m), torch.from_numpy(precision), offset, torch.from_numpy(weights))

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Train mean, LDA and PLDA on the training embeddings of a system.
+# e.g.: steps/train_backend.sh exp/xvector/system.yaml data/train exp/xvector/embeddings_train exp/xvector/backend
+cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
+# <config> <data> <embeddings> <backend>
+. "$(dirname "$0")/../utils/step.sh"
+config=$1; data=$2; embeddings=$3; backend=$4
+
+vectors=$(ls "$embeddings"/{xvector,ivector}.scp 2>/dev/null || true)
+require_file "$config" "$data/utt2spk" "${vectors:-$embeddings/xvector.scp}"
+up_to_date "$backend/.done" "$config" "$data/utt2spk" "$embeddings" && exit 0
+# shellcheck disable=SC2086  # cmd holds words
+$cmd "$backend/log/train.log" \
+  python3 -m steps.backend.train_backend "$config" "$data/utt2spk" "$vectors" "$backend"
+mark_done "$backend/.done" "$config" "$data/utt2spk" "$embeddings"
