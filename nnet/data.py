@@ -4,6 +4,7 @@ A batch is a function of (seed, step) alone: the order of an epoch comes from (s
 masks of a batch from (seed, step). Resuming at a step needs no other state.
 """
 
+import contextlib
 import queue
 import sys
 import threading
@@ -129,10 +130,9 @@ class Prefetcher:
 
     def _put(self, item: object) -> None:
         while not self._stopped.is_set():
-            try:
-                return self._queue.put(item, timeout=0.5)
-            except queue.Full:
-                continue
+            with contextlib.suppress(queue.Full):
+                self._queue.put(item, timeout=0.5)
+                return
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Yield (step, chunks, labels)."""

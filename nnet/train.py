@@ -28,7 +28,7 @@ from steps.backend.metrics import measure
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 
-COLUMNS = "epoch step loss accuracy lr valid_eer utterances_per_second waiting seconds".split()
+COLUMNS = ("epoch", "step", "loss", "accuracy", "lr", "valid_eer", "utterances_per_second", "waiting", "seconds")
 
 
 def learning_rate(options: ScheduleOptions, step: int, steps: int) -> float:

@@ -31,6 +31,7 @@ def fingerprint(path: Path) -> str:
         if record.is_file():
             return fingerprint(record)
         files = [f for f in sorted(path.rglob("*")) if f.is_file() and "log" not in f.relative_to(path).parts
+                 and not f.relative_to(path).parts[0].startswith("split")
                  and not any(part.startswith(".") for part in f.relative_to(path).parts)]
         inside = [f"{f.relative_to(path)} {fingerprint(f)}" for f in files]
         return hashlib.sha256("\n".join(inside).encode()).hexdigest()

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154  # options come from and go to the script that sources this
 # Sourced by egs/*/run.sh after its options: option parsing, environment, folders, stages.
-# Sets: root (the work folder), data, exp, conf, jobs, recipe_call; resolves conf/<system>.yaml of every system at
+# Sets: work (made absolute), data, exp, conf, jobs, recipe_call; resolves conf/<system>.yaml of every system at
 # --scale into exp/<system>/system.yaml.
 
 # shellcheck source=parse_options.sh
@@ -13,8 +13,8 @@ if [ -z "$cmd" ]; then
 fi
 
 mkdir -p "${work:-$here}"
-root=$(cd "${work:-$here}" && pwd)
-data=$root/data exp=$root/exp conf=$here/conf
+work=$(cd "${work:-$here}" && pwd)
+data=$work/data exp=$work/exp conf=$here/conf
 recipe_call="${script_call[*]}"
 jobs=(--nj "$nj" --cmd "$cmd")
 

@@ -18,9 +18,9 @@ valid_speakers=     # training speakers held out to validate networks on (empty:
 # (no arguments)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-steps=$here/../../steps; local=$here/../../local
+root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
 # shellcheck source=../../utils/recipe.sh
-. "$here/../../utils/recipe.sh"
+. "$root/utils/recipe.sh"
 
 [ -n "$valid_speakers" ] || valid_speakers=$([ "$scale" = mini ] && echo 10 || echo 40)
 
@@ -47,9 +47,9 @@ fi
 
 if stage 2 "i-vectors: universal background model, then total-variability matrix"; then
   for system in $(of_kind ivector); do
-    "$steps/train_ubm.sh" "${jobs[@]}" --device "$device" --seed "$seed" \
+    "$steps/train_ubm.sh" --cmd "$cmd" --device "$device" --seed "$seed" \
       "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system"
-    "$steps/train_ivector_extractor.sh" "${jobs[@]}" --device "$device" --seed "$seed" \
+    "$steps/train_ivector_extractor.sh" --cmd "$cmd" --device "$device" --seed "$seed" \
       "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system"
   done
 fi
@@ -93,6 +93,6 @@ if stage 6 "scores of every trial list, cosine and PLDA"; then
 fi
 
 if stage 7 "table: exp/results.tsv and exp/RESULTS.md"; then
-  "$steps/report.sh" --command "$recipe_call" --seed "$seed" "$root"
+  "$steps/report.sh" --command "$recipe_call" --seed "$seed" "$work"
 fi
 stage_ended

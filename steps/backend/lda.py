@@ -58,11 +58,12 @@ def estimate_lda(x: np.ndarray, speakers: Sequence[str], dim: int, total_covaria
     total = x.T @ x / len(x)
     means = class_means(x, labels, counts)
     between = (means * counts[:, None]).T @ means / len(x)
-    values, vectors = eigenvalues_down(total_covariance_factor * total + (1 - total_covariance_factor) * (total - between))
+    within = total - between
+    values, vectors = eigenvalues_down(total_covariance_factor * total + (1 - total_covariance_factor) * within)
     floored = np.maximum(values, EIGENVALUE_FLOOR * values[0])
     if (floored > values).any():
-        print(f"LDA: {np.count_nonzero(floored > values)} of {len(values)} eigenvalues of the within-speaker covariance "
-              f"raised to {floored[-1]:.3g}: {len(x)} vectors of {len(counts)} speakers span no more", file=sys.stderr)
+        print(f"LDA: {np.count_nonzero(floored > values)} of {len(values)} eigenvalues of the within-speaker "
+              f"covariance raised to {floored[-1]:.3g}: {len(x)} vectors of {len(counts)} speakers span no more", file=sys.stderr)
     whiten = floored[:, None] ** -0.5 * vectors.T
     _, directions = eigenvalues_down(whiten @ between @ whiten.T)
     linear = directions[:, :dim].T @ whiten

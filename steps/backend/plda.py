@@ -170,5 +170,6 @@ def read_plda(path: str | os.PathLike) -> Plda:
         kaldi.expect("</Plda>")
     dim = len(model.mean)
     if model.transform.shape != (dim, dim) or len(model.psi) != dim:
-        raise InputError(f"{path}: sizes do not fit: mean {dim}, transform {model.transform.shape}, psi {len(model.psi)}")
+        raise InputError(f"{path}: sizes do not fit: mean {dim}, transform {model.transform.shape}, "
+                         f"psi {len(model.psi)}")
     return model

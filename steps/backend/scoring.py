@@ -107,7 +107,7 @@ def score_trials(trials: str | os.PathLike, output: str | os.PathLike, sides: Si
     missing: dict[str, None] = {}
     count = 0
     with write_aside(output, "wb") as stream:
-        for lines in read_lines(trials, 3):
+        for lines in read_lines(trials):  # with labels or without
             found = []
             for column, table in enumerate(tables):
                 rows = table.find(lines.text, lines.starts[:, column], lines.ends[:, column])
@@ -118,11 +118,11 @@ def score_trials(trials: str | os.PathLike, output: str | os.PathLike, sides: Si
                 continue
             scores = sides.scores(*found)
             if not np.isfinite(scores).all():
-                raise InputError(f"{trials}: the score of {lines.field(int(np.argmin(np.isfinite(scores))), 0, 1)} is no "
-                                 "number; check the embeddings")
+                pair = lines.field(int(np.argmin(np.isfinite(scores))), 0, 1)
+                raise InputError(f"{trials}: the score of {pair} is no number; check the embeddings")
             pairs = (lines.field(row, 0, 1) for row in range(len(scores)))
             stream.write("".join(f"{pair} {score:.7g}\n" for pair, score in zip(pairs, scores, strict=True)).encode())
         if missing:
-            raise InputError(f"{trials}: {len(missing)} ids have no embedding: {first_five(missing)}; the list is of another "
-                             "release of the corpus, or their extraction failed")
+            raise InputError(f"{trials}: {len(missing)} ids have no embedding: {first_five(missing)}; the list is of "
+                             "another release of the corpus, or their extraction failed")
     return count

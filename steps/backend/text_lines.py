@@ -81,10 +81,10 @@ def _locate(text: np.ndarray, stop: int, columns: int | None, first: int, path: 
     gaps = np.flatnonzero(inside <= SPACE)
     gaps += PAD
     lines = len(gaps) // max(columns, 1)
-    # Plain lines: as many blanks as fields, the last one the line end, the others single spaces.
+    # Plain lines: as many blanks as fields, the last one the line end, the others spaces. (Where a field is
+    # empty and another missing, the empty one is found later: it is no id.)
     plain = (lines * columns == len(gaps) and np.count_nonzero(inside < SPACE) == lines
-             and (text[gaps[columns - 1::columns]] == NEWLINE).all() and gaps[0] > PAD
-             and (lines * columns == 1 or np.diff(gaps).min() > 1))
+             and (text[gaps[columns - 1::columns]] == NEWLINE).all())
     if not plain:
         return _locate_slowly(inside.tobytes(), columns, first, path)
     starts = np.empty_like(gaps)

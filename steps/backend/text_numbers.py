@@ -13,23 +13,18 @@ LARGEST = 1e6  # `format_numbers` takes magnitudes below it
 
 _BYTE = np.uint64(0x0101010101010101)  # times b: eight bytes b
 _ZEROS, _POINTS = _BYTE * np.uint64(ord("0")), _BYTE * np.uint64(ord("."))
-_LOW7, _HIGH4 = _BYTE * np.uint64(0x7F), _BYTE * np.uint64(0xF0)
+_LOW7, _HIGH1 = _BYTE * np.uint64(0x7F), _BYTE * np.uint64(0x80)
 _FOUR_DIGITS = np.frombuffer(b"".join(b"%04d" % number for number in range(10000)), np.uint32).astype(np.uint64)
 _TEN_TO = 10.0 ** np.arange(16)
 _BYTES_BELOW = np.array([(1 << 8 * i) - 1 for i in range(8)], np.uint64)  # mask of the first i bytes
 _POINT_AT = np.array([ord(".") << 8 * i for i in range(8)], np.uint64)
 
 
-def _scales() -> np.ndarray:
-    """10^decimals for the place of the point in either half (8: none), at 9 * first + second; NaN for two."""
-    scales = np.full((9, 9), np.nan)
-    scales[8, 8] = np.inf
-    scales[:8, 8] = 10.0 ** (15 - np.arange(8))
-    scales[8, :8] = 10.0 ** (7 - np.arange(8))
-    return scales.ravel()
-
-
-_SCALES = _scales()
+# For a point after i bytes of the first half and j of the second (8: not there), at 9 i + j: s = 10^decimals and 10 s.
+_DECIMALS = np.array([[15 - i if i < 8 else 7 - j if j < 8 else 0 for j in range(9)] for i in range(9)]).ravel()
+_SCALES = 10.0 ** _DECIMALS
+_LIMITS = 10 * _SCALES
+_LIMITS[80] = np.inf  # without a point there is nothing to take apart
 
 
 def parse_numbers(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -60,33 +55,29 @@ def _parse(text: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
     = (V - 9 s A) / s, of integers below 2^53: as exact as Python's own.
     """
     words = records(text, ends - 16, 16).view(np.uint64).reshape(-1, 2)
-    negative = text[ends - length] == ord("-")
     half_of_sign, byte_of_sign = divmod(16 - length, 8)
-    value, place, plain = np.zeros(len(ends)), 0, True
-    for half in (0, 1):
-        blank = min(max(16 - length - 8 * half, 0), 8)  # bytes before the number count as leading zeros
-        before = np.uint64((1 << 8 * blank) - 1)
-        word = words[:, half] & ~before | _ZEROS & before
-        if half == half_of_sign:
+    negative = words.view(np.uint8)[:, 16 - length] == ord("-")
+    value, place, odd = 0.0, 8 * half_of_sign, np.uint64(0)
+    for half in range(half_of_sign, 2):
+        word = words[:, half]
+        if half == half_of_sign:  # what stands before the number counts as zeros, and so does its minus
+            before = np.uint64((1 << 8 * byte_of_sign) - 1)
+            word = word & ~before | _ZEROS & before
             word += negative * np.uint64(ord("0") - ord("-") << 8 * byte_of_sign)
         other = word ^ _POINTS  # byte 0 where the point is; then bit 0 of that byte only
         point = ~((other & _LOW7) + _LOW7 | other | _LOW7) >> np.uint64(7)
-        word += point * np.uint64(ord("0") - ord("."))
-        plain &= (word & _HIGH4 == _ZEROS) & (word + _BYTE * np.uint64(6) & _HIGH4 == _ZEROS)  # digits only
-        plain &= point & (point - np.uint64(1)) == 0  # one point
-        place = 9 * place + _bytes_before(point)
-        value = value * 1e8 + _eight_digits(word - _ZEROS)
-    scale = np.where(plain, _SCALES[place.astype(np.intp)], np.nan)
-    integer = np.isinf(scale)
-    before_point = np.floor(value / (10 * scale))
-    scale[integer] = 1
-    value = (value - 9 * scale * before_point) / scale
-    return np.where(negative, -value, value)
-
-
-def _bytes_before(point: np.ndarray) -> np.ndarray:
-    """Return the number of bytes before the one whose bit 0 is set; 8 where none is."""
-    return ((point - np.uint64(1)) & _BYTE) * _BYTE >> np.uint64(56)
+        under = point - np.uint64(1)
+        place = 9 * place + ((under & _BYTE) * _BYTE >> np.uint64(56))  # bytes before the point; 8 without
+        digits = word + point * np.uint64(ord("0") - ord(".")) - _ZEROS
+        odd |= (digits | digits + _BYTE * np.uint64(0x76)) & _HIGH1 | point & under  # no digit; a second point
+        value = value * 1e8 + _eight_digits(digits)
+    place = place.astype(np.intp)
+    scale = _SCALES[place]
+    value -= np.floor(value / _LIMITS[place]) * (9 * scale)
+    value /= scale
+    np.negative(value, where=negative, out=value)
+    value[odd != 0] = np.nan
+    return value
 
 
 def _eight_digits(digits: np.ndarray) -> np.ndarray:

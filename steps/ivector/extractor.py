@@ -121,10 +121,16 @@ def update(model: Extractor, stats: Statistics, second: Tensor) -> Extractor:
         m[chosen], covariances[chosen] = new, raw / stats.counts[chosen, None, None]
     average = (covariances * (stats.counts * enough)[:, None, None]).sum(0) / stats.counts[enough].sum()
     precision = model.precision.clone()
-    precision[enough] = floor_covariances(covariances[enough], VARIANCE_FLOOR * average).inverse()
+    precision[enough] = floor_covariances(covariances[enough], regular(VARIANCE_FLOOR * average)).inverse()
     updated = update_prior(Extractor(m, precision, model.offset, model.weights), stats)
     check_finite("the i-vector extractor", updated.m, updated.precision)
     return updated
+
+
+def regular(covariance: Tensor) -> Tensor:
+    """Raise eigenvalues below 1e-4 of the largest to that, for nearly dependent features."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp_min(1e-4 * values[-1])) @ vectors.T
 
 
 def floor_covariances(covariances: Tensor, floor: Tensor) -> Tensor:
@@ -188,7 +194,7 @@ def write_extractor(path: str | os.PathLike, model: Extractor, binary: bool = Tr
         for matrix in model.precision.double().cpu().numpy():
             kaldi.packed(matrix)
         kaldi.token("<IvectorOffset>")
-        kaldi.double(model.offset)
+        kaldi.float64(model.offset)
         kaldi.token("</IvectorExtractor>")
 
 

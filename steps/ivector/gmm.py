@@ -47,7 +47,8 @@ def unpack(packed: Tensor, dim: int) -> Tensor:
 def outer_products(x: Tensor) -> Tensor:
     """Return the packed x x^T of each frame: N x D(D+1)/2."""
     rows, columns, _ = triangle(x.shape[1], x.device)
-    return x[:, rows] * x[:, columns]
+    columns_of_x = x.T.contiguous()  # rows of it are picked several times faster than columns of x
+    return (columns_of_x[rows] * columns_of_x[columns]).T
 
 
 @dataclass
