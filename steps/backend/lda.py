@@ -63,7 +63,8 @@ def estimate_lda(x: np.ndarray, speakers: Sequence[str], dim: int, total_covaria
     floored = np.maximum(values, EIGENVALUE_FLOOR * values[0])
     if (floored > values).any():
         print(f"LDA: {np.count_nonzero(floored > values)} of {len(values)} eigenvalues of the within-speaker "
-              f"covariance raised to {floored[-1]:.3g}: {len(x)} vectors of {len(counts)} speakers span no more", file=sys.stderr)
+              f"covariance raised to {floored[-1]:.3g}: {len(x)} vectors of {len(counts)} speakers span no more",
+              file=sys.stderr)
     whiten = floored[:, None] ** -0.5 * vectors.T
     _, directions = eigenvalues_down(whiten @ between @ whiten.T)
     linear = directions[:, :dim].T @ whiten

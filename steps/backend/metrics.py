@@ -13,20 +13,20 @@ Time n log n; memory 17 bytes a trial while joining, 8 after.
 
 import argparse
 import os
-import threading
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
-from steps.backend.text_lines import Lines, hash_words, read_lines
+from steps.backend.text_lines import Block, Lines, hash_words, in_threads, locate, read_blocks
 from steps.backend.text_numbers import parse_numbers
 from utils.errors import InputError, first_five, run_main
 
 PRIORS = (0.01, 0.05)
-_TARGET = np.uint64(int.from_bytes(b"\0\0target", "little"))
+_TARGET = np.uint64(int.from_bytes(b"target", "little"))
 _ONTARGET = np.uint64(int.from_bytes(b"ontarget", "little"))
 
 
@@ -88,39 +88,49 @@ def _min_dcf(targets: np.ndarray, nontargets: np.ndarray, prior: float) -> float
     return min(prior, float((prior * misses + (1 - prior) * false_alarms).min()))
 
 
-def read_trials(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Read a trial list: hashes of the pairs of ids (uint64), and whether each is a target (bool)."""
-    hashes, labels = [], []
-    for lines in read_lines(path, 3):
-        hashes.append(hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]))
-        labels.append(_labels(lines, path))
-    return np.concatenate(hashes), np.concatenate(labels)
+def _read_trials(block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """Read lines `id id label`: hashes of the pairs of ids (uint64), and whether each is a target (bool)."""
+    lines = locate(block, 3)
+    return hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]), _labels(lines)
 
 
-def _labels(lines: Lines, path: str | os.PathLike) -> np.ndarray:
-    starts, ends = lines.starts[:, 2], lines.ends[:, 2]
-    last = np.ndarray((lines.text.size - 7,), np.uint64, lines.text, strides=(1,))[ends - 8]
+def _labels(lines: Lines) -> np.ndarray:
+    starts, ends = lines.starts[:, -1], lines.ends[:, -1]
     length = ends - starts
-    target = (length == 6) & (last >> np.uint64(16) == _TARGET >> np.uint64(16))
+    last = np.ndarray((lines.text.size - 7,), np.uint64, lines.text, strides=(1,))[ends - 8]
+    target = (length == 6) & (last >> np.uint64(16) == _TARGET)
     nontarget = (length == 9) & (last == _ONTARGET) & (lines.text[starts] == ord("n"))
     wrong = np.flatnonzero(target == nontarget)
     if len(wrong):
-        raise InputError(f"{path}:{lines.first + wrong[0]}: label {lines.field(wrong[0], 2)!r} is neither target nor "
-                         "nontarget; correct the line")
+        raise InputError(f"{lines.block.place(wrong[0])}: label {lines.field(wrong[0], -1)!r} is neither target "
+                         "nor nontarget; correct the line")
     return target
 
 
-def read_scores(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Read a score file: hashes of the pairs of ids (uint64), and the scores (float64)."""
-    hashes, scores = [], []
-    for lines in read_lines(path, 3):
-        hashes.append(hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]))
-        scores.append(parse_numbers(lines.text, lines.starts[:, 2], lines.ends[:, 2]))
-        wrong = np.flatnonzero(np.isnan(scores[-1]))
-        if len(wrong):
-            raise InputError(f"{path}:{lines.first + wrong[0]}: score {lines.field(wrong[0], 2)!r} is no number; "
-                             "score again")
-    return np.concatenate(hashes), np.concatenate(scores)
+def _read_scores(block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """Read lines `id id score`: hashes of the pairs of ids (uint64), and the scores (float64)."""
+    lines = locate(block, 3)
+    return hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]), _numbers(lines, 2)
+
+
+def _numbers(lines: Lines, column: int) -> np.ndarray:
+    numbers = parse_numbers(lines.text, lines.starts[:, column], lines.ends[:, column])
+    wrong = np.flatnonzero(np.isnan(numbers))
+    if len(wrong):
+        raise InputError(f"{lines.block.place(wrong[0])}: score {lines.field(wrong[0], column)!r} is no number; "
+                         "score again")
+    return numbers
+
+
+def _read_kaldi(block: Block) -> tuple[np.ndarray, np.ndarray]:
+    lines = locate(block, 2)
+    return _numbers(lines, 0), _labels(lines)
+
+
+def read_kaldi_scores(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return target and non-target scores of the input of Kaldi's compute-eer: lines `score target|nontarget`."""
+    values, is_target = map(np.concatenate, zip(*in_threads(_read_kaldi, read_blocks(path)), strict=True))
+    return values[is_target], values[~is_target]
 
 
 def read_labelled_scores(trials: str | os.PathLike, scores: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
@@ -129,34 +139,21 @@ def read_labelled_scores(trials: str | os.PathLike, scores: str | os.PathLike) -
     A list may hold a pair twice, as long as the score file does. Raises InputError naming pairs without a score,
     or scores without a trial.
     """
-    (pairs, is_target), (scored_pairs, values) = _both(lambda: read_trials(trials), lambda: read_scores(scores))
+    readers, parts = (_read_trials, _read_scores), ([], [])
+
+    def jobs() -> Iterator[tuple[int, Block]]:
+        for pair in zip_longest(read_blocks(trials), read_blocks(scores)):
+            yield from ((kind, block) for kind, block in enumerate(pair) if block is not None)
+
+    for kind, result in in_threads(lambda job: (job[0], readers[job[0]](job[1])), jobs()):
+        parts[kind].append(result)
+    (pairs, is_target), (scored_pairs, values) = (map(np.concatenate, zip(*part, strict=True)) for part in parts)
     if not np.array_equal(pairs, scored_pairs):
         order, scored_order = np.argsort(pairs, kind="stable"), np.argsort(scored_pairs, kind="stable")
         if not np.array_equal(pairs[order], scored_pairs[scored_order]):
             raise InputError(_mismatch(trials, pairs, scores, scored_pairs))
         is_target, values = is_target[order], values[scored_order]
     return values[is_target], values[~is_target]
-
-
-def _both(first: Callable, second: Callable) -> tuple:
-    """Call two functions at the same time; array operations release Python's lock."""
-    results: list = [None, None]
-
-    def call() -> None:
-        try:
-            results[1] = second()
-        except Exception as error:
-            results[1] = error
-
-    thread = threading.Thread(target=call)
-    thread.start()
-    try:
-        results[0] = first()
-    finally:
-        thread.join()
-    if isinstance(results[1], Exception):
-        raise results[1]
-    return tuple(results)
 
 
 def _mismatch(trials: str | os.PathLike, pairs: np.ndarray, scores: str | os.PathLike,
@@ -177,7 +174,8 @@ def _mismatch(trials: str | os.PathLike, pairs: np.ndarray, scores: str | os.Pat
 def _name(path: str | os.PathLike, wanted: np.ndarray) -> str:
     """Name the first five pairs whose hashes are among `wanted`."""
     names: dict[str, None] = {}
-    for lines in read_lines(path, 3):
+    for block in read_blocks(path):
+        lines = locate(block, 3)
         found = np.isin(hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]), wanted)
         names.update((lines.field(row, 0, 1), None) for row in np.flatnonzero(found)[:6])
         if len(names) > 5:
@@ -187,10 +185,14 @@ def _name(path: str | os.PathLike, wanted: np.ndarray) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("trials", type=Path, help="lines `utt1 utt2 target|nontarget`")
-    parser.add_argument("scores", type=Path, help="lines `utt1 utt2 score`")
+    parser.add_argument("trials", type=Path, help="lines `utt1 utt2 target|nontarget`; or, alone, the input of "
+                        "Kaldi's\ncompute-eer, lines `score target|nontarget`")
+    parser.add_argument("scores", type=Path, nargs="?", help="lines `utt1 utt2 score`")
     arguments = parser.parse_args()
-    metrics = measure(*read_labelled_scores(arguments.trials, arguments.scores))
+    if arguments.scores:
+        metrics = measure(*read_labelled_scores(arguments.trials, arguments.scores))
+    else:
+        metrics = measure(*read_kaldi_scores(arguments.trials))
     for name, value in vars(metrics).items():
         print(f"{name:22} {value:.4f}" if isinstance(value, float) else f"{name:22} {value}")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from steps.backend.lda import apply_transform, normalise_length
 from steps.backend.plda import Plda, read_plda
-from steps.backend.text_lines import IdTable, read_lines
+from steps.backend.text_lines import IdTable, locate, read_blocks
 from utils.errors import InputError, first_five
 from utils.files import write_aside
 from utils.kaldi_io import read_matrix, read_vector
@@ -104,10 +104,13 @@ def score_trials(trials: str | os.PathLike, output: str | os.PathLike, sides: Si
     Raises InputError naming the first five ids without an embedding; then nothing is written.
     """
     tables = IdTable(enrolment_ids), IdTable(test_ids)
+    with open(trials, encoding="utf-8") as first:
+        columns = 2 if len(first.readline().split()) == 2 else 3  # labels or none
     missing: dict[str, None] = {}
     count = 0
     with write_aside(output, "wb") as stream:
-        for lines in read_lines(trials):  # with labels or without
+        for block in read_blocks(trials):
+            lines = locate(block, columns)
             found = []
             for column, table in enumerate(tables):
                 rows = table.find(lines.text, lines.starts[:, column], lines.ends[:, column])

@@ -6,8 +6,11 @@ Python object is made for a line. Lines that are not plain (tabs, runs of spaces
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,15 +20,38 @@ BLOCK = 1 << 20  # bytes of text read at a time: what stays in a core's cache
 PAD = 16         # bytes around the text, so that a record may reach over its ends
 NEWLINE, SPACE = 10, 32
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass
+class Block:
+    """Whole lines of a file: text[PAD:stop], with PAD bytes more on both sides."""
+
+    path: str | os.PathLike
+    offset: int       # of the first line in the file, in bytes
+    text: np.ndarray  # uint8
+    stop: int
+
+    def place(self, line: int) -> str:
+        """Return `file:number` of a line of this block, counted from 0, for messages."""
+        number, left = line + 1, self.offset
+        with open(self.path, "rb") as stream:
+            while left > 0:
+                before = stream.read(min(BLOCK, left))
+                number += before.count(b"\n")
+                left -= len(before)
+        return f"{self.path}:{number}"
+
 
 @dataclass
 class Lines:
-    """A block of lines: field j of line i is text[starts[i, j]:ends[i, j]]."""
+    """The fields of a block: field j of line i is text[starts[i, j]:ends[i, j]]."""
 
-    text: np.ndarray    # bytes (uint8), with PAD bytes before and after
+    block: Block
+    text: np.ndarray    # uint8, with PAD bytes more on both sides
     starts: np.ndarray  # lines x columns
     ends: np.ndarray    # lines x columns
-    first: int          # the number of the first line in its file, from 1
 
     def field(self, line: int, column: int, last: int | None = None) -> str:
         """Return one field, or the fields from `column` to `last`, of a line."""
@@ -33,87 +59,111 @@ class Lines:
         return self.text[self.starts[line, column]:end].tobytes().decode("utf-8", "replace")
 
 
-def read_lines(path: str | os.PathLike, columns: int | None = None) -> Iterator[Lines]:
-    """Yield the lines of a file in blocks.
-
-    columns: the number of fields of every line (None: as many as the first line has).
-    Raises InputError naming file and line: another number of fields, a carriage return, no line at all.
-    """
-    first, rest = 1, np.empty(0, np.uint8)
+def read_blocks(path: str | os.PathLike) -> Iterator[Block]:
+    """Yield a file in blocks of whole lines; raises InputError when it is empty."""
+    offset, rest = 0, np.empty(0, np.uint8)
     with open(path, "rb", buffering=0) as stream:
         while True:
             text = np.empty(2 * PAD + len(rest) + BLOCK + 1, np.uint8)
             start = PAD + len(rest)
             text[PAD:start] = rest
-            got = stream.readinto(memoryview(text)[start:start + BLOCK])
-            stop = start + got
-            if not got and len(rest):  # the last line has no line end
-                text[stop] = NEWLINE
-                stop += 1
-            elif got:
-                stop = start + _after_last_newline(text[start:stop])
-                rest = text[stop:start + got].copy() if stop > start else text[PAD:start + got].copy()
+            end = start + stream.readinto(memoryview(text)[start:start + BLOCK])
+            if end > start:
+                stop = start + _after_last_newline(text[start:end])
                 stop = stop if stop > start else PAD
-            if stop > PAD:
-                lines = _locate(text, stop, columns, first, path)
-                columns = lines.ends.shape[1]
-                first += len(lines.ends)
-                yield lines
-            if not got:
+            elif len(rest):  # the last line has no line end
+                text[end] = NEWLINE
+                stop = end + 1
+            else:
                 break
-    if first == 1:
+            if stop > PAD:
+                yield Block(path, offset, text, stop)
+            rest = text[stop:end].copy()
+            offset += stop - PAD
+    if not offset:
         raise InputError(f"{path}: empty; run the stage that makes it again")
 
 
 def _after_last_newline(text: np.ndarray) -> int:
-    for size in (1 << 10, len(text)):
-        found = np.flatnonzero(text[-size:] == NEWLINE)
+    for size in (min(len(text), 1 << 10), len(text)):
+        found = np.flatnonzero(text[len(text) - size:] == NEWLINE)
         if len(found):
-            return max(len(text) - size, 0) + int(found[-1]) + 1
+            return len(text) - size + int(found[-1]) + 1
     return 0
 
 
-def _locate(text: np.ndarray, stop: int, columns: int | None, first: int, path: str | os.PathLike) -> Lines:
-    """Find the fields of the whole lines in text[PAD:stop]."""
-    inside = text[PAD:stop]
-    if columns is None:
-        columns = len(inside[:int(np.argmax(inside == NEWLINE))].tobytes().split())
-    gaps = np.flatnonzero(inside <= SPACE)
-    gaps += PAD
-    lines = len(gaps) // max(columns, 1)
-    # Plain lines: as many blanks as fields, the last one the line end, the others spaces. (Where a field is
-    # empty and another missing, the empty one is found later: it is no id.)
-    plain = (lines * columns == len(gaps) and np.count_nonzero(inside < SPACE) == lines
-             and (text[gaps[columns - 1::columns]] == NEWLINE).all())
-    if not plain:
-        return _locate_slowly(inside.tobytes(), columns, first, path)
-    starts = np.empty_like(gaps)
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield function(item) in the order of the items, on all cores: array operations release Python's lock.
+
+    A few items are worked on ahead of the one that is yielded, not all.
+    """
+    threads = min(len(os.sched_getaffinity(0)), 8)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def locate(block: Block, columns: int) -> Lines:
+    """Find the fields of a block whose lines have `columns` fields each.
+
+    Raises InputError naming file and line: another number of fields, a carriage return.
+    """
+    inside = block.text[PAD:block.stop]
+    ends = _same_in_all_lines(inside, columns)
+    if ends is None:
+        ends = np.flatnonzero(inside <= SPACE)
+        lines = len(ends) // columns
+        # Plain lines: as many blanks as fields, the last one the line end, the others spaces. (Where a field
+        # is empty and another missing, the empty one is found later: it is no id.)
+        plain = (lines * columns == len(ends) and np.count_nonzero(inside < SPACE) == lines
+                 and (inside[ends[columns - 1::columns]] == NEWLINE).all())
+        if not plain:
+            return _locate_slowly(block, columns)
+    ends += PAD
+    starts = np.empty_like(ends)
     starts[0] = PAD
-    np.add(gaps[:-1], 1, out=starts[1:])
-    shape = (lines, columns)
-    return Lines(text, starts.reshape(shape), gaps.reshape(shape), first)
+    np.add(ends[:-1], 1, out=starts[1:])
+    return Lines(block, block.text, starts.reshape(-1, columns), ends.reshape(-1, columns))
 
 
-def _locate_slowly(block: bytes, columns: int, first: int, path: str | os.PathLike) -> Lines:
-    lines = block.removesuffix(b"\n").split(b"\n")
+def _same_in_all_lines(text: np.ndarray, columns: int) -> np.ndarray | None:
+    """Return the blanks of `text` if they stand at the same places in every line, else None."""
+    width = int(np.argmax(text[:1 << 12] == NEWLINE)) + 1
+    if len(text) % width:
+        return None
+    grid = text.reshape(-1, width)
+    blanks = np.flatnonzero(grid[0] <= SPACE)
+    same = (grid[0, blanks].tolist() == [SPACE] * (columns - 1) + [NEWLINE]
+            and all((grid[:, blank] == grid[0, blank]).all() for blank in blanks)
+            and np.count_nonzero(text <= SPACE) == len(grid) * columns)
+    return np.add.outer(np.arange(0, len(text), width), blanks).ravel() if same else None
+
+
+def _locate_slowly(block: Block, columns: int) -> Lines:
+    lines = block.text[PAD:block.stop].tobytes().removesuffix(b"\n").split(b"\n")
     fields = [line.split() for line in lines]
-    for number, (line, words) in enumerate(zip(lines, fields, strict=True), start=first):
+    for number, (line, words) in enumerate(zip(lines, fields, strict=True)):
         if b"\r" in line:
-            raise InputError(f"{path}:{number}: carriage return (Windows line end); remove them: "
-                             f"sed -i 's/\\r$//' {path}")
-        if len(words) != columns or not words:
-            raise InputError(f"{path}:{number}: {len(words)} fields where {max(columns, 1)} belong: "
+            raise InputError(f"{block.place(number)}: carriage return (Windows line end); remove them: "
+                             f"sed -i 's/\\r$//' {block.path}")
+        if len(words) != columns:
+            raise InputError(f"{block.place(number)}: {len(words)} fields where {columns} belong: "
                              f"{line.decode('utf-8', 'replace')!r}; correct the line")
-    return words_to_lines([word for words in fields for word in words], columns, first)
+    text, starts, ends = join([word for words in fields for word in words])
+    return Lines(block, text, starts.reshape(-1, columns), ends.reshape(-1, columns))
 
 
-def words_to_lines(words: Sequence[bytes], columns: int = 1, first: int = 1) -> Lines:
-    """Put words into a block of lines of `columns` words each."""
-    text = np.frombuffer(b"%b%b %b" % (b" " * PAD, b" ".join(words), b" " * PAD), np.uint8)
+def join(words: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Put words into one text, one space between them: text, starts and ends."""
+    text = np.frombuffer(b"%b%b%b" % (b" " * PAD, b" ".join(words), b" " * PAD), np.uint8)
     lengths = np.fromiter(map(len, words), np.int64, len(words))
-    ends = PAD + np.cumsum(lengths + 1) - 1
-    shape = (-1, columns)
-    return Lines(text, (ends - lengths).reshape(shape), ends.reshape(shape), first)
+    ends = PAD - 1 + np.cumsum(lengths + 1)
+    return text, ends - lengths, ends
 
 
 def records(text: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
@@ -128,10 +178,9 @@ def windows(text: np.ndarray, size: int) -> np.ndarray:
 
 def by_length(lengths: np.ndarray) -> Iterator[tuple[int, np.ndarray | slice]]:
     """Yield each length with the rows that have it; a plain slice when all have the same."""
-    low, high = int(lengths.min(initial=0)), int(lengths.max(initial=0))
-    if len(lengths):
-        low = int(lengths.min())
-    if low == high:
+    if not len(lengths):
+        return
+    if (low := int(lengths.min())) == lengths.max():
         yield low, slice(None)
         return
     for length in np.flatnonzero(np.bincount(lengths)).tolist():
@@ -164,8 +213,7 @@ class IdTable:
 
     def __init__(self, ids: Sequence[str]) -> None:
         """ids: one name a row; raises InputError when one comes twice."""
-        lines = words_to_lines([name.encode() for name in ids])
-        hashes = hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 0])
+        hashes = hash_words(*join([name.encode() for name in ids]))
         self.rows = np.argsort(hashes, kind="stable")
         self.hashes = hashes[self.rows]
         same = np.flatnonzero(self.hashes[1:] == self.hashes[:-1])
