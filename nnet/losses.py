@@ -1,4 +1,5 @@
-"""Losses over the training speakers: softmax, and softmax of cosines with a margin. All in float32.
+"""Losses over the training speakers: softmax, and softmax of cosines with a margin. In the precision of
+their weights, float32, whatever the encoder ran in.
 
 Each is a module called with B x E embeddings (what the head hands on) and B labels; it returns the mean
 loss and the B x N logits without margin, from which the accuracy is counted. `margin_share`, set by the
@@ -37,7 +38,7 @@ class Softmax(nn.Module):
         self.margin_share = 1.0
 
     def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = linear(x.float(), self.affine.weight, self.affine.bias)
+        logits = self.affine(x.to(self.affine.weight.dtype))
         return cross_entropy(logits, labels), logits.detach()
 
 
@@ -57,7 +58,7 @@ class MarginSoftmax(nn.Module):
         self.margin_share = 1.0
 
     def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        cosines = linear(normalize(x.float()), normalize(self.weight))
+        cosines = linear(normalize(x.to(self.weight.dtype)), normalize(self.weight))
         true = cosines.gather(1, labels[:, None])
         margin = self.options.margin * self.margin_share
         if self.options.type == "am_softmax":

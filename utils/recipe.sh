@@ -14,7 +14,7 @@ fi
 
 mkdir -p "${work:-$here}"
 work=$(cd "${work:-$here}" && pwd)
-data=$work/data exp=$work/exp conf=$here/conf
+data=$work/data exp=$work/exp conf=${conf:-$here/conf}
 recipe_call="${script_call[*]}"
 jobs=(--nj "$nj" --cmd "$cmd")
 

@@ -6,6 +6,7 @@ voxceleb1_root=     # VoxCeleb1, in any layout in circulation
 voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
 lists=              # trial lists to use, as words (empty: those found in the corpus folder)
 systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
+conf=               # folder with the systems' YAML files (empty: conf/ here)
 scale=full          # full: the papers' sizes; mini: sizes that two CPU cores train in minutes
 stage=0             # first stage to run
 stop_stage=7        # last stage to run

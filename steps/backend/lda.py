@@ -60,6 +60,8 @@ def estimate_lda(x: np.ndarray, speakers: Sequence[str], dim: int, total_covaria
     between = (means * counts[:, None]).T @ means / len(x)
     within = total - between
     values, vectors = eigenvalues_down(total_covariance_factor * total + (1 - total_covariance_factor) * within)
+    if not values[0] > 0:
+        raise InputError("LDA: the vectors of each speaker are all alike; are they embeddings of different utterances?")
     floored = np.maximum(values, EIGENVALUE_FLOOR * values[0])
     if (floored > values).any():
         print(f"LDA: {np.count_nonzero(floored > values)} of {len(values)} eigenvalues of the within-speaker "

@@ -1,6 +1,6 @@
 """Scores of trial lists: cosine and PLDA log-likelihood ratio, in blocks of any list's lines.
 
-Every score is a dot product of a row of the enrolment side with a row of the test side plus a number of each:
+Every score is a dot product of a row of the enrolment side with a row of the test side:
     cosine  x . y of the normalised vectors
     PLDA    log N(y; m, I + psi/(n psi + 1)) - log N(y; 0, I + psi),  m = n psi/(n psi + 1) x  (Kaldi's plda.cc)
             of projected vectors x (mean of n enrolment utterances) and y; expanded, with v the variance given x:
@@ -15,51 +15,80 @@ import numpy as np
 
 from steps.backend.lda import apply_transform, normalise_length
 from steps.backend.plda import Plda, read_plda
-from steps.backend.text_lines import IdTable, locate, read_blocks
+from steps.backend.text_lines import (
+    Block,
+    IdTable,
+    Lines,
+    by_length,
+    in_threads,
+    locate,
+    read_blocks,
+    records,
+    windows,
+)
+from steps.backend.text_numbers import LARGEST, WIDTH, format_numbers
 from utils.errors import InputError, first_five
 from utils.files import write_aside
 from utils.kaldi_io import read_matrix, read_vector
 
+DENSE = 25  # cells of a matrix product that take as long as one dot product of two rows fetched from memory
+CHUNK = 4096  # such dot products at a time
+
 
 @dataclass(frozen=True)
 class Sides:
-    """What scores are made of: score(i, j) = rows[i] . columns[j] + row_terms[i] + column_terms[j]."""
+    """What scores are made of: score(i, j) = rows[i] . columns[j]; float32, N x K and M x K."""
 
     rows: np.ndarray
     columns: np.ndarray
-    row_terms: np.ndarray
-    column_terms: np.ndarray
 
     def scores(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """Return the scores of trials of enrolment rows `i` with test rows `j`."""
-        return np.einsum("nd,nd->n", self.rows[i], self.columns[j]) + self.row_terms[i] + self.column_terms[j]
+        """Return the scores (float32) of trials of enrolment rows `i` with test rows `j`."""
+        rows, row = _used(i, len(self.rows))
+        columns, column = _used(j, len(self.columns))
+        if len(rows) * len(columns) <= DENSE * len(i):
+            return (self.rows[rows] @ self.columns[columns].T)[row, column]
+        scores = np.empty(len(i), np.float32)
+        for start in range(0, len(i), CHUNK):
+            part = slice(start, start + CHUNK)
+            np.einsum("nk,nk->n", self.rows[i[part]], self.columns[j[part]], out=scores[part])
+        return scores
+
+
+def _used(rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of `size` rows occur, and the place of each of `rows` among them."""
+    if size > 16 * len(rows):
+        return np.unique(rows, return_inverse=True)
+    occurs = np.zeros(size, bool)
+    occurs[rows] = True
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[rows]
 
 
 def cosine_sides(enrolment: np.ndarray, test: np.ndarray) -> Sides:
     """Return the sides of the cosine of N x D and M x D vectors."""
-    def unit(x: np.ndarray) -> np.ndarray:
-        return (normalise_length(x.astype(np.float64)) / x.shape[1] ** 0.5).astype(np.float32)
-    return Sides(unit(enrolment), unit(test), np.zeros(len(enrolment)), np.zeros(len(test)))
+    rows = _unit(enrolment)
+    return Sides(rows, rows if test is enrolment else _unit(test))
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return (normalise_length(x) / x.shape[1] ** 0.5).astype(np.float32)
 
 
 def plda_sides(model: Plda, enrolment: np.ndarray, test: np.ndarray, num_utts: np.ndarray | float = 1) -> Sides:
     """Return the sides of the log-likelihood ratio of projected vectors N x D and M x D.
 
-    num_utts: utterances behind each enrolment vector (N, or one number for all).
+    num_utts: utterances behind each enrolment vector (N, or one number for all). The terms of one side are
+    further columns, summed in float64: those of y depend on n, and have one column for each n there is.
     """
-    n = np.broadcast_to(np.asarray(num_utts, np.float64), len(enrolment))[:, None]
-    psi = model.psi
-    gain = n * psi / (n * psi + 1)
-    variance = 1 + psi / (n * psi + 1)
-    m = gain * enrolment
-    rows, columns = m / variance, test
-    row_terms = -0.5 * (m**2 / variance + np.log(variance) - np.log(1 + psi)).sum(axis=1)
-    column_terms = 0.5 * (test**2 / (1 + psi)).sum(axis=1)
-    if np.ptp(n) == 0:  # one variance for all: its quadratic term belongs to the test side alone
-        column_terms = column_terms - 0.5 * (test**2 / variance[0]).sum(axis=1)
-    else:
-        rows, columns = np.hstack([rows, -0.5 / variance]), np.hstack([test, test**2])
-    return Sides(rows.astype(np.float32), columns.astype(np.float32), row_terms, column_terms)
+    numbers, which = np.unique(np.broadcast_to(np.asarray(num_utts, np.float64), len(enrolment)), return_inverse=True)
+    shrunk = numbers[:, None] * model.psi / (numbers[:, None] * model.psi + 1)  # n psi / (n psi + 1), one row an n
+    variance = 1 + model.psi / (numbers[:, None] * model.psi + 1)
+    mean = shrunk[which] * enrolment
+    row_terms = -0.5 * (mean**2 / variance[which] + np.log(variance / (1 + model.psi))[which]).sum(axis=1)
+    column_terms = 0.5 * test**2 @ (1 / (1 + model.psi) - 1 / variance).T
+    rows = np.hstack([mean / variance[which], row_terms[:, None], np.eye(len(numbers))[which]])
+    columns = np.hstack([test, np.ones((len(test), 1)), column_terms])
+    return Sides(rows.astype(np.float32), columns.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -98,34 +127,60 @@ def read_backend(folder: Path) -> Backend:
 
 
 def score_trials(trials: str | os.PathLike, output: str | os.PathLike, sides: Sides, enrolment_ids: list[str],
-                 test_ids: list[str]) -> int:
-    """Write `id1 id2 score` for each trial, in the list's order; return how many.
+                 test_ids: list[str]) -> None:
+    """Write `id1 id2 score` for each trial, in the list's order.
 
-    Raises InputError naming the first five ids without an embedding; then nothing is written.
+    trials: with labels or without. Raises InputError naming the first five ids without an embedding; then, and
+    when a score is no number, nothing is written.
     """
-    tables = IdTable(enrolment_ids), IdTable(test_ids)
-    with open(trials, encoding="utf-8") as first:
-        columns = 2 if len(first.readline().split()) == 2 else 3  # labels or none
+    columns = count_columns(trials)
+    enrolment = IdTable(enrolment_ids)
+    tables = enrolment, enrolment if test_ids is enrolment_ids else IdTable(test_ids)
     missing: dict[str, None] = {}
-    count = 0
+
+    def score_block(block: Block) -> tuple[list[str], np.ndarray]:
+        lines = locate(block, columns)
+        i, j = (table.find(lines.text, lines.starts[:, column], lines.ends[:, column])
+                for column, table in enumerate(tables))
+        unknown = [lines.field(row, column) for column, rows in enumerate((i, j))
+                   for row in np.flatnonzero(rows < 0).tolist()]
+        return unknown, np.empty(0, np.uint8) if unknown else score_lines(lines, sides.scores(i, j))
+
     with write_aside(output, "wb") as stream:
-        for block in read_blocks(trials):
-            lines = locate(block, columns)
-            found = []
-            for column, table in enumerate(tables):
-                rows = table.find(lines.text, lines.starts[:, column], lines.ends[:, column])
-                missing.update((lines.field(row, column), None) for row in np.flatnonzero(rows < 0).tolist())
-                found.append(rows)
-            count += len(found[0])
-            if missing:
-                continue
-            scores = sides.scores(*found)
-            if not np.isfinite(scores).all():
-                pair = lines.field(int(np.argmin(np.isfinite(scores))), 0, 1)
-                raise InputError(f"{trials}: the score of {pair} is no number; check the embeddings")
-            pairs = (lines.field(row, 0, 1) for row in range(len(scores)))
-            stream.write("".join(f"{pair} {score:.7g}\n" for pair, score in zip(pairs, scores, strict=True)).encode())
+        for unknown, text in in_threads(score_block, read_blocks(trials)):
+            missing.update(dict.fromkeys(unknown))
+            if not missing:
+                stream.write(text)
         if missing:
             raise InputError(f"{trials}: {len(missing)} ids have no embedding: {first_five(missing)}; the list is of "
                              "another release of the corpus, or their extraction failed")
-    return count
+
+
+def count_columns(trials: str | os.PathLike) -> int:
+    """Return 3 for a list with labels, 2 for one without."""
+    with open(trials, "rb") as stream:
+        columns = len(stream.readline().split())
+    if columns not in (2, 3):
+        raise InputError(f"{trials}:1: {columns} fields; wanted `id1 id2` or `id1 id2 target|nontarget`")
+    return columns
+
+
+def score_lines(lines: Lines, scores: np.ndarray) -> np.ndarray:
+    """Return the text `id1 id2 score` of each line (uint8); raises InputError for a score that is no number."""
+    wrong = np.flatnonzero(~(np.abs(scores) < LARGEST))
+    if len(wrong):
+        raise InputError(f"{lines.block.place(wrong[0])}: the score of {lines.field(wrong[0], 0, 1)} is "
+                         f"{scores[wrong[0]]}; look for NaN or zero in its embeddings and in the back-end")
+    head, tail = format_numbers(scores)
+    starts, lengths = lines.starts[:, 0], lines.ends[:, 1] - lines.starts[:, 0]
+    ends = np.cumsum(lengths + WIDTH + 2)
+    text = np.empty(ends[-1], np.uint8)
+    for length, rows in by_length(lengths):
+        line = np.empty(len(lengths[rows]), [("ids", f"V{length}"), ("space", "u1"), ("head", "u8"), ("tail", "u1"),
+                                             ("newline", "u1")])
+        line["ids"] = records(lines.text, starts[rows], length)
+        line["space"], line["head"], line["tail"], line["newline"] = ord(" "), head[rows], tail[rows], ord("\n")
+        if isinstance(rows, slice):
+            return line.view(np.uint8)
+        windows(text, line.itemsize)[ends[rows] - line.itemsize] = line.view(f"V{line.itemsize}")
+    return text

@@ -1,0 +1,170 @@
+"""The recipe from wav files to the table, on a few real speakers and tiny models, and what disturbs it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "egs/voxceleb/conf"
+TINY = {
+    "ivector": {"base": "ivector_kaldi", "mini": {"ubm": {"num_gaussians": 8, "split_iterations": 4},
+                                                  "extractor": {"dim": 10, "iterations": 2}, "backend": {"lda_dim": 5}}},
+    "xvector": {"mini": {"train": {"epochs": 2, "batch_size": 16, "chunk_frames": 100},
+                         "encoder": {"channels": [24, 24, 24, 24, 32]}, "backend": {"lda_dim": 5}}},
+    "vgg_mha": {"mini": {"train": {"epochs": 1, "batch_size": 16, "chunk_frames": 100, "mask_bands": 2},
+                         "encoder": {"channels": [4, 4, 8]}, "pooling": {"heads": 5}, "backend": {"lda_dim": 5}}},
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(shared, tmp_path_factory):
+    """Twelve training speakers and five test speakers of minivox, in a folder whose name is awkward."""
+    source = shared / "corpora/minivox"
+    folder = tmp_path_factory.mktemp("corpus") / "a 'real'; corpus"
+    for part, speakers, utterances in (("dev", 12, 8), ("test", 5, 8)):
+        for speaker in sorted((source / part / "wav").iterdir())[:speakers]:
+            for path in sorted(speaker.rglob("*.flac"))[:utterances]:
+                target = folder / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+    names = [str(path.relative_to(folder / "test/wav")) for path in sorted((folder / "test/wav").rglob("*.flac"))]
+    lines = [f"{int(a.split('/')[0] == b.split('/')[0])} {a} {b}\n"
+             for index, a in enumerate(names) for b in names[index + 1:]]
+    (folder / "veri_test.txt").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory):
+    """The recipe's configurations with smaller mini models."""
+    folder = tmp_path_factory.mktemp("conf")
+    shutil.copytree(CONF / "features", folder / "features")
+    shutil.copy(CONF / "ivector_kaldi.yaml", folder)
+    for name, changes in TINY.items():
+        config = yaml.safe_load((CONF / f"{name}.yaml").read_text()) if "base" not in changes else {}
+        mini = config.get("mini", {})
+        for key, value in changes["mini"].items():
+            mini[key] = {**mini.get(key, {}), **value} if isinstance(mini.get(key), dict) else value
+        config = {**config, **changes, "mini": mini}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def command(corpus, conf, work, *more):
+    return ["bash", str(ROOT / "egs/voxceleb/run.sh"), "--voxceleb1-root", str(corpus), "--conf", str(conf),
+            "--scale", "mini", "--systems", "ivector xvector vgg_mha", "--valid-speakers", "3", "--nj", "2",
+            "--work", str(work), *more]
+
+
+def run(*arguments):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+
+
+def results(work):
+    """The rows of the table without the training seconds."""
+    return [line.split("\t")[:-1] for line in (work / "exp/results.tsv").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, conf, tmp_path_factory):
+    work = tmp_path_factory.mktemp("work") / "with space"
+    done = run(corpus, conf, work)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return work, done
+
+
+def test_the_recipe_ends_with_the_table(finished):
+    work, done = finished
+    rows = results(work)
+    assert rows[0] == ["system", "backend", "list", "trials", "targets", "eer", "mindcf01", "mindcf05",
+                       "mindcf01_unnormalised"]
+    assert [row[:5] for row in rows[1:]] == [
+        [system, backend, "veri_test", "780", "140"]
+        for system in ("ivector", "vgg_mha", "xvector") for backend in ("cosine", "plda")]
+    assert all(0 <= float(row[5]) < 50 for row in rows[1:])
+    for row in rows[1:]:
+        assert row[5] in done.stdout
+    report = (work / "exp/RESULTS.md").read_text()
+    for part in ("seed 1", "torch 2.", "egs/voxceleb/run.sh", "| ivector"):
+        assert part in report
+
+
+def test_running_again_does_nothing(finished, corpus, conf):
+    work, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*")
+              if path.is_file() and path.name not in ("results.tsv", "RESULTS.md", "corpus", ".stage")}
+    done = run(corpus, conf, work)
+    assert done.returncode == 0
+    assert "made again" not in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_change_redoes_what_depends_on_it_and_no_more(finished, corpus, conf, tmp_path):
+    work, _ = finished
+    copy = tmp_path / "work"
+    shutil.copytree(work, copy, symlinks=True)
+    other = tmp_path / "conf"
+    shutil.copytree(conf, other)
+    config = yaml.safe_load((other / "ivector.yaml").read_text())
+    config["mini"]["backend"] = {"lda_dim": 4}
+    config["mini"]["extractor"]["dim"] = 12
+    (other / "ivector.yaml").write_text(yaml.safe_dump(config))
+    # A copy's tables point into the first folder: what is not redone is read from there.
+    done = run(corpus, other, copy)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "exp/ivector" in done.stderr.split("Stage 3")[0].split("made again")[0].splitlines()[-1]
+    assert f"{copy}/exp/xvector: up to date" in done.stderr
+    pairs = list(zip(results(copy), results(work), strict=True))
+    assert all(now == before for now, before in pairs if now[0] != "ivector")
+    assert any(now != before for now, before in pairs if now[0] == "ivector")
+
+
+def test_killed_and_started_again_it_ends_with_the_same_table(finished, corpus, conf, tmp_path):
+    work, _ = finished
+    process = None
+    for wait in (3, 6, 9, 12):  # somewhere in features, UBM, training, extraction
+        process = subprocess.Popen(command(corpus, conf, tmp_path), stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.time() + wait
+        while process.poll() is None and time.time() < deadline:
+            time.sleep(0.05)
+        if process.poll() is not None:
+            break
+        # The recipe with all that it started: jobs are in sessions of their own.
+        for pid in subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True,
+                                  check=True).stdout.splitlines():
+            number, _, words = pid.strip().partition(" ")
+            if str(tmp_path) in words:
+                try:
+                    os.kill(int(number), signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+        process.wait()
+    done = run(corpus, conf, tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert results(tmp_path) == results(work)
+
+
+def test_bad_calls_and_bad_corpora_end_in_one_line(corpus, conf, tmp_path):
+    def last(*arguments, **changes):
+        done = subprocess.run(command(corpus, conf, tmp_path / "work", *arguments), capture_output=True, text=True,
+                              check=False, **changes)
+        assert done.returncode != 0
+        return done.stderr.strip().splitlines()[-1]
+
+    assert "no system 'yvector'" in last("--systems", "yvector")
+    assert "no corpus" in last("--voxceleb1-root", "")
+    assert "does not exist" in last("--voxceleb1-root", str(tmp_path / "nowhere"))
+    broken = tmp_path / "broken"
+    shutil.copytree(corpus, broken)
+    victim = sorted((broken / "dev").rglob("*.flac"))[3]
+    victim.write_bytes(victim.read_bytes()[:3000])
+    said = last("--voxceleb1-root", str(broken))
+    assert victim.stem in said or victim.parent.parent.name in said
+    assert not list((tmp_path / "work").rglob("feats.scp"))

@@ -1,0 +1,193 @@
+"""LDA, PLDA and scoring: parity with Kaldi, known answers, and data that are too few."""
+
+import numpy as np
+import pytest
+
+from steps.backend.lda import apply_transform, estimate_lda, normalise_length
+from steps.backend.metrics import measure
+from steps.backend.plda import (
+    Plda,
+    adapt,
+    from_covariances,
+    read_plda,
+    train_gaussian,
+    train_two_covariance,
+    write_plda,
+)
+from steps.backend.scoring import Backend, cosine_sides, plda_sides, score_trials
+from steps.backend.train_backend import BackendOptions, train_backend
+from utils.ark import read_table, read_vectors
+from utils.errors import InputError
+from utils.kaldi_io import read_matrix, read_vector
+
+
+@pytest.fixture(scope="module")
+def reference(shared):
+    """Kaldi's files, the training and test i-vectors, and the training speakers."""
+    folder = shared / "kaldi_reference/backend"
+    ids, train = read_vectors(folder / "ivector_train.ark")
+    speaker_of = dict(zip(*read_table(folder / "train_utt2spk"), strict=True))
+    return folder, train, [speaker_of[name] for name in ids]
+
+
+def scores_of(path) -> dict[tuple[str, str], float]:
+    return {tuple(line.split()[:2]): float(line.split()[2]) for line in path.read_text().splitlines()}
+
+
+def compare(path, expected, tolerance) -> np.ndarray:
+    ours, theirs = scores_of(path), scores_of(expected)
+    assert ours.keys() == theirs.keys()
+    found = np.array(list(ours.values()))
+    assert np.abs(found - np.array([theirs[pair] for pair in ours])).max() < tolerance
+    return found
+
+
+def test_mean_lda_and_processing_agree_with_kaldi(reference):
+    folder, train, speakers = reference
+    mean = read_vector(folder / "mean.vec")
+    np.testing.assert_allclose(train.mean(axis=0, dtype=np.float64), mean, atol=1e-6)
+    lda, expected = estimate_lda(train - mean, speakers, 100), read_matrix(folder / "lda.mat")
+    assert lda.shape == expected.shape == (100, 201)
+    signs = np.sign((lda * expected).sum(axis=1, keepdims=True))  # an eigenvector has two directions
+    np.testing.assert_allclose(lda * signs, expected, atol=1e-5)
+    _, test = read_vectors(folder / "ivector_test.ark")
+    _, processed = read_vectors(folder / "processed_test.ark")
+    np.testing.assert_allclose(normalise_length(apply_transform(test - mean, expected)), processed, atol=1e-4)
+
+
+def test_plda_training_and_scores_agree_with_kaldi(reference, tmp_path):
+    folder, train, speakers = reference
+    mean, lda = read_vector(folder / "mean.vec"), read_matrix(folder / "lda.mat")
+    model = train_two_covariance(normalise_length(apply_transform(train - mean, lda)), speakers)
+    np.testing.assert_allclose(model.psi, read_plda(folder / "plda").psi, rtol=1e-4, atol=1e-5)
+    ids, test = read_vectors(folder / "processed_test.ark")
+    projected = model.project(test)
+    score_trials(folder / "trials", tmp_path / "scores", plda_sides(model, projected, projected), ids, ids)
+    found = compare(tmp_path / "scores", folder / "plda_scores", 0.02)
+    labels = [line.split()[2] == "target" for line in (folder / "trials").read_text().splitlines()]
+    assert measure(found[labels], found[~np.array(labels)]).eer == pytest.approx(5.461, abs=0.001)
+
+
+def test_adaptation_agrees_with_kaldi(reference, tmp_path):
+    folder, *_ = reference
+    ids, test = read_vectors(folder / "processed_test.ark")
+    model = adapt(read_plda(folder / "plda"), test, within_scale=0.75, between_scale=0.25)
+    np.testing.assert_allclose(model.psi, read_plda(folder / "plda_adapted").psi, atol=1e-8)
+    (tmp_path / "trials").write_text("".join(
+        f"{first} {second}\n" for first, second in scores_of(folder / "plda_adapted_scores_200")))
+    projected = model.project(test)
+    score_trials(tmp_path / "trials", tmp_path / "scores", plda_sides(model, projected, projected), ids, ids)
+    compare(tmp_path / "scores", folder / "plda_adapted_scores_200", 0.02)
+
+
+def test_enrolment_of_several_utterances_agrees_with_kaldi(reference, tmp_path):
+    folder, *_ = reference
+    model = read_plda(folder / "plda")
+    ids, enrolment = read_vectors(folder / "enroll_means.ark")
+    number = dict(zip(*read_table(folder / "enroll_num_utts"), strict=True))
+    counts = np.array([int(number[name]) for name in ids])
+    test_ids, test = read_vectors(folder / "processed_test.ark")
+    for given in (counts, 3):  # one by one, and as one number for all
+        sides = plda_sides(model, model.project(enrolment, given), model.project(test), given)
+        score_trials(folder / "enroll_trials", tmp_path / "scores", sides, ids, test_ids)
+        compare(tmp_path / "scores", folder / "enroll_plda_scores", 0.02)
+    mixed = counts.copy()
+    mixed[0] += 1  # other numbers must matter
+    sides = plda_sides(model, model.project(enrolment, mixed), model.project(test), mixed)
+    score_trials(folder / "enroll_trials", tmp_path / "scores", sides, ids, test_ids)
+    with pytest.raises(AssertionError):
+        compare(tmp_path / "scores", folder / "enroll_plda_scores", 0.02)
+
+
+def test_plda_files_round_trip_byte_by_byte(reference, tmp_path):
+    folder, *_ = reference
+    model = read_plda(folder / "plda")
+    write_plda(tmp_path / "plda", model)
+    assert (tmp_path / "plda").read_bytes() == (folder / "plda").read_bytes()
+    np.testing.assert_allclose(read_plda(folder / "plda.txt").transform, model.transform, rtol=1e-5, atol=1e-5)
+
+
+def simulate(rng, speakers=60, utterances=8, dim=12, rank=4):
+    """Vectors of a model with known between (rank `rank`) and within covariances."""
+    voices, noise = rng.normal(size=(dim, rank)), rng.normal(size=(dim, dim)) / 3
+    y = rng.normal(size=(speakers, rank)) @ voices.T
+    x = np.repeat(y, utterances, axis=0) + rng.normal(size=(speakers * utterances, dim)) @ noise.T
+    return x + 3, [f"s{index:03}" for index in np.repeat(np.arange(speakers), utterances)], voices, noise
+
+
+def test_llr_equals_its_definition_in_plain_loops():
+    rng = np.random.default_rng(0)
+    dim, n = 5, 3
+    model = Plda(np.zeros(dim), np.eye(dim), np.array([4.0, 2, 1, 0.5, 0]))
+    enrolment, test = rng.normal(size=(2, dim)), rng.normal(size=(4, dim))
+    sides = plda_sides(model, enrolment, test, n)
+    for i in range(2):
+        for j in range(4):
+            expected = 0.0
+            for d in range(dim):
+                psi = model.psi[d]
+                given_mean, given = n * psi / (n * psi + 1) * enrolment[i, d], 1 + psi / (n * psi + 1)
+                expected += -0.5 * (np.log(given) + (test[j, d] - given_mean) ** 2 / given)
+                expected -= -0.5 * (np.log(1 + psi) + test[j, d] ** 2 / (1 + psi))
+            assert sides.scores(np.array([i]), np.array([j]))[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_both_trainings_find_the_simulated_covariances():
+    x, speakers, voices, noise = simulate(np.random.default_rng(1), speakers=2000, utterances=6)
+    for model in (train_two_covariance(x, speakers, 20), train_gaussian(x, speakers, 4)):
+        back = np.linalg.inv(model.transform)
+        np.testing.assert_allclose(back @ back.T, noise @ noise.T, atol=0.1)
+        np.testing.assert_allclose(back @ np.diag(model.psi) @ back.T, voices @ voices.T, atol=0.6)
+    assert np.count_nonzero(model.psi > 1e-6) == 4  # the eigenvoice model has its rank
+
+
+def test_covariances_are_diagonalised_together():
+    rng = np.random.default_rng(2)
+    within, between = (m @ m.T for m in rng.normal(size=(2, 6, 6)))
+    model = from_covariances(np.zeros(6), within, between)
+    np.testing.assert_allclose(model.transform @ within @ model.transform.T, np.eye(6), atol=1e-8)
+    np.testing.assert_allclose(model.transform @ between @ model.transform.T, np.diag(model.psi), atol=1e-8)
+    assert (np.diff(model.psi) <= 0).all()
+
+
+def test_too_few_data_get_a_floor_that_is_said_or_an_error(capsys):
+    rng = np.random.default_rng(3)
+    x, speakers, *_ = simulate(rng, speakers=5, utterances=2, dim=40)
+    mean, transform, model = train_backend(x, speakers, BackendOptions(lda_dim=30))
+    assert transform.shape == (4, 41)
+    assert all(np.isfinite(part).all() for part in (mean, transform, model.mean, model.transform, model.psi))
+    said = capsys.readouterr().err
+    assert "30 dimensions lowered to 4" in said
+    assert "eigenvalues" in said
+    singles = [*speakers[:-1], "alone"]  # one speaker with one utterance
+    assert np.isfinite(train_backend(x, singles, BackendOptions(lda_dim=3))[2].psi).all()
+    with pytest.raises(InputError, match="1 speaker in the training data"):
+        train_backend(x, ["one"] * len(x), BackendOptions(lda_dim=3))
+    with pytest.raises(InputError, match="each of the 10 speakers has one utterance"):
+        train_backend(x, [f"s{index}" for index in range(10)], BackendOptions(lda_dim=3))
+    with pytest.raises(InputError, match="all alike"):
+        train_backend(np.ones((10, 3)), speakers, BackendOptions(lda_dim=3))
+
+
+def test_a_model_that_is_no_number_is_not_written(tmp_path):
+    with pytest.raises(InputError, match="NaN"):
+        write_plda(tmp_path / "plda", Plda(np.array([np.nan]), np.eye(1), np.ones(1)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_cosine_is_of_centred_vectors():
+    x = np.random.default_rng(4).normal(size=(3, 7)).astype(np.float32) + 10
+    backend = Backend(np.full(7, 10.0), np.eye(7), Plda(np.zeros(7), np.eye(7), np.ones(7)))
+    found = backend.sides("cosine", x, x).scores(np.array([0]), np.array([1]))[0]
+    a, b = x[0] - 10, x[1] - 10
+    assert found == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
+    with pytest.raises(InputError, match="dimension 3, back-end of dimension 7"):
+        backend.process(np.ones((2, 3)))
+
+
+def test_trials_without_embeddings_are_an_error_and_nothing_is_written(tmp_path):
+    sides = cosine_sides(np.eye(2), np.eye(2))
+    (tmp_path / "trials").write_text("a b target\na x1 target\nx2 b nontarget\nx3 x4 target\nx5 x6 nontarget\n")
+    with pytest.raises(InputError, match="6 ids have no embedding: .*x.* and 1 more"):
+        score_trials(tmp_path / "trials", tmp_path / "scores", sides, ["a", "b"], ["a", "b"])
+    assert [path.name for path in tmp_path.iterdir()] == ["trials"]

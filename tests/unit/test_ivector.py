@@ -1,0 +1,254 @@
+"""UBM and i-vector extractor: parity with Kaldi, equations in plain loops, and data that are too few."""
+
+import numpy as np
+import pytest
+import torch
+
+from steps.feat.frontend import FrontendOptions
+from steps.ivector.config import UbmOptions
+from steps.ivector.extractor import Extractor, Posterior, Statistics, read_extractor, update, write_extractor
+from steps.ivector.frames import blocks, sample_frames
+from steps.ivector.gmm import (
+    DiagGmm,
+    FullGmm,
+    FullPosteriors,
+    outer_products,
+    pack,
+    read_diagonal,
+    read_full,
+    unpack,
+    update_diagonal,
+    update_full,
+    write_diagonal,
+    write_full,
+)
+from steps.ivector.train_extractor import block_statistics
+from steps.ivector.train_ubm import diagonal_statistics, full_statistics, split, train_diagonal
+from utils.ark import ArkWriter, iterate
+from utils.errors import InputError
+
+TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
+
+
+@pytest.fixture(scope="module")
+def reference(shared):
+    """Kaldi's folder and the 20 utterances' frames."""
+    folder = shared / "kaldi_reference/ivector"
+    return folder, {name: torch.from_numpy(x.copy()) for name, x in iterate(folder / "feats.ark")}
+
+
+@pytest.fixture(scope="module")
+def statistics(reference):
+    """Counts, first-order sums and second-order sums from Kaldi's own posteriors."""
+    folder, frames = reference
+    counts, sums, second = [], [], 0
+    for line in (folder / "post.txt").read_text().splitlines():
+        name, _, rest = line.partition(" ")
+        x = frames[name].double()
+        posteriors = torch.zeros(len(x), 16, dtype=torch.float64)
+        for row, frame in enumerate(rest.replace("]", "").split("[")[1:]):
+            words = frame.split()
+            for gaussian, value in zip(words[::2], words[1::2], strict=True):
+                posteriors[row, int(gaussian)] = float(value)
+        counts.append(posteriors.sum(0))
+        sums.append(posteriors.T @ x)
+        second = second + posteriors.T @ outer_products(x)
+    return torch.stack(counts), torch.stack(sums), unpack(second, 72)
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours.double() - theirs).abs().max() / theirs.abs().max())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_one_iteration_of_both_mixtures_agrees_with_kaldi(reference, dtype):
+    folder, frames = reference
+    x = torch.cat(list(frames.values())).to(dtype)
+    old, expected = read_diagonal(folder / "diag0.ubm.txt").to("cpu", dtype), read_diagonal(folder / "diag1.ubm.txt")
+    found = update_diagonal(old, *diagonal_statistics(old, x)[:3])
+    for part in ("weights", "means", "variances"):
+        assert relative(getattr(found, part), getattr(expected, part)) < TOLERANCE[dtype]
+    old, expected = read_full(folder / "full0.ubm.txt").to("cpu", dtype), read_full(folder / "full1.ubm.txt")
+    found = update_full(old, *full_statistics(old, x, 0)[:3])
+    for part in ("weights", "means", "covariances"):
+        assert relative(getattr(found, part), getattr(expected, part)) < TOLERANCE[dtype]
+    assert relative(found.covariances.inverse(), expected.covariances.inverse()) < TOLERANCE[dtype]
+
+
+def test_posteriors_agree_with_kaldi(reference):
+    folder, frames = reference
+    posteriors_of = FullPosteriors(read_full(folder / "full1.ubm.txt"), 0, min_post=0.025)
+    for line in (folder / "post.txt").read_text().splitlines():
+        name, _, rest = line.partition(" ")
+        x = frames[name].double()
+        posteriors, _ = posteriors_of(x, outer_products(x))
+        for row, frame in enumerate(rest.replace("]", "").split("[")[1:]):
+            words = frame.split()
+            assert torch.nonzero(posteriors[row]).flatten().tolist() == sorted(map(int, words[::2]))
+            assert posteriors[row, list(map(int, words[::2]))].tolist() == pytest.approx(
+                list(map(float, words[1::2])), abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("number", [0, 1])
+def test_ivectors_agree_with_kaldi(reference, statistics, dtype, number):
+    folder, _ = reference
+    expected = torch.from_numpy(np.stack([
+        vector for _, vector in iterate(folder / f"ivector_from_extractor{number}.txt")])).double()
+    posterior = Posterior(read_extractor(folder / f"extractor{number}.txt"), dtype=dtype)
+    found = posterior.ivectors(statistics[0].to(dtype), statistics[1].to(dtype))
+    assert relative(found, expected) < TOLERANCE[dtype]
+
+
+def test_one_iteration_of_the_extractor_agrees_with_kaldi(reference, statistics):
+    folder, _ = reference
+    counts, sums, second = statistics
+    start, expected = read_extractor(folder / "extractor0.txt"), read_extractor(folder / "extractor1.txt")
+    stats = Statistics(*start.m.shape)
+    stats.add(counts, sums, *Posterior(start, dtype=torch.float64)(counts, sums))
+    found = update(start, stats, second)
+    assert relative(found.precision, expected.precision) < 1e-5
+    assert found.offset == pytest.approx(expected.offset, rel=1e-5)
+    assert relative(found.m[:, :, 0], expected.m[:, :, 0]) < 1e-5
+    # The other axes are free up to a rotation, which no score sees: M_c M_c^T is the same.
+    assert relative(found.m @ found.m.transpose(1, 2), expected.m @ expected.m.transpose(1, 2)) < 1e-5
+
+
+def test_files_round_trip_byte_by_byte(reference, tmp_path):
+    folder, _ = reference
+    write_extractor(tmp_path / "ie", read_extractor(folder / "extractor1.ie"))
+    assert (tmp_path / "ie").read_bytes() == (folder / "extractor1.ie").read_bytes()
+    for write, read, name in ((write_diagonal, read_diagonal, "diag1.ubm"), (write_full, read_full, "full1.ubm")):
+        for binary in (True, False):
+            write(tmp_path / name, read(folder / name), binary)
+            again, theirs = read(tmp_path / name), read(folder / f"{name}.txt")
+            for part in vars(again):
+                assert relative(getattr(again, part), getattr(theirs, part)) < 1e-4
+
+
+def test_log_likelihoods_equal_the_density_in_plain_loops():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    a = torch.randn(2, 3, 3, generator=generator, dtype=torch.float64)
+    gmm = FullGmm(torch.tensor([0.3, 0.7]).double(), torch.randn(2, 3, generator=generator).double(),
+                  a @ a.transpose(1, 2) + torch.eye(3))
+    diagonal = DiagGmm(gmm.weights, gmm.means, torch.rand(2, 3, generator=generator).double() + 0.5)
+    posteriors, total = FullPosteriors(gmm, 0)(x, outer_products(x))
+    scores = diagonal.log_likelihoods(x)
+    for t in range(4):
+        full = []
+        for c in range(2):
+            normal = torch.distributions.MultivariateNormal(gmm.means[c], gmm.covariances[c])
+            full.append(gmm.weights[c].log() + normal.log_prob(x[t]))
+            simple = gmm.weights[c].log() + sum(
+                torch.distributions.Normal(diagonal.means[c, d], diagonal.variances[c, d].sqrt()).log_prob(x[t, d])
+                for d in range(3))
+            assert scores[t, c].item() == pytest.approx(simple.item(), abs=1e-9)
+        assert total[t].item() == pytest.approx(torch.stack(full).logsumexp(0).item(), abs=1e-9)
+        assert posteriors[t].tolist() == pytest.approx(torch.stack(full).softmax(0).tolist(), abs=1e-9)
+
+
+def test_selection_keeps_the_gaussians_that_the_diagonal_model_ranks_highest():
+    generator = torch.Generator().manual_seed(1)
+    gmm = FullGmm(torch.full((8,), 1 / 8), torch.randn(8, 2, generator=generator), torch.eye(2).repeat(8, 1, 1))
+    x = torch.randn(50, 2, generator=generator)
+    posteriors, _ = FullPosteriors(gmm, 3)(x, outer_products(x))
+    assert ((posteriors > 0).sum(1) <= 3).all()
+    best = gmm.diagonal().log_likelihoods(x).topk(3, dim=1).indices
+    assert (posteriors.gather(1, best).sum(1) - 1).abs().max() < 1e-5
+
+
+def test_statistics_do_not_depend_on_how_frames_are_cut(monkeypatch):
+    generator = torch.Generator().manual_seed(2)
+    gmm = FullGmm(torch.full((4,), 0.25), torch.randn(4, 3, generator=generator), torch.eye(3).repeat(4, 1, 1))
+    posteriors_of = FullPosteriors(gmm, 2, 0.025)
+    lengths = np.array([5, 17, 1, 30])
+    x = torch.randn(lengths.sum(), 3, generator=generator)
+    found = []
+    for frames in (7, 1000):
+        monkeypatch.setattr("steps.ivector.train_extractor.FRAMES", frames)
+        second = torch.zeros(4, 6, dtype=torch.float64)
+        counts, sums = block_statistics(posteriors_of, x, lengths, second)
+        assert counts.sum(1).tolist() == pytest.approx(lengths.tolist(), abs=1e-4)
+        found.append((counts, sums, second))
+    for few, many in zip(*found, strict=True):
+        torch.testing.assert_close(few, many, atol=1e-4, rtol=1e-4)
+
+
+def test_a_gaussian_without_data_stays_and_is_said(capsys):
+    x = torch.randn(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    far = torch.tensor([[0.0, 0], [1e4, 1e4]]).double()
+    gmm = DiagGmm(torch.tensor([0.5, 0.5]).double(), far, torch.ones(2, 2).double())
+    found = update_diagonal(gmm, *diagonal_statistics(gmm, x)[:3])
+    assert torch.isfinite(found.means).all()
+    assert found.means[1].tolist() == [1e4, 1e4]
+    full = FullGmm(gmm.weights, far, torch.eye(2).double().repeat(2, 1, 1))
+    found = update_full(full, *full_statistics(full, x, 0)[:3])
+    assert torch.isfinite(found.covariances).all()
+    assert "1 of 2 Gaussians have too little data" in capsys.readouterr().err
+
+
+def test_too_few_frames_and_models_without_numbers_are_errors(tmp_path):
+    with pytest.raises(InputError, match="50 frames are too few for 64 Gaussians"):
+        train_diagonal(torch.randn(50, 3), UbmOptions(num_gaussians=64), seed=1)
+    broken = DiagGmm(torch.ones(1), torch.full((1, 2), float("nan")), torch.ones(1, 2))
+    with pytest.raises(InputError, match="NaN"):
+        write_diagonal(tmp_path / "gmm", broken)
+    assert not list(tmp_path.iterdir())
+
+
+def test_splitting_keeps_the_weight_and_the_middle():
+    gmm = DiagGmm(torch.tensor([0.6, 0.4]), torch.tensor([[0.0, 1], [5, 5]]), torch.ones(2, 2))
+    found = split(gmm, 3, torch.Generator().manual_seed(0))
+    assert found.weights.sum().item() == pytest.approx(1)
+    assert len(found.weights) == 3
+    torch.testing.assert_close((found.means[0] + found.means[2]) / 2, gmm.means[0])
+
+
+def test_extractor_training_explains_the_data_better(tmp_path):
+    """EM raises the likelihood of utterances whose means vary in a 2-dimensional subspace."""
+    generator = torch.Generator().manual_seed(4)
+    gaussians, dim, frames = 4, 3, 400
+    means = 4 * torch.randn(gaussians, dim, generator=generator).double()
+    ubm = FullGmm(torch.full((gaussians,), 0.25).double(), means, torch.eye(dim).double().repeat(gaussians, 1, 1))
+    subspace = torch.randn(gaussians, dim, 2, generator=generator).double()
+    true = torch.randn(300, 2, generator=generator).double()
+    counts = torch.full((300, gaussians), float(frames)).double()
+    sums = counts[..., None] * (ubm.means + torch.einsum("cds,us->ucd", subspace, true))
+    sums += frames**0.5 * torch.randn(sums.shape, generator=generator).double()
+    centre = sums / frames
+    second = (counts.sum(0)[:, None, None] * torch.eye(dim)
+              + torch.einsum("ucd,uce->cde", centre, centre) * frames)
+    model = Extractor.from_ubm(ubm, 3, seed=1)
+    for _ in range(10):
+        stats = Statistics(*model.m.shape)
+        stats.add(counts, sums, *Posterior(model, dtype=torch.float64)(counts, sums))
+        model = update(model, stats, second)
+    ivectors = Posterior(model, dtype=torch.float64).ivectors(counts, sums)
+    design = torch.cat([ivectors, torch.ones(300, 1).double()], dim=1)
+    left = true - design @ torch.linalg.lstsq(design, true).solution
+    assert left.square().mean() < 0.01  # the factors are recovered up to an affine map
+    assert ivectors.mean(0).abs().max() < 0.05  # the prior is centred
+
+
+def test_blocks_join_whole_utterances_and_sampling_is_repeatable(tmp_path):
+    rng = np.random.default_rng(5)
+    lengths = [30, 50, 20, 80, 10]
+    with ArkWriter(tmp_path / "feats") as writer:
+        for index, length in enumerate(lengths):
+            writer.write(f"u{index}", rng.normal(size=(length, 4)))
+    (tmp_path / "utt2num_frames").write_text("".join(f"u{i} {n}\n" for i, n in enumerate(lengths)))
+    options = FrontendOptions()
+    found = list(blocks(tmp_path, options, frames=60))
+    assert [ids for ids, *_ in found] == [["u0", "u1"], ["u2", "u3"], ["u4"]]
+    assert [sizes.tolist() for *_, sizes in found] == [[30, 50], [20, 80], [10]]
+    assert len(sample_frames(tmp_path, options, 1000, seed=1)) == 190
+    half = sample_frames(tmp_path, options, 95, seed=1)
+    assert 60 < len(half) < 130
+    np.testing.assert_array_equal(half, sample_frames(tmp_path, options, 95, seed=1))
+
+
+def test_packing():
+    a = torch.randn(3, 5, 5)
+    a = a + a.transpose(1, 2)
+    torch.testing.assert_close(unpack(pack(a), 5), a)

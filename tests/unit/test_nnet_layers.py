@@ -1,0 +1,211 @@
+"""Poolings, losses and encoders against their equations in plain loops, and against padding."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnet.config import network_config
+from nnet.losses import LOSSES, LossOptions
+from nnet.model import ENCODERS, Network, make_part
+from nnet.poolings import POOLINGS
+from utils.config import load_config
+from utils.errors import InputError
+
+CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf"
+KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "multi_head", "heads": 1},
+         {"type": "multi_head", "heads": 3}, {"type": "multi_head", "heads": 2, "scaled": True}]
+NETWORKS = [(name, scale) for name in ("xvector", "vgg_mha", "vgg_attention", "vgg_statistics", "vgg_temporal")
+            for scale in ("mini", "full")]
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def pool_in_loops(kind, h, module):
+    """Pool the frames (T x d, a list of lists of scalars) of one utterance by the equation."""
+    frames, dim = h.shape
+    if kind["type"] != "multi_head":
+        mean = [sum(h[t, i] for t in range(frames)) / frames for i in range(dim)]
+        if kind["type"] == "temporal":
+            return torch.stack(mean)
+        variance = [sum((h[t, i] - mean[i]) ** 2 for t in range(frames)) / frames for i in range(dim)]
+        return torch.stack(mean + [v.clamp_min(1e-6).sqrt() for v in variance])
+    heads = kind["heads"]
+    size = dim // heads
+    out = []
+    for j in range(heads):
+        scores = [sum(h[t, j * size + i] * module.u[j, i] for i in range(size)) for t in range(frames)]
+        if kind.get("scaled"):
+            scores = [score / math.sqrt(size) for score in scores]
+        total = sum(score.exp() for score in scores)
+        weights = [score.exp() / total for score in scores]
+        out += [sum(weights[t] * h[t, j * size + i] for t in range(frames)) for i in range(size)]
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("frames", [1, 2, 7])
+def test_poolings_equal_their_equations(kind, frames):
+    module = make_part(POOLINGS, "pooling", kind, 6).double()
+    h = random(2, frames, 6).requires_grad_()
+    pooled = module(h)
+    assert pooled.shape == (2, module.output_dim)
+    weights = random(*pooled.shape, seed=1)
+    gradients = torch.autograd.grad((pooled * weights).sum(), [h, *module.parameters()])
+    expected = torch.stack([pool_in_loops(kind, utterance, module) for utterance in h])
+    torch.testing.assert_close(pooled, expected)
+    for ours, theirs in zip(gradients, torch.autograd.grad((expected * weights).sum(), [h, *module.parameters()]),
+                            strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_poolings_ignore_padding(kind):
+    module = make_part(POOLINGS, "pooling", kind, 12)
+    h = random(3, 9, 12).float()
+    lengths = torch.tensor([9, 4, 1])
+    pooled = module(h, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(pooled[row], module(h[row:row + 1, :length])[0], atol=1e-5, rtol=1e-5)
+    h[1, 4:] = 1e3  # whatever stands there
+    torch.testing.assert_close(module(h, lengths), pooled)
+
+
+def test_head_weights_sum_to_one_over_the_frames():
+    module = make_part(POOLINGS, "pooling", {"type": "multi_head", "heads": 4}, 8)
+    weights = module.weights(random(2, 5, 8).float(), torch.tensor([5, 3]))
+    assert weights.shape == (2, 5, 4)
+    torch.testing.assert_close(weights.sum(1), torch.ones(2, 4))
+    assert (weights[1, 3:] == 0).all()
+    assert sum(p.numel() for p in module.parameters()) == 8  # d, whatever K is
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(InputError, match=r"heads is 5, which does not divide .* width 8; allowed: 1, 2, 4, 8"):
+        make_part(POOLINGS, "pooling", {"type": "multi_head", "heads": 5}, 8)
+    with pytest.raises(InputError, match="pooling: type is 'max'; allowed: temporal, statistics, multi_head"):
+        make_part(POOLINGS, "pooling", {"type": "max"}, 8)
+    with pytest.raises(InputError, match="pooling: unknown key 'head'; allowed: type, heads, scaled"):
+        make_part(POOLINGS, "pooling", {"type": "multi_head", "head": 2}, 8)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "am_softmax", "aam_softmax"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_losses_equal_their_equations(kind, share):
+    options = LossOptions(type=kind, scale=5.0, margin=0.3)
+    torch.manual_seed(0)
+    module = LOSSES[kind](4, 3, options).double()
+    module.margin_share = share
+    x, labels = random(5, 4).requires_grad_(), torch.tensor([0, 1, 2, 0, 1])
+    loss, _ = module(x, labels)
+    margin = options.margin * share
+    total = 0.0
+    for row, label in zip(x, labels.tolist(), strict=True):
+        logits = []
+        for speaker in range(3):
+            if kind == "softmax":
+                logits.append(sum(row[i] * module.affine.weight[speaker, i] for i in range(4))
+                              + module.affine.bias[speaker])
+                continue
+            w = module.weight[speaker]
+            cosine = sum(row[i] * w[i] for i in range(4)) / row.norm() / w.norm()
+            if speaker == label:
+                cosine = cosine - margin if kind == "am_softmax" else torch.cos(torch.acos(cosine) + margin)
+            logits.append(options.scale * cosine)
+        total = total - logits[label] + torch.stack(logits).exp().sum().log()
+    torch.testing.assert_close(loss, total / 5)
+    ours, theirs = torch.autograd.grad(loss, x, retain_graph=True)[0], torch.autograd.grad(total / 5, x)[0]
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_the_angular_margin_keeps_falling_beyond_pi():
+    module = LOSSES["aam_softmax"](3, 2, LossOptions(type="aam_softmax", margin=0.5))
+    module.weight.data = torch.tensor([[1.0, 0, 0], [0, 0, 1]])  # the other speaker's cosine stays 0
+    angles = torch.linspace(0.1, math.pi, 50)
+    losses = [module(torch.tensor([[math.cos(a), math.sin(a), 0]]), torch.tensor([0]))[0].item() for a in angles]
+    assert all(later >= earlier for earlier, later in zip(losses, losses[1:], strict=False))
+
+
+def small(encoder):
+    mapping = {"tdnn": {"type": "tdnn", "channels": [8, 8, 8, 8, 12]}, "vgg": {"type": "vgg", "channels": [4, 6]}}
+    return make_part(ENCODERS, "encoder", mapping[encoder], 16)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_encoders_give_each_utterance_of_a_padded_batch_what_it_gets_alone(encoder):
+    module = small(encoder).eval()
+    for parameter in module.parameters():  # batch norm's mean and bias must not leak in from beyond the end
+        torch.nn.init.normal_(parameter, std=0.3)
+    x = random(3, 41, 16).float()
+    lengths = torch.tensor([41, 30, 17])
+    h, found = module(x, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        alone, _ = module(x[row:row + 1, :length])
+        assert alone.shape[1] == found[row]
+        torch.testing.assert_close(h[row, :found[row]], alone[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_receptive_field_is_the_shortest_utterance(encoder):
+    module = small(encoder).eval()
+    frames, _ = module(torch.zeros(1, module.receptive_field, 16))
+    assert frames.shape[1] == 1
+
+
+def test_tdnn_layer_sees_the_frames_of_its_context():
+    module = small("tdnn").eval()
+    x = random(1, 40, 16).float()
+    before, _ = module(x)
+    for frame in (0, 19, 39):
+        changed = x.clone()
+        changed[0, frame] += 10
+        different = torch.nonzero((module(changed)[0] - before).abs().amax(2)[0]).flatten()
+        # offsets -2..2, {-2,0,2}, {-3,0,3}: frame t of the output sees t .. t + 14 of the input
+        assert different.min() >= frame - 14
+        assert different.max() <= frame
+
+
+@pytest.mark.parametrize(("name", "scale"), NETWORKS)
+def test_every_configuration_builds_and_learns_one_batch(name, scale):
+    if scale == "full" and name.startswith("vgg") and name != "vgg_mha":
+        pytest.skip("the same 14 million parameters as vgg_mha")
+    config = network_config(load_config(CONF / f"{name}.yaml", scale), name)
+    network = Network(config, 80, 3)
+    x, labels = random(4, 40, 80).float(), torch.tensor([0, 1, 2, 0])
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(5 if scale == "mini" else 2):
+        loss, logits = network(x, labels)
+        assert logits.shape == (4, 3)
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_parameter_counts_are_those_of_the_papers(capsys, monkeypatch):
+    from nnet.describe import main
+    for name, expected in (("xvector", "4380564 to the embedding"), ("vgg_mha", "13486452 to the embedding")):
+        monkeypatch.setattr("sys.argv", ["describe", str(CONF / f"{name}.yaml"), "--num-speakers", "1211"])
+        main()
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.startswith("parameters: ")
+        assert last.endswith(expected)
+
+
+def test_wrong_configurations_name_key_and_what_is_allowed():
+    good = load_config(CONF / "xvector.yaml")
+    for change, message in (({"optimiser": {}}, "unknown key 'optimiser'; allowed: kind, features"),
+                            ({"train": {"epochs": 0}}, "train: epochs, batch_size"),
+                            ({"encoder": {"type": "tdnn", "channels": [8]}}, "encoder: 1 channels but 5 contexts"),
+                            ({"encoder": {"type": "resnet"}}, "encoder: type is 'resnet'; allowed: tdnn, vgg"),
+                            ({"head": {"layers": [{"dim": 8}]}}, "0 layers have the key `embedding`")):
+        with pytest.raises(InputError, match=message):
+            Network(network_config(good | change, "x.yaml"), 90, 3)
+    with pytest.raises(InputError, match="encoder: 4 bands are fewer than the stride 8"):
+        Network(network_config(load_config(CONF / "vgg_mha.yaml"), "x.yaml"), 4, 3)

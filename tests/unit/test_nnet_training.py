@@ -1,0 +1,218 @@
+"""Training, resuming and extraction on small made-up features."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from nnet.config import network_config
+from nnet.data import Prefetcher, TrainingSet, Utterances
+from nnet.extract import embed_batch, embed_utterances, load_network
+from nnet.train import learning_rate
+from utils.ark import ArkWriter, iterate
+from utils.errors import InputError
+
+CONFIG = {
+    "kind": "network", "features": "fbank", "frontend": {"cmn": "utterance"},
+    "encoder": {"type": "tdnn", "channels": [16, 16, 16, 16, 24]}, "pooling": {"type": "statistics"},
+    "head": {"before": ["batch_norm"], "layers": [{"dim": 12, "then": ["batch_norm"], "embedding": "output"}],
+             "dropout": 0.1},
+    "loss": {"type": "aam_softmax", "margin_warmup": 0.5}, "optimizer": {"type": "adamw", "lr": 0.01},
+    "schedule": {"type": "cosine", "warmup_steps": 3},
+    "train": {"epochs": 8, "batch_size": 8, "chunk_frames": 30, "keep": "last", "mask_frames": 3, "mask_bands": 2},
+}
+
+
+def write_data(folder, speakers, utterances, seed, trials=False):
+    """A data directory whose speakers differ in spectrum and in how the frames move."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir()
+    names, lengths = [], []
+    with ArkWriter(folder / "feats", compression=3) as writer:
+        for speaker in range(speakers):
+            colour = rng.normal(size=(10, 10))
+            for utterance in range(utterances):
+                length = int(rng.integers(25, 60))
+                names.append((f"s{speaker}-u{utterance}", f"s{speaker}"))
+                lengths.append(length)
+                writer.write(names[-1][0], rng.normal(size=(length, 10)) @ colour)
+    (folder / "utt2spk").write_text("".join(f"{name} {speaker}\n" for name, speaker in names))
+    (folder / "utt2num_frames").write_text(
+        "".join(f"{name} {n}\n" for (name, _), n in zip(names, lengths, strict=True)))
+    if trials:
+        (folder / "trials").mkdir()
+        pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1:]]
+        (folder / "trials/valid").write_text(
+            "".join(f"{a[0]} {b[0]} {'target' if a[1] == b[1] else 'nontarget'}\n" for a, b in pairs))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    return folder, write_data(folder / "train", 6, 10, 0), write_data(folder / "valid", 3, 6, 1, trials=True)
+
+
+def command(corpus, exp, config=None, seed=1):
+    folder, train, valid = corpus
+    return [sys.executable, "-m", "nnet.train", "--seed", str(seed), "--num-threads", "1",
+            str(config or folder / "config.yaml"), str(train), str(valid), str(exp)]
+
+
+def train(corpus, exp, **options):
+    return subprocess.run(command(corpus, exp, **options), capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    exp = tmp_path_factory.mktemp("exp") / "x"
+    done = train(corpus, exp)
+    assert done.returncode == 0, done.stderr
+    return exp
+
+
+def test_training_learns_and_leaves_a_complete_model(trained):
+    assert {path.name for path in trained.iterdir()} == {
+        "model.safetensors", "config.yaml", "speakers", "train_seconds", "log"}
+    rows = [line.split("\t") for line in (trained / "log/train.tsv").read_text().splitlines()]
+    assert rows[0][:3] == ["epoch", "step", "loss"]
+    assert len(rows) == 9
+    accuracy = rows[0].index("accuracy")
+    assert float(rows[-1][accuracy]) > 0.5
+    assert (trained / "speakers").read_text().split() == [f"s{i}" for i in range(6)]
+    assert yaml.safe_load((trained / "config.yaml").read_text())["speakers"] == 6
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(corpus, trained, tmp_path):
+    assert train(corpus, tmp_path / "again").returncode == 0
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+    assert train(corpus, tmp_path / "other", seed=2).returncode == 0
+    assert (tmp_path / "other/model.safetensors").read_bytes() != (trained / "model.safetensors").read_bytes()
+
+
+def test_a_run_killed_after_an_epoch_ends_with_the_same_bits(corpus, trained, tmp_path):
+    exp = tmp_path / "x"
+    process = subprocess.Popen(command(corpus, exp), stderr=subprocess.DEVNULL)
+    deadline = time.time() + 60
+    while not (exp / "checkpoint.safetensors").exists() and time.time() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (exp / "checkpoint.safetensors").exists(), "ended before it could be killed"
+    assert not (exp / "model.safetensors").exists(), "ended before it could be killed"
+    done = train(corpus, exp)
+    assert done.returncode == 0, done.stderr
+    assert "resuming after step" in done.stderr
+    assert (exp / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(corpus, tmp_path):
+    exp = tmp_path / "x"
+    exp.mkdir()
+    (exp / "checkpoint.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0garbage!")
+    done = train(corpus, exp)
+    assert done.returncode == 1
+    assert "cannot resume" in done.stderr
+    assert "delete the file" in done.stderr
+
+
+def test_batched_extraction_equals_one_by_one(corpus, trained):
+    network, config = load_network(trained)
+    data = Utterances(corpus[1], config)
+    batched = dict(embed_utterances(network, data, range(len(data.rows)), "cpu", 500))
+    assert list(batched) == list(range(60))
+    for index, vector in batched.items():
+        alone = embed_batch(network, [data.whole(index)], "cpu")[0]
+        np.testing.assert_allclose(vector, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_long_and_short_utterances(corpus, trained, capsys):
+    network, config = load_network(trained)
+    data = Utterances(corpus[1], config)
+    whole = data.whole(0)
+    cut = dict(embed_utterances(network, data, range(1), "cpu", 500, max_frames=len(whole) // 2 + 1))
+    halves = [embed_batch(network, [half], "cpu")[0] for half in np.array_split(whole, 2)]
+    np.testing.assert_allclose(cut[0], np.mean(halves, axis=0), atol=1e-5)
+    data.whole = lambda index: whole[:5]
+    assert np.isfinite(dict(embed_utterances(network, data, range(1), "cpu", 500))[0]).all()
+    assert "1 utterances are shorter than the 15 frames" in capsys.readouterr().err
+
+
+def test_extraction_jobs_write_kaldi_vectors(corpus, trained, tmp_path):
+    for job in (1, 2):
+        done = subprocess.run([sys.executable, "-m", "nnet.extract", "--job", str(job), "--nj", "2", str(trained),
+                               str(corpus[1]), str(tmp_path)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    found = [(name, vector.shape) for job in (1, 2) for name, vector in iterate(tmp_path / f"xvector.{job}.scp")]
+    assert {shape for _, shape in found} == {(12,)}
+    assert [name for name, _ in found] == list(Utterances(corpus[1], network_config(CONFIG, "x")).rows.ids)
+
+
+def test_chunks_are_frames_of_the_utterance_and_batches_depend_on_seed_and_step_alone(corpus):
+    config = network_config(CONFIG | {"frontend": {}}, "x")
+    data = Utterances(corpus[1], config)
+    whole = data.whole(3)
+    chunk = data.chunk(3, 20, np.random.default_rng(0))
+    assert any(np.array_equal(chunk, whole[start:start + 20]) for start in range(len(whole) - 19))
+    repeated = data.chunk(3, len(whole) + 7, np.random.default_rng(0))
+    np.testing.assert_array_equal(repeated[len(whole):], whole[:7])
+    first, second = (TrainingSet(corpus[1], config, seed=5) for _ in range(2))
+    for step in (9, 2):
+        for ours, theirs in zip(first.batch(step), second.batch(step), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    epoch = np.concatenate([first.batch(step)[1] for step in range(first.steps_per_epoch)])
+    assert np.bincount(epoch).max() <= 10  # no utterance twice in an epoch
+
+
+def test_prefetching_keeps_the_order_and_hands_errors_on(corpus):
+    data = TrainingSet(corpus[1], network_config(CONFIG, "x"), seed=1)
+    assert [step for step, *_ in Prefetcher(data, 3, 8)] == [3, 4, 5, 6, 7]
+    data.batch = lambda step: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        list(Prefetcher(data, 0, 1))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"train": CONFIG["train"] | {"chunk_frames": 10}}, "chunk_frames is 10, fewer than the 15 frames"),
+    ({"optimizer": {"type": "sgd", "lr": 1e30}, "schedule": {}}, "the loss at step .* is nan; lower optimizer.lr"),
+    ({"frontend": {"vad": True}}, "vad.scp"),
+    ({"train": CONFIG["train"] | {"epoch": 3}}, "train: unknown key 'epoch'"),
+])
+def test_bad_configurations_end_in_one_line(corpus, tmp_path, change, message):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG | change))
+    done = train(corpus, tmp_path / "x", config=tmp_path / "config.yaml")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("nnet.train: error: ")
+    assert re.search(message, last)
+    assert not (tmp_path / "x/model.safetensors").exists()
+
+
+def test_one_speaker_is_an_error(corpus, tmp_path):
+    alone = write_data(tmp_path / "alone", 1, 10, 0)
+    with pytest.raises(InputError, match="1 speaker: a network learns to tell 2 or more apart"):
+        TrainingSet(alone, network_config(CONFIG, "x"), seed=1)
+
+
+def test_learning_rate_schedules():
+    schedule = network_config(CONFIG, "x").schedule
+    rates = [learning_rate(schedule, step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(1 / 3, abs=0.01)
+    assert max(rates) == rates[2]
+    assert rates[-1] < 0.01
+    assert all(later < earlier for earlier, later in zip(rates[2:], rates[3:], strict=False))
+
+
+def test_weights_are_plain_tensors(trained):
+    weights = load_file(trained / "model.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    assert os.path.getsize(trained / "model.safetensors") < 100_000
