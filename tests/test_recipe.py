@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "egs/voxceleb/conf"
 TINY = {
     "ivector": {"base": "ivector_kaldi", "mini": {"ubm": {"num_gaussians": 8, "split_iterations": 4},
-                                                  "extractor": {"dim": 10, "iterations": 2}, "backend": {"lda_dim": 5}}},
+                                                  "extractor": {"dim": 10, "iterations": 2},
+                                                  "backend": {"lda_dim": 5}}},
     "xvector": {"mini": {"train": {"epochs": 2, "batch_size": 16, "chunk_frames": 100},
                          "encoder": {"channels": [24, 24, 24, 24, 32]}, "backend": {"lda_dim": 5}}},
     "vgg_mha": {"mini": {"train": {"epochs": 1, "batch_size": 16, "chunk_frames": 100, "mask_bands": 2},
