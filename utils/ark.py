@@ -20,6 +20,7 @@ from utils.errors import InputError
 from utils.files import write_aside
 from utils.kaldi_io import KaldiReader, KaldiWriter
 
+MATRICES = ("FM", "DM", "CM", "CM2", "CM3")
 _LOCATION = re.compile(r"(?P<path>.*?)(?::(?P<offset>\d+))?(?:\[(?P<first>\d+):(?P<last>\d+)\])?", re.DOTALL)
 
 
@@ -293,14 +294,15 @@ class RowReader:
         start = os.pread(self._handle(index), 32, offset)
         kind = start[2:6].partition(b" ")[0].decode("latin-1")
         place = 3 + len(kind)
-        if start[:2] != b"\0B" or kind not in ("FM", "DM", "CM", "CM2", "CM3"):
+        needed = place + (HEADER_SIZE if kind.startswith("C") else 10)
+        if start[:2] != b"\0B" or kind not in MATRICES or len(start) < needed:
             raise InputError(f"{self.files[self._file[index]]}: at byte {offset}: no binary matrix for "
-                             f"{self.ids[index]}")
+                             f"{self.ids[index]}; make the features again")
         if kind.startswith("C"):
-            header = Header.from_bytes(kind, start[place:place + HEADER_SIZE])
-            return kind, header.rows, header.cols, header, offset + place + HEADER_SIZE
-        rows, cols = np.frombuffer(start[place:place + 10], [("", "i1"), ("n", "<i4")])["n"].tolist()
-        return kind, rows, cols, None, offset + place + 10
+            header = Header.from_bytes(kind, start[place:needed])
+            return kind, header.rows, header.cols, header, offset + needed
+        rows, cols = np.frombuffer(start[place:needed], [("", "i1"), ("n", "<i4")])["n"].tolist()
+        return kind, rows, cols, None, offset + needed
 
     def _handle(self, index: int) -> int:
         file = int(self._file[index])

@@ -1,0 +1,53 @@
+"""Compressed matrices: Kaldi's bytes, and the error that each method may make."""
+
+import io
+
+import numpy as np
+import pytest
+
+from utils.ark import iterate
+from utils.compressed import METHODS, encode
+from utils.errors import InputError
+from utils.kaldi_io import KaldiReader, KaldiWriter
+
+
+def stored(matrix, method):
+    stream = io.BytesIO()
+    KaldiWriter(stream).matrix(matrix, method)
+    stream.seek(0)
+    return KaldiReader(stream, "compressed").matrix()
+
+
+@pytest.mark.parametrize("method", [1, 2, 3, 4, 5])
+def test_bytes_are_kaldis(shared, method):
+    folder = shared / "kaldi_reference/features"
+    stream = io.BytesIO()
+    for name, features in iterate(folder / "mfcc24.ark"):
+        stream.write(f"{name} ".encode())
+        KaldiWriter(stream).matrix(features, method)
+    assert stream.getvalue() == (folder / f"mfcc24_compressed{method}.ark").read_bytes()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 8, 9, 300])
+def test_error_is_within_the_step(rows):
+    matrix = np.random.default_rng(1).normal(5, 20, (rows, 7)).astype(np.float32)
+    span = matrix.max() - matrix.min()
+    assert np.abs(stored(matrix, 3) - matrix).max() <= 0.51 * span / 65535 + 1e-4
+    assert np.abs(stored(matrix, 5) - matrix).max() <= 0.51 * span / 255
+    points = np.sort(matrix, axis=0)[[0, rows // 4, 3 * (rows // 4), rows - 1]]
+    widest = np.diff(points, axis=0).max() if rows >= 5 else span
+    assert np.abs(stored(matrix, 2) - matrix).max() <= 0.51 * widest / 63 + span / 65535
+    integers = np.round(matrix)
+    assert np.array_equal(stored(integers, 4), integers)
+    assert np.array_equal(stored(np.abs(integers).clip(0, 255), 6), np.abs(integers).clip(0, 255))
+    assert np.abs(stored(np.abs(matrix) % 1, 7) - np.abs(matrix) % 1).max() <= 0.51 / 255
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_constant_empty_and_unfit_matrices(method):
+    assert stored(np.zeros((0, 0), np.float32), method).shape == (0, 0)
+    ones = np.ones((12, 3), np.float32)
+    assert np.allclose(stored(ones, method), ones, atol=1e-4)
+    ones[3, 1] = np.nan
+    with pytest.raises(InputError, match="12 x 3 has NaN"):
+        encode(ones, method)
