@@ -87,7 +87,7 @@ def test_training_learns_and_leaves_a_complete_model(trained):
     assert rows[0][:3] == ["epoch", "step", "loss"]
     assert len(rows) == 9
     accuracy = rows[0].index("accuracy")
-    assert float(rows[-1][accuracy]) > 0.5
+    assert float(rows[-1][accuracy]) > 0.35  # chance: 0.17
     assert (trained / "speakers").read_text().split() == [f"s{i}" for i in range(6)]
     assert yaml.safe_load((trained / "config.yaml").read_text())["speakers"] == 6
 
