@@ -9,6 +9,9 @@ lists=              # trial lists to use, as words (empty: those found in the co
 valid_speakers=40   # training speakers held out to validate networks on
 valid_trials=20000  # trials among them, at most
 speeds=0.9,1.1      # speeds of the copies
+max_missing=0.0     # share of audio files that may be missing, empty or unreadable, to be left out
+max_missing_trials=0.0 # share of trials that may lack audio, to be left out
+max_shared_speakers=0.0 # share of a list's speakers that may also be trained on
 seed=1              # of the choice of held-out speakers and their trials
 # <data>
 . "$(dirname "$0")/../utils/step.sh"
@@ -25,11 +28,13 @@ python3 -m local.list_corpus "${roots[@]}" ${lists[@]+"${lists[@]}"} > "$data/co
 up_to_date "$data/.done" "$data/corpus" && exit 0
 
 python3 -m local.prepare_voxceleb ${voxceleb1_root:+--voxceleb1-root "$voxceleb1_root"} \
-  ${voxceleb2_root:+--voxceleb2-root "$voxceleb2_root"} ${lists[@]+--lists "${lists[@]}"} "$data"
+  ${voxceleb2_root:+--voxceleb2-root "$voxceleb2_root"} --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
+  --max-shared-speakers "$max_shared_speakers" ${lists[@]+--lists "${lists[@]}" --} "$data"
 python3 -m utils.hold_out_speakers --speakers "$valid_speakers" --trials "$valid_trials" --seed "$seed" \
   "$data/train" "$data/valid" "$data/train_net"
 python3 -m utils.perturb_speed --speeds "$speeds" "$data/train_net" "$data/train_sp"
 for set in train test valid train_net train_sp; do
   python3 -m utils.validate_data_dir "$data/$set"
 done
-mark_done "$data/.done" "$data/corpus" -- "$data"/{train,test,valid,train_net,train_sp}/{wav.scp,utt2spk,spk2utt}
+mark_done "$data/.done" "$data/corpus" -- \
+  "$data"/{train,test,valid,train_net,train_sp}/{wav.scp,utt2spk,spk2utt} "$data"/{test,valid}/trials/*

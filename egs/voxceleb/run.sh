@@ -15,6 +15,9 @@ nj=$(getconf _NPROCESSORS_ONLN)  # jobs of a stage
 cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
 device=cpu          # where networks and i-vectors are computed: cpu or cuda
 seed=1              # of everything drawn at random
+max_missing=0.0     # share of audio files that may be missing, empty or unreadable
+max_missing_trials=0.0 # share of trials that may lack audio
+max_shared_speakers=0.0 # share of a list's speakers that may also be trained on
 valid_speakers=     # training speakers held out to validate networks on (empty: 40, mini 10)
 # (no arguments)
 set -euo pipefail
@@ -27,7 +30,8 @@ root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
 
 if stage 0 "data directories: train, test, and held-out speakers to validate on"; then
   "$local/prepare_data.sh" --voxceleb1-root "$voxceleb1_root" --voxceleb2-root "$voxceleb2_root" \
-    --lists "$lists" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
+    --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
+    --max-shared-speakers "$max_shared_speakers" --lists "$lists" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
 fi
 
 if stage 1 "features and voice activity"; then

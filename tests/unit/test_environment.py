@@ -1,0 +1,79 @@
+"""Which Python environment path.sh takes, and what it says when there is none."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from utils import make_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def installed(monkeypatch, **changes):
+    """Pretend that the running environment holds the pins, with changes."""
+    class Found:
+        def __init__(self, name, version):
+            self.metadata, self.version = {"Name": name}, version
+    versions = {**make_environment.pins(), **changes}
+    monkeypatch.setattr(make_environment.metadata, "distributions",
+                        lambda: [Found(name, version) for name, version in versions.items() if version])
+
+
+def test_the_pins_are_exact_and_name_torch():
+    pins = make_environment.pins()
+    assert pins["torch"] == "2.13.0"
+    assert all(version[0].isdigit() for version in pins.values())
+
+
+@pytest.mark.parametrize(("torch", "fits"), [("2.13.0+cu130", True), ("2.11.0", True), ("2.15.1", True),
+                                             ("2.10.9", False), ("2.16.0", False), (None, False)])
+def test_torch_may_be_any_release_that_the_code_runs_on(monkeypatch, torch, fits):
+    installed(monkeypatch, torch=torch)
+    assert (make_environment.misfits() == []) == fits
+
+
+def test_another_version_of_anything_else_is_named(monkeypatch):
+    installed(monkeypatch, numpy="1.26.4", av=None)
+    assert make_environment.misfits() == [f"numpy 1.26.4 (wanted {make_environment.pins()['numpy']})",
+                                          f"av missing (wanted {make_environment.pins()['av']})"]
+
+
+def source_path(**changes):
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **changes}
+    return subprocess.run(["bash", "-c", f'. "{ROOT}/path.sh" && echo "$PATH|$PYTHONPATH|$LC_ALL"'], text=True,
+                          capture_output=True, check=False, env=environment)
+
+
+def test_a_named_environment_is_taken_as_it_is(tmp_path):
+    (tmp_path / "my env/bin").mkdir(parents=True)
+    (tmp_path / "my env/bin/python3").write_text("")
+    done = source_path(VOX_VENV=str(tmp_path / "my env"))
+    assert done.returncode == 0, done.stderr
+    path, pythonpath, locale = done.stdout.strip().split("|")
+    assert path.startswith(f"{tmp_path}/my env/bin:{ROOT}/utils:")
+    assert (pythonpath, locale) == (str(ROOT), "C")
+    assert sorted(p.name for p in (tmp_path / "my env").rglob("*")) == ["bin", "python3"]
+
+
+def test_without_a_fitting_python_one_line_says_what_to_do(tmp_path):
+    (tmp_path / "python3").write_text("#!/bin/sh\nexit 1\n")  # too old, or none
+    (tmp_path / "python3").chmod(0o755)
+    for tool in ("bash", "dirname"):
+        (tmp_path / tool).symlink_to(f"/usr/bin/{tool}" if Path(f"/usr/bin/{tool}").exists() else f"/bin/{tool}")
+    done = source_path(PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("path.sh: error: no Python 3.11, 3.12 or 3.13 found")
+
+
+def test_an_interrupted_installation_is_not_taken_for_whole(tmp_path):
+    (tmp_path / "requirements.txt").write_bytes(make_environment.REQUIREMENTS.read_bytes()[:-5])
+    assert not make_environment.is_whole(tmp_path)
+    (tmp_path / "requirements.txt").write_bytes(make_environment.REQUIREMENTS.read_bytes())
+    assert make_environment.is_whole(tmp_path)
+
+
+def test_a_failed_installation_is_one_line(tmp_path):
+    with pytest.raises(make_environment.InputError, match="cannot install: .*: the reason"):
+        make_environment.run(["bash", "-c", "echo first; echo the reason; exit 3"], "cannot install")
