@@ -17,6 +17,6 @@ rm -f "$data"/vad.scp "$data"/vad.*.{ark,scp}
 $cmd "JOB=1:$nj" "$data/log/compute_vad.JOB.log" \
   python3 -m steps.feat.compute_vad --job JOB --nj "$nj" "$conf" "$data"
 grep -h '^warning: ' "$data"/log/compute_vad.*.log >&2 || true
-python3 -m steps.feat.collect_vad --nj "$nj" "$data"
+python3 -m utils.join_tables "$data/feats.scp" "$data/vad.scp" "$data"/vad.*.scp
 mark_done "$data/.done_vad" "$conf" "$data/feats.scp" -- "$data"/vad.scp "$data"/vad.*.ark
 log "$data: voice activity of $(wc -l < "$data/vad.scp") utterances"

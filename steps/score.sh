@@ -3,15 +3,18 @@
 # e.g.: steps/score.sh --backend plda exp/xvector/backend exp/xvector/embeddings_test data/test/trials/veri_test exp/xvector/scores_test/veri_test.plda
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 backend=plda        # cosine (of centred embeddings) or plda (LDA, length normalisation, PLDA)
+enrolment=          # lines `model utt1 utt2 ...`: the first id of a trial is a model (empty: an utterance)
 # <backend> <embeddings> <trials> <scores>
 . "$(dirname "$0")/../utils/step.sh"
 folder=$1; embeddings=$2; trials=$3; scores=$4
 
-vectors=$(ls "$embeddings"/{xvector,ivector}.scp 2>/dev/null || true)
-require_file "$folder/mean.vec" "$folder/transform.mat" "$folder/plda" "$trials" "${vectors:-$embeddings/xvector.scp}"
+require_file "$folder/mean.vec" "$folder/transform.mat" "$folder/plda" "$trials" ${enrolment:+"$enrolment"}
+inputs=("$folder" "$embeddings" "$trials" ${enrolment:+"$enrolment"})
 record=$(dirname "$scores")/.done.${scores##*/}
-up_to_date "$record" "$folder" "$embeddings" "$trials" && exit 0
+up_to_date "$record" "${inputs[@]}" && exit 0
+# OPENBLAS_NUM_THREADS: blocks of the list are scored in threads, so that threads within each product only cost.
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "$(dirname "$scores")/log/${scores##*/}.log" \
-  python3 -m steps.backend.score --backend "$backend" "$folder" "$vectors" "$trials" "$scores"
-mark_done "$record" "$folder" "$embeddings" "$trials" -- "$scores"
+  env OPENBLAS_NUM_THREADS=1 python3 -m steps.backend.score --backend "$backend" \
+  ${enrolment:+--enrolment "$enrolment"} "$folder" "$embeddings" "$trials" "$scores"
+mark_done "$record" "${inputs[@]}" -- "$scores"

@@ -6,10 +6,9 @@ cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 . "$(dirname "$0")/../utils/step.sh"
 config=$1; data=$2; embeddings=$3; backend=$4
 
-vectors=$(ls "$embeddings"/{xvector,ivector}.scp 2>/dev/null || true)
-require_file "$config" "$data/utt2spk" "${vectors:-$embeddings/xvector.scp}"
+require_file "$config" "$data/utt2spk"
 up_to_date "$backend/.done" "$config" "$data/utt2spk" "$embeddings" && exit 0
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "$backend/log/train.log" \
-  python3 -m steps.backend.train_backend "$config" "$data/utt2spk" "$vectors" "$backend"
+  python3 -m steps.backend.train_backend "$config" "$data/utt2spk" "$embeddings" "$backend"
 mark_done "$backend/.done" "$config" "$data/utt2spk" "$embeddings"

@@ -11,17 +11,15 @@ and one scorer (steps/backend/scoring.py) serve both.
 
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from steps.backend.lda import class_means, eigenvalues_down, speaker_numbers
+from steps.backend.lda import eigenvalues_down, whitening
+from steps.backend.speaker_stats import SpeakerStats
 from utils.errors import InputError
 from utils.files import write_aside
 from utils.kaldi_io import KaldiReader, KaldiWriter
-
-WITHIN_FLOOR = 1e-6  # smallest eigenvalue of W, as a share of the largest
 
 
 @dataclass(frozen=True)
@@ -44,86 +42,73 @@ class Plda:
         return y * np.sqrt(y.shape[1] / (y**2 / variance).sum(axis=1, keepdims=True))
 
 
+    def smooth(self, factor: float) -> "Plda":
+        """Return the model with W replaced by W + factor B, as Kaldi's --smoothing: for B from few speakers."""
+        within = 1 + factor * self.psi
+        return Plda(self.mean, self.transform / np.sqrt(within)[:, None], self.psi / within)
+
+
 def from_covariances(mean: np.ndarray, within: np.ndarray, between: np.ndarray) -> Plda:
-    """Return the model with W and B diagonalised together; a singular W is floored, and said."""
-    values, vectors = eigenvalues_down(within)
-    if not np.isfinite(values).all() or values[0] <= 0:
-        raise InputError("PLDA: the within-speaker covariance is zero or no number: are the vectors all alike?")
-    floored = np.maximum(values, WITHIN_FLOOR * values[0])
-    if (floored > values).any():
-        print(f"PLDA: {np.count_nonzero(floored > values)} of {len(values)} eigenvalues of the within-speaker "
-              f"covariance raised to {floored[-1]:.3g}", file=sys.stderr)
-    whiten = floored[:, None] ** -0.5 * vectors.T
+    """Return the model with W and B, D x D each, diagonalised together; a singular W is floored, and said."""
+    whiten = whitening(within, "PLDA: the within-speaker covariance")
     psi, directions = eigenvalues_down(whiten @ between @ whiten.T)
     return Plda(mean, directions.T @ whiten, np.maximum(psi, 0))
 
 
-def train_two_covariance(x: np.ndarray, speakers: Sequence[str], iterations: int = 10) -> Plda:
-    """Train as Kaldi's ivector-compute-plda: N x D vectors, EM from B = W = I.
+def train_two_covariance(stats: SpeakerStats, iterations: int = 10) -> Plda:
+    """Train as Kaldi's ivector-compute-plda: EM from B = W = I; mu is the mean of the speakers' means.
 
-    E-step for a speaker of n utterances with mean m (less mu): y has precision B^-1 + n W^-1 and mean
-    (B^-1 + n W^-1)^-1 n W^-1 m. Speakers of equal n share the precision. mu is the mean of the speakers' means.
+    E-step for a speaker of n utterances with mean m (less mu): y has covariance (B^-1 + n W^-1)^-1 and mean
+    (B^-1 + n W^-1)^-1 n W^-1 m. In the space where W = I and B = diag(psi), which each iteration goes to with the
+    transform A of the one before, these are psi / (n psi + 1) and n psi / (n psi + 1) m, element by element.
+    M-step: B = sum over speakers of E[y y^T] / S, W = (scatter + sum of n E[(m - y)(m - y)^T]) / N.
     """
-    labels, counts = speaker_numbers(speakers)
-    x = x.astype(np.float64)
-    means = class_means(x, labels, counts)
-    mean = means.mean(axis=0)
-    deviations = x - means[labels]
-    scatter = deviations.T @ deviations
-    means = means - mean
-    within, between = np.eye(x.shape[1]), np.eye(x.shape[1])
+    mean = stats.means.mean(axis=0)
+    counts = stats.counts[:, None]
+    transform, psi = np.eye(stats.dim), np.ones(stats.dim)
     for _ in range(iterations):
-        within_sum, between_sum = scatter.copy(), np.zeros_like(scatter)
-        between_inverse, within_inverse = invert(between), invert(within)
-        for n in np.unique(counts):
-            m = means[counts == n]
-            covariance = invert(between_inverse + n * within_inverse)
-            y = m @ (n * within_inverse @ covariance)
-            between_sum += len(m) * covariance + y.T @ y
-            within_sum += n * (len(m) * covariance + (m - y).T @ (m - y))
-        within = within_sum / len(x)
-        between = between_sum / len(counts)
-    return from_covariances(mean, within, between)
+        m = (stats.means - mean) @ transform.T
+        variances = psi / (counts * psi + 1)  # S x D, a row a speaker
+        y = counts * variances * m
+        within = transform @ stats.scatter @ transform.T + (counts * (m - y)).T @ (m - y)
+        within[np.diag_indices_from(within)] += (counts * variances).sum(axis=0)
+        between = y.T @ y
+        between[np.diag_indices_from(between)] += variances.sum(axis=0)
+        step = from_covariances(mean, within / stats.total, between / len(counts))
+        transform, psi = step.transform @ transform, step.psi
+    back = np.linalg.inv(transform)
+    return from_covariances(mean, back @ back.T, back * psi @ back.T)
 
 
-def invert(matrix: np.ndarray) -> np.ndarray:
-    """Invert a covariance; eigenvalues below 1e-10 of the largest count as that."""
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    return vectors / np.maximum(values, 1e-10 * values[-1]) @ vectors.T
-
-
-def train_gaussian(x: np.ndarray, speakers: Sequence[str], eigenvoices: int, iterations: int = 20) -> Plda:
-    """Train the eigenvoice model on N x D vectors by EM, from the principal directions of the speakers' means.
+def train_gaussian(stats: SpeakerStats, eigenvoices: int, iterations: int = 20) -> Plda:
+    """Train the eigenvoice model by EM, from the principal directions of the speakers' means.
 
     E-step for a speaker of n utterances with sum f (less n mu): L = I + n V^T W^-1 V, E[z] = L^-1 V^T W^-1 f.
+    V may be rotated freely; in the eigenvectors of V^T W^-1 V, every L is diagonal.
     M-step: V = (sum_s f_s E[z_s]^T) (sum_s n_s E[z_s z_s^T])^-1, W = (sum x x^T - V sum_s E[z_s] f_s^T) / N.
     """
-    labels, counts = speaker_numbers(speakers)
-    most = min(x.shape[1], len(counts) - 1)
+    most = min(stats.dim, len(stats.counts) - 1)
     if eigenvoices > most:
-        print(f"PLDA: {eigenvoices} eigenvoices lowered to {most}: vectors of dimension {x.shape[1]}, {len(counts)} "
-              "speakers", file=sys.stderr)
+        print(f"PLDA: {eigenvoices} eigenvoices lowered to {most}: vectors of dimension {stats.dim}, "
+              f"{len(stats.counts)} speakers", file=sys.stderr)
         eigenvoices = most
-    mean = x.mean(axis=0, dtype=np.float64)
-    x = x - mean
-    total = x.T @ x
-    means = class_means(x, labels, counts)
-    values, vectors = eigenvalues_down(means.T @ means / len(counts))
+    counts, mean = stats.counts[:, None], stats.mean
+    means = stats.means - mean
+    sums = counts * means
+    total = stats.scatter + sums.T @ means
+    values, vectors = eigenvalues_down(means.T @ means / len(means))
     voices = vectors[:, :eigenvoices] * np.sqrt(np.maximum(values[:eigenvoices], 1e-10 * values[0]))
-    within = total / len(x) - means.T @ (means * counts[:, None]) / len(x)
-    sums = means * counts[:, None]
+    within = stats.scatter / stats.total
     for _ in range(iterations):
-        projected = invert(within) @ voices  # W^-1 V
-        inner = voices.T @ projected
-        cross, second = np.zeros_like(voices), np.zeros((eigenvoices, eigenvoices))
-        for n in np.unique(counts):
-            f = sums[counts == n]
-            covariance = np.linalg.inv(np.eye(eigenvoices) + n * inner)
-            z = f @ projected @ covariance
-            cross += f.T @ z
-            second += n * (len(f) * covariance + z.T @ z)
+        whiten = whitening(within, "PLDA: the within-speaker covariance")
+        white_voices = whiten @ voices
+        precision, rotation = eigenvalues_down(white_voices.T @ white_voices)
+        variances = 1 / (1 + counts * precision)  # S x eigenvoices: the diagonals of L^-1
+        z = sums @ whiten.T @ white_voices @ rotation * variances
+        cross = sums.T @ z
+        second = (counts * z).T @ z + np.diag((counts * variances).sum(axis=0))
         voices = np.linalg.solve(second, cross.T).T
-        within = (total - voices @ cross.T) / len(x)
+        within = (total - voices @ cross.T) / stats.total
     return from_covariances(mean, within, voices @ voices.T)
 
 

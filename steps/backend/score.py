@@ -1,7 +1,7 @@
-"""Score a trial list: `id1 id2 score` a line, cosine or PLDA.
+"""Score a trial list: `id1 id2 score` a line, cosine or PLDA log-likelihood ratio.
 
-With --enrolment, the first id of a trial is a model of that table (the mean of some utterances), and
---num-utts says of how many.
+With --enrolment (lines `model utt1 utt2 ...`, as spk2utt), the first id of a trial is a model: the mean of its
+utterances' vectors, and PLDA knows how many they are.
 """
 
 import argparse
@@ -9,35 +9,37 @@ from pathlib import Path
 
 import numpy as np
 
+from steps.backend.embeddings import read_embeddings
 from steps.backend.scoring import read_backend, score_trials
-from utils.ark import read_table, read_vectors
+from utils.ark import read_table
 from utils.errors import InputError, first_five, run_main
 
 
-def read_num_utts(path: Path, ids: list[str]) -> np.ndarray:
-    """Return the number of utterances behind each enrolment vector, from lines `id number`."""
-    known = dict(zip(*read_table(path), strict=True))
-    missing = [name for name in ids if not known.get(name, "").isdigit() or int(known[name]) < 1]
+def read_models(path: Path, ids: list[str]) -> tuple[list[str], list[np.ndarray]]:
+    """Return the names of the enrolment models and the rows of their utterances among `ids`."""
+    row_of = {name: row for row, name in enumerate(ids)}
+    names, lists = read_table(path)
+    utterances = [line.split() for line in lists]
+    missing = dict.fromkeys(utt for words in utterances for utt in words if utt not in row_of)
     if missing:
-        raise InputError(f"{path}: no number of utterances for {first_five(missing)}")
-    return np.array([int(known[name]) for name in ids])
+        raise InputError(f"{path}: {len(missing)} utterances have no embedding: {first_five(missing)}; extract the "
+                         "embeddings of the enrolment data together with those of the test data")
+    return names, [np.array([row_of[utt] for utt in words]) for words in utterances]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--backend", choices=("cosine", "plda"), default="plda")
     parser.add_argument("--enrolment", type=Path)
-    parser.add_argument("--num-utts", type=Path)
     parser.add_argument("folder", type=Path, help="mean.vec, transform.mat, plda")
-    parser.add_argument("embeddings", type=Path, help="script file of vectors")
+    parser.add_argument("embeddings", type=Path, help="script or archive of vectors, or the folder with its script")
     parser.add_argument("trials", type=Path)
     parser.add_argument("scores", type=Path)
     arguments = parser.parse_args()
-    test_ids, test = read_vectors(arguments.embeddings)
-    ids, enrolment = read_vectors(arguments.enrolment) if arguments.enrolment else (test_ids, test)
-    num_utts = read_num_utts(arguments.num_utts, ids) if arguments.num_utts else 1
-    sides = read_backend(arguments.folder).sides(arguments.backend, enrolment, test, num_utts)
-    score_trials(arguments.trials, arguments.scores, sides, ids, test_ids)
+    ids, x = read_embeddings(arguments.embeddings)
+    names, models = read_models(arguments.enrolment, ids) if arguments.enrolment else (ids, None)
+    sides = read_backend(arguments.folder).sides(arguments.backend, x, models)
+    score_trials(arguments.trials, arguments.scores, sides, names, ids)
 
 
 if __name__ == "__main__":

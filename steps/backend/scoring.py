@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from steps.backend.lda import apply_transform, normalise_length
+from steps.backend.lda import normalise_length, process
 from steps.backend.plda import Plda, read_plda
 from steps.backend.text_lines import (
     Block,
@@ -33,6 +33,7 @@ from utils.kaldi_io import read_matrix, read_vector
 
 DENSE = 25  # cells of a matrix product that take as long as one dot product of two rows fetched from memory
 CHUNK = 4096  # such dot products at a time
+MANY = 10000  # ids without an embedding after which no more are looked for
 
 
 @dataclass(frozen=True)
@@ -99,26 +100,19 @@ class Backend:
     transform: np.ndarray
     plda: Plda
 
-    def process(self, x: np.ndarray) -> np.ndarray:
-        """Return centred, transformed, length-normalised vectors: what PLDA is trained and scored on."""
-        return normalise_length(apply_transform(self.centre(x), self.transform))
-
-    def centre(self, x: np.ndarray) -> np.ndarray:
-        """Return N x D vectors less the training mean; raises InputError when D is another."""
-        if x.shape[1] != len(self.mean):
-            raise InputError(f"embeddings of dimension {x.shape[1]}, back-end of dimension {len(self.mean)}; "
-                             "train the back-end on embeddings of the same model")
-        return x - self.mean
-
-    def sides(self, kind: str, enrolment: np.ndarray, test: np.ndarray, num_utts: np.ndarray | float = 1) -> Sides:
+    def sides(self, kind: str, x: np.ndarray, models: list[np.ndarray] | None = None) -> Sides:
         """Return what the scores of a back-end, cosine or plda, are made of.
 
-        Both subtract the training mean: cosine scores of i-vectors are poor without it.
+        x: N x D embeddings, the test side. models: for each enrolment model the rows of x whose mean, after
+        centring (and LDA) and length normalisation, enrols it; None: each row is a model.
+        Both kinds subtract the training mean: raw cosines of i-vectors and of ReLU outputs crowd together.
         """
+        vectors = process(x, self.mean, self.transform if kind == "plda" else None)
+        enrolled = vectors if models is None else np.stack([vectors[rows].mean(axis=0) for rows in models])
         if kind == "cosine":
-            return cosine_sides(self.centre(enrolment), self.centre(test))
-        return plda_sides(self.plda, self.plda.project(self.process(enrolment), num_utts),
-                          self.plda.project(self.process(test)), num_utts)
+            return cosine_sides(enrolled, vectors)
+        num_utts = 1 if models is None else np.array([len(rows) for rows in models])
+        return plda_sides(self.plda, self.plda.project(enrolled, num_utts), self.plda.project(vectors), num_utts)
 
 
 def read_backend(folder: Path) -> Backend:
@@ -136,7 +130,7 @@ def score_trials(trials: str | os.PathLike, output: str | os.PathLike, sides: Si
     columns = count_columns(trials)
     enrolment = IdTable(enrolment_ids)
     tables = enrolment, enrolment if test_ids is enrolment_ids else IdTable(test_ids)
-    missing: dict[str, None] = {}
+    missing: set[str] = set()
 
     def score_block(block: Block) -> tuple[list[str], np.ndarray]:
         lines = locate(block, columns)
@@ -148,12 +142,21 @@ def score_trials(trials: str | os.PathLike, output: str | os.PathLike, sides: Si
 
     with write_aside(output, "wb") as stream:
         for unknown, text in in_threads(score_block, read_blocks(trials)):
-            missing.update(dict.fromkeys(unknown))
+            missing.update(unknown)
             if not missing:
                 stream.write(text)
+            if len(missing) > MANY:
+                break
         if missing:
-            raise InputError(f"{trials}: {len(missing)} ids have no embedding: {first_five(missing)}; the list is of "
-                             "another release of the corpus, or their extraction failed")
+            raise InputError(_missing(trials, sorted(missing)))
+
+
+def _missing(trials: str | os.PathLike, names: list[str]) -> str:
+    number = f"{len(names)}{' or more' if len(names) > MANY else ''} ids have no embedding: {first_five(names)}"
+    if any("/" in name for name in names):
+        return f"{trials}: {number}; they are paths as in a corpus's own list: use the list that data preparation made"
+    return (f"{trials}: {number}; the list is of another set or release than the embeddings, or their features or "
+            "extraction failed (see the logs of these stages)")
 
 
 def count_columns(trials: str | os.PathLike) -> int:

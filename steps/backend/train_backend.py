@@ -5,15 +5,18 @@ subtract the mean, LDA, length normalisation, PLDA.
 """
 
 import argparse
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from steps.backend.lda import apply_transform, estimate_lda, normalise_length
+from steps.backend.embeddings import read_embeddings
+from steps.backend.lda import estimate_lda, process
 from steps.backend.plda import Plda, train_gaussian, train_two_covariance, write_plda
-from utils.ark import read_table, read_vectors
+from steps.backend.speaker_stats import collect
+from utils.ark import read_table
 from utils.config import build, read_yaml
 from utils.errors import InputError, first_five, run_main
 from utils.kaldi_io import write_matrix, write_vector
@@ -35,27 +38,31 @@ class BackendOptions:
 
 def train_backend(x: np.ndarray, speakers: list[str], options: BackendOptions) -> tuple[np.ndarray, np.ndarray, Plda]:
     """Return mean (D), LDA transform (L x (D + 1)) and PLDA model of N x D training vectors."""
-    mean = x.mean(axis=0, dtype=np.float64)
-    transform = estimate_lda(x - mean, speakers, options.lda_dim, options.total_covariance_factor)
-    processed = normalise_length(apply_transform(x - mean, transform))
+    stats = collect(x, speakers)
+    mean = stats.mean
+    centred = replace(stats, means=stats.means - mean)
+    transform = estimate_lda(centred, options.lda_dim, options.total_covariance_factor)
+    stats = collect(process(x, mean, transform), speakers)
     if options.plda == "gaussian":
-        return mean, transform, train_gaussian(processed, speakers, options.eigenvoices)
-    return mean, transform, train_two_covariance(processed, speakers)
+        return mean, transform, train_gaussian(stats, options.eigenvoices)
+    return mean, transform, train_two_covariance(stats)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("utt2spk", type=Path)
-    parser.add_argument("embeddings", type=Path, help="script file of vectors")
+    parser.add_argument("embeddings", type=Path, help="script or archive of vectors, or the folder with its script")
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     options = build(BackendOptions, read_yaml(arguments.config).get("backend", {}), f"{arguments.config}: backend")
-    ids, x = read_vectors(arguments.embeddings)
+    ids, x = read_embeddings(arguments.embeddings)
     speaker_of = dict(zip(*read_table(arguments.utt2spk), strict=True))
     unknown = [name for name in ids if name not in speaker_of]
     if unknown:
-        raise InputError(f"{arguments.embeddings}: no speaker in {arguments.utt2spk} for {first_five(unknown)}")
+        raise InputError(f"{arguments.embeddings}: no speaker in {arguments.utt2spk} for {len(unknown)} ids: "
+                         f"{first_five(unknown)}; name the data that the embeddings were made of")
+    print(f"{len(ids)} embeddings of {len(speaker_of)} utterances, dimension {x.shape[1]}", file=sys.stderr)
     mean, transform, plda = train_backend(x, [speaker_of[name] for name in ids], options)
     write_vector(arguments.out / "mean.vec", mean.astype(np.float32))
     write_matrix(arguments.out / "transform.mat", transform.astype(np.float32))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from steps.backend.lda import apply_transform, estimate_lda, normalise_length
+from steps.backend.lda import apply_transform, estimate_lda, process
 from steps.backend.metrics import measure
 from steps.backend.plda import (
     Plda,
@@ -14,7 +14,9 @@ from steps.backend.plda import (
     train_two_covariance,
     write_plda,
 )
-from steps.backend.scoring import Backend, cosine_sides, plda_sides, score_trials
+from steps.backend.score import read_models
+from steps.backend.scoring import Backend, plda_sides, score_trials
+from steps.backend.speaker_stats import collect
 from steps.backend.train_backend import BackendOptions, train_backend
 from utils.ark import read_table, read_vectors
 from utils.errors import InputError
@@ -46,19 +48,19 @@ def test_mean_lda_and_processing_agree_with_kaldi(reference):
     folder, train, speakers = reference
     mean = read_vector(folder / "mean.vec")
     np.testing.assert_allclose(train.mean(axis=0, dtype=np.float64), mean, atol=1e-6)
-    lda, expected = estimate_lda(train - mean, speakers, 100), read_matrix(folder / "lda.mat")
+    lda, expected = estimate_lda(collect(train - mean, speakers), 100), read_matrix(folder / "lda.mat")
     assert lda.shape == expected.shape == (100, 201)
     signs = np.sign((lda * expected).sum(axis=1, keepdims=True))  # an eigenvector has two directions
     np.testing.assert_allclose(lda * signs, expected, atol=1e-5)
     _, test = read_vectors(folder / "ivector_test.ark")
     _, processed = read_vectors(folder / "processed_test.ark")
-    np.testing.assert_allclose(normalise_length(apply_transform(test - mean, expected)), processed, atol=1e-4)
+    np.testing.assert_allclose(process(test, mean, expected), processed, atol=1e-5)
 
 
 def test_plda_training_and_scores_agree_with_kaldi(reference, tmp_path):
     folder, train, speakers = reference
     mean, lda = read_vector(folder / "mean.vec"), read_matrix(folder / "lda.mat")
-    model = train_two_covariance(normalise_length(apply_transform(train - mean, lda)), speakers)
+    model = train_two_covariance(collect(process(train, mean, lda), speakers))
     np.testing.assert_allclose(model.psi, read_plda(folder / "plda").psi, rtol=1e-4, atol=1e-5)
     ids, test = read_vectors(folder / "processed_test.ark")
     projected = model.project(test)
@@ -134,7 +136,8 @@ def test_llr_equals_its_definition_in_plain_loops():
 
 def test_both_trainings_find_the_simulated_covariances():
     x, speakers, voices, noise = simulate(np.random.default_rng(1), speakers=2000, utterances=6)
-    for model in (train_two_covariance(x, speakers, 20), train_gaussian(x, speakers, 4)):
+    stats = collect(x, speakers)
+    for model in (train_two_covariance(stats, 20), train_gaussian(stats, 4)):
         back = np.linalg.inv(model.transform)
         np.testing.assert_allclose(back @ back.T, noise @ noise.T, atol=0.1)
         np.testing.assert_allclose(back @ np.diag(model.psi) @ back.T, voices @ voices.T, atol=0.6)
@@ -161,11 +164,11 @@ def test_too_few_data_get_a_floor_that_is_said_or_an_error(capsys):
     assert "eigenvalues" in said
     singles = [*speakers[:-1], "alone"]  # one speaker with one utterance
     assert np.isfinite(train_backend(x, singles, BackendOptions(lda_dim=3))[2].psi).all()
-    with pytest.raises(InputError, match="1 speaker in the training data"):
+    with pytest.raises(InputError, match="all 10 training vectors are of speaker one"):
         train_backend(x, ["one"] * len(x), BackendOptions(lda_dim=3))
-    with pytest.raises(InputError, match="each of the 10 speakers has one utterance"):
+    with pytest.raises(InputError, match="each of the 10 speakers has one vector"):
         train_backend(x, [f"s{index}" for index in range(10)], BackendOptions(lda_dim=3))
-    with pytest.raises(InputError, match="all alike"):
+    with pytest.raises(InputError, match="covariance is zero"):
         train_backend(np.ones((10, 3)), speakers, BackendOptions(lda_dim=3))
 
 
@@ -178,16 +181,38 @@ def test_a_model_that_is_no_number_is_not_written(tmp_path):
 def test_cosine_is_of_centred_vectors():
     x = np.random.default_rng(4).normal(size=(3, 7)).astype(np.float32) + 10
     backend = Backend(np.full(7, 10.0), np.eye(7), Plda(np.zeros(7), np.eye(7), np.ones(7)))
-    found = backend.sides("cosine", x, x).scores(np.array([0]), np.array([1]))[0]
+    found = backend.sides("cosine", x).scores(np.array([0]), np.array([1]))[0]
     a, b = x[0] - 10, x[1] - 10
     assert found == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
     with pytest.raises(InputError, match="dimension 3, back-end of dimension 7"):
-        backend.process(np.ones((2, 3)))
+        backend.sides("plda", np.ones((2, 3)))
 
 
-def test_trials_without_embeddings_are_an_error_and_nothing_is_written(tmp_path):
-    sides = cosine_sides(np.eye(2), np.eye(2))
-    (tmp_path / "trials").write_text("a b target\na x1 target\nx2 b nontarget\nx3 x4 target\nx5 x6 nontarget\n")
-    with pytest.raises(InputError, match="6 ids have no embedding: .*x.* and 1 more"):
-        score_trials(tmp_path / "trials", tmp_path / "scores", sides, ["a", "b"], ["a", "b"])
-    assert [path.name for path in tmp_path.iterdir()] == ["trials"]
+def test_enrolment_from_raw_vectors_agrees_with_kaldi(reference, tmp_path):
+    folder, *_ = reference
+    backend = Backend(read_vector(folder / "mean.vec"), read_matrix(folder / "lda.mat"), read_plda(folder / "plda"))
+    ids, test = read_vectors(folder / "ivector_test.ark")
+    names, models = read_models(folder / "enroll_spk2utt", ids)
+    score_trials(folder / "enroll_trials", tmp_path / "scores", backend.sides("plda", test, models), names, ids)
+    compare(tmp_path / "scores", folder / "enroll_plda_scores", 0.02)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.3, 1.0])
+def test_lda_whitens_centres_and_finds_the_best_directions(factor):
+    x, speakers, *_ = simulate(np.random.default_rng(5))
+    lda = estimate_lda(collect(x, speakers), 3, factor)
+    y = apply_transform(x, lda)
+    np.testing.assert_allclose(y.mean(axis=0), 0, atol=1e-6)
+    means = np.array([y[np.array(speakers) == name].mean(axis=0) for name in speakers])
+    total, within = y.T @ y / len(y), (y - means).T @ (y - means) / len(y)
+    np.testing.assert_allclose(factor * total + (1 - factor) * within, np.eye(3), atol=1e-6)
+    between = np.diag(total - within)
+    assert (np.diff(between) < 0).all()
+    np.testing.assert_allclose(total - within, np.diag(between), atol=1e-6)
+
+
+def test_the_transform_is_for_centred_vectors():
+    x, speakers, *_ = simulate(np.random.default_rng(6))
+    mean, transform, _ = train_backend(x, speakers, BackendOptions(lda_dim=4))
+    np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(transform[:, -1], 0, atol=1e-6)

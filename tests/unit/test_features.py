@@ -1,259 +1,251 @@
-"""Features, VAD, normalisation, deltas and archives: parity with Kaldi; chunks; files that are no good."""
+"""Features and voice activity: Kaldi's numbers, option files, and the jobs of make_feats.sh."""
 
-import subprocess
-import sys
-from fractions import Fraction
+import json
+import shutil
 from pathlib import Path
 
-import av
-import kaldiio
 import numpy as np
 import pytest
 import soundfile
 
-from steps.feat.cmvn import normalise
-from steps.feat.deltas import add_deltas
+from steps.feat import collect_feats, compute_vad
+from steps.feat.compute_feats import compute_part, part_of
 from steps.feat.features import compute_features
-from steps.feat.frontend import FrontendOptions, apply_frontend, frontend_margin
-from steps.feat.options import read_feature_options
-from steps.feat.vad import energy_vad, read_vad_options
-from utils.ark import ArkWriter, RowReader, iterate, read_matrix, read_table, read_vectors
-from utils.audio import change_speed, read_audio
+from steps.feat.options import read_conf, read_feature_options
+from steps.feat.vad import VadOptions, energy_vad, read_vad_options
+from utils.ark import iterate
+from utils.audio import read_audio
+from utils.data_dir import read_data_dir
 from utils.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[2]
-CONF = ROOT / "egs/voxceleb/conf/features"
-KINDS = ["mfcc24", "mfcc30", "fbank40", "fbank64", "fbank80", "fbank128", "fbank40_hamming"]
+CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf/features"
 
 
-@pytest.fixture(scope="module")
-def kaldi(shared):
-    return shared / "kaldi_reference"
-
-
-def table(path):
-    return dict(iterate(path))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_features_agree_with_kaldi(kaldi, kind):
-    options = read_feature_options(CONF / f"{kind}.conf")
-    expected = table(kaldi / f"features/{kind}.ark")
-    assert len(expected) == 4
-    for name, theirs in expected.items():
-        ours = compute_features(read_audio(kaldi / f"audio/{name}.wav").samples, options)
+@pytest.mark.parametrize("name", ["mfcc24", "mfcc30", "fbank40", "fbank40_hamming", "fbank64", "fbank80", "fbank128"])
+def test_features_are_kaldis(shared, name):
+    """To single precision: Kaldi's own FFT differs in the last bits, most where a band is almost silent."""
+    options = read_feature_options(CONF / f"{name}.conf")
+    folder = shared / "kaldi_reference"
+    reference = dict(iterate(folder / f"features/{name}.ark"))
+    assert len(reference) == 4
+    for utterance, theirs in reference.items():
+        ours = compute_features(read_audio(folder / f"audio/{utterance}.wav").samples, options)
         assert ours.shape == theirs.shape
-        np.testing.assert_allclose(ours, theirs, atol=3e-3, rtol=1e-3)
-        assert np.abs(ours - theirs).mean() < 1e-4
+        assert options.dim == theirs.shape[1]
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, theirs, atol=3e-3)
+        assert np.abs(ours - theirs).mean() < 5e-5
 
 
-def test_vad_cmvn_and_deltas_agree_with_kaldi(kaldi):
-    mfcc = table(kaldi / "features/mfcc24.ark")
-    expected = {name: table(kaldi / f"features/{name}.ark")
-                for name in ("vad", "cmn300", "cmvn300", "deltas2w3", "ivector_input")}
-    vad_options = read_vad_options(CONF / "vad.conf")
-    chain = FrontendOptions(deltas=2, delta_window=3, cmn="sliding", cmn_window=300, vad=True)
-    for name, features in mfcc.items():
-        vad = energy_vad(features, vad_options)
-        np.testing.assert_array_equal(vad, expected["vad"][name])
-        np.testing.assert_allclose(normalise(features, 300), expected["cmn300"][name], atol=1e-3)
-        np.testing.assert_allclose(normalise(features, 300, True), expected["cmvn300"][name], atol=1e-3)
-        np.testing.assert_allclose(add_deltas(features, 2, 3), expected["deltas2w3"][name], atol=1e-4)
-        np.testing.assert_allclose(apply_frontend(features, vad, chain), expected["ivector_input"][name], atol=1e-3)
+def test_voice_activity_is_kaldis(shared):
+    folder = shared / "kaldi_reference/features"
+    options = read_vad_options(CONF / "vad.conf")
+    features = dict(iterate(folder / "mfcc24.ark"))
+    for name, theirs in iterate(folder / "vad.ark"):
+        assert np.array_equal(energy_vad(features[name], options), theirs)
 
 
-@pytest.mark.parametrize("method", [1, 2, 3, 4, 5])
-def test_compressed_archives_are_kaldis(kaldi, tmp_path, method):
-    path = kaldi / f"features/mfcc24_compressed{method}.ark"
-    read = table(path)
-    for name, theirs in kaldiio.load_ark(str(path)):  # another reader of the same files
-        np.testing.assert_allclose(read[name], theirs, atol=5e-3)  # its float arithmetic is coarser
-    with ArkWriter(tmp_path / "feats", compression=method) as writer:
-        for name, features in table(kaldi / "features/mfcc24.ark").items():
-            writer.write(name, features)
-    for name, ours in table(tmp_path / "feats.ark").items():
-        np.testing.assert_allclose(ours, read[name], atol=0.02 if method in (1, 2, 5) else 1e-4)
+def test_voice_activity_by_hand():
+    energy = np.array([0, 0, 10, 0, 0, 10, 10, 0], np.float32)[:, None]  # mean 3.75
+    options = VadOptions(energy_threshold=1, energy_mean_scale=1, frames_context=1, proportion_threshold=0.5)
+    # votes of 1/2, 1/3, 1/3, 1/3, 1/3, 2/3, 2/3, 1/2 frames, shifted: see the neighbours of each
+    assert energy_vad(energy, options).tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
+    assert energy_vad(energy, VadOptions(1, 1, 0, 0.6)).tolist() == [0, 0, 1, 0, 0, 1, 1, 0]
+    assert energy_vad(np.zeros((6, 3), np.float32), options).tolist() == [0] * 6
 
 
-@pytest.mark.parametrize("method", [0, 1, 3, 5])
-def test_rows_are_read_alone(tmp_path, method):
-    rng = np.random.default_rng(0)
-    with ArkWriter(tmp_path / "a b", compression=method) as writer:
-        for name in ("u1", "u2"):
-            writer.write(name, rng.normal(size=(37, 5)))
-    whole = table(tmp_path / "a b.scp")
-    reader = RowReader(tmp_path / "a b.scp")
-    assert list(reader.ids) == ["u1", "u2"]
-    assert reader.num_rows.tolist() == [37, 37]
-    np.testing.assert_array_equal(reader.read(1, 5, 20), whole["u2"][5:20])
-    np.testing.assert_array_equal(reader.read(0), whole["u1"])
-    with pytest.raises(InputError, match="u1 has 37 rows; 30 to 40 asked for"):
-        reader.read(0, 30, 40)
-    where = dict(zip(*read_table(tmp_path / "a b.scp"), strict=True))["u2"]
-    np.testing.assert_array_equal(read_matrix(f"{where}[3:6]"), whole["u2"][3:7])
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.conf")), ids=lambda path: path.name)
+def test_the_recipes_files_are_valid(path):
+    if path.name == "vad.conf":
+        assert read_vad_options(path) == VadOptions(5.5, 0.5, 2, 0.12)
+        return
+    options = read_feature_options(path)
+    assert path.stem.startswith(f"{options.kind}{options.dim}")
+    assert options.kaldi.mel_opts.high_freq == 7600
+    assert not options.kaldi.frame_opts.snip_edges
+    assert options.kaldi.frame_opts.dither == 0
 
 
-@pytest.mark.parametrize("options", [
-    FrontendOptions(), FrontendOptions(deltas=2, delta_window=3), FrontendOptions(cmn="sliding", cmn_window=50),
-    FrontendOptions(deltas=1, cmn="sliding", cmn_window=40, norm_vars=True)], ids=str)
-def test_a_chunk_with_its_margin_equals_the_slice_of_the_whole(options):
-    features = np.random.default_rng(1).normal(size=(300, 4)).astype(np.float32)
-    whole = apply_frontend(features, None, options)
-    margin = frontend_margin(options)
-    for first, end in ((0, 60), (120, 180), (240, 300)):
-        start, stop = max(0, first - margin), min(300, end + margin)
-        chunk = apply_frontend(features[start:stop], None, options, keep=(first - start, end - start))
-        np.testing.assert_allclose(chunk, whole[first:end], atol=1e-4)
+def test_every_option_arrives(tmp_path):
+    path = tmp_path / "c"
+    path.write_text("# as in Kaldi\n--feature-type=fbank # ours\n\n--use-energy=true\n--frame-shift=20\n"
+                    "--low-freq=100\n--num-mel-bins=24  # few\n--use-log-fbank=false\n--sample-frequency=8000\n"
+                    "--window-type=hanning")
+    options = read_feature_options(path)
+    assert (options.kind, options.dim, options.rate) == ("fbank", 25, 8000)
+    assert options.kaldi.frame_opts.frame_shift_ms == 20
+    assert options.kaldi.frame_opts.snip_edges  # Kaldi's default
+    assert options.kaldi.frame_opts.window_type == "hanning"
+    assert not options.kaldi.use_log_fbank
+    features = compute_features(np.random.default_rng(0).normal(0, 99, 8000).astype(np.float32), options)
+    assert features.shape == (49, 25)
 
 
-def test_an_utterance_without_a_voiced_frame_keeps_its_frames():
-    features = np.ones((20, 3), np.float32)
-    kept = apply_frontend(features, np.zeros(20), FrontendOptions(vad=True))
-    np.testing.assert_array_equal(kept, features)
-    with pytest.raises(InputError, match="20 frames but 5 decisions"):
-        apply_frontend(features, np.zeros(5), FrontendOptions(vad=True))
+@pytest.mark.parametrize(("text", "message"), [
+    ("--num-ceps=24", "add the line --feature-type=mfcc"),
+    ("--feature-type=plp", "--feature-type=plp; add the line"),
+    ("--feature-type=mfcc\n--num-cepstra=24", "line 2: unknown option --num-cepstra; there are blackman-coeff"),
+    ("--feature-type=fbank\n--num-ceps=24", "unknown option --num-ceps"),
+    ("--feature-type=mfcc\n--num-ceps=24\n--num-ceps=30", "line 3: --num-ceps is given twice"),
+    ("--feature-type=mfcc\nnum-ceps=24", "line 2: expected --name=value"),
+    ("--feature-type=mfcc\n--num-ceps 24", "line 2: expected --name=value"),
+    ("--feature-type=mfcc\n--num-ceps=many", "--num-ceps: expected a whole number, found 'many'"),
+    ("--feature-type=mfcc\n--snip-edges=no", "--snip-edges: expected true or false"),
+    ("--feature-type=mfcc\n--dither=1", "--dither must be 0"),
+    ("--feature-type=mfcc\n--num-ceps=40", "--num-ceps must be 1 to --num-mel-bins"),
+    ("--feature-type=mfcc\n--high-freq=9000", "<= 8000 Hz must hold"),
+    ("--feature-type=mfcc\n--low-freq=500\n--high-freq=-7600", "must hold"),
+    ("--feature-type=mfcc\n--window-type=kaiser", "--window-type must be one of"),
+    ("--feature-type=mfcc\n--frame-shift=0", "at least 1 ms"),
+    ("--feature-type=fbank\n--num-mel-bins=0", "--num-mel-bins must be"),
+    ("--feature-type=fbank\n--sample-frequency=0", "--sample-frequency must be"),
+])
+def test_wrong_options_are_told(tmp_path, text, message):
+    (tmp_path / "c").write_text(text + "\n")
+    with pytest.raises(InputError) as error:
+        read_feature_options(tmp_path / "c")
+    assert message in str(error.value)
+    assert str(tmp_path / "c") in str(error.value)
+    with pytest.raises(InputError):
+        read_vad_options(tmp_path / "c")
 
 
-def tone(rate, seconds=0.5, frequency=440):
-    return 0.5 * np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate)
+def test_conf_without_types(tmp_path):
+    (tmp_path / "c").write_text("--a-b=1 # one\n")
+    assert read_conf(tmp_path / "c") == {"a-b": "1"}
 
 
-def test_any_rate_channel_count_and_container_becomes_16_khz_mono(tmp_path):
-    plain = tmp_path / "plain.wav"
-    soundfile.write(plain, tone(16000), 16000, subtype="PCM_16")
-    expected = read_audio(plain)
-    assert expected.notes == ()
-    np.testing.assert_array_equal(expected.samples, soundfile.read(plain, dtype="int16")[0])
-    soundfile.write(tmp_path / "stereo.wav", np.stack([tone(44100)] * 2, axis=1), 44100)
-    soundfile.write(tmp_path / "eight.wav", tone(16000), 16000, subtype="PCM_U8")
-    soundfile.write(tmp_path / "x.flac", tone(16000), 16000)
-    with av.open(str(tmp_path / "x.m4a"), "w") as container:
-        stream = container.add_stream("aac", rate=16000)
-        stream.layout = "mono"
-        frame = av.AudioFrame.from_ndarray(tone(16000)[None].astype(np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 16000
-        for packet in (*stream.encode(frame), *stream.encode(None)):
-            container.mux(packet)
-    for name, notes in (("stereo.wav", ("44100 Hz", "2 channels")), ("eight.wav", ("8 bits",)), ("x.flac", ()),
-                        ("x.m4a", ())):
-        found = read_audio(tmp_path / name)
-        assert found.notes == notes
-        spectrum = np.abs(np.fft.rfft(found.samples[1000:6000]))
-        assert np.argmax(spectrum) * 16000 / 5000 == pytest.approx(440, abs=4)
-        assert np.abs(found.samples[1000:6000]).max() == pytest.approx(16384, rel=0.05)
+def test_too_short_utterances():
+    options = read_feature_options(CONF / "fbank64.conf")
+    assert compute_features(np.ones(80, np.float32), options).shape == (1, 64)
+    with pytest.raises(InputError, match="79 samples at 16000 Hz are too short"):
+        compute_features(np.ones(79, np.float32), options)
+    assert np.isfinite(compute_features(np.zeros(8000, np.float32), options)).all()
 
 
-def test_speed_changes_length_and_pitch():
-    fast = change_speed(tone(16000).astype(np.float32), 1.1)
-    assert len(fast) == pytest.approx(8000 / float(Fraction("1.1")), abs=2)
-    spectrum = np.abs(np.fft.rfft(fast[500:5500]))
-    assert np.argmax(spectrum) * 16000 / 5000 == pytest.approx(484, abs=4)
+@pytest.mark.parametrize(("count", "jobs"), [(10, 3), (2, 5), (7, 7), (100, 1)])
+def test_parts_cover_everything_once(count, jobs):
+    parts = [range(count)[part_of(count, job, jobs)] for job in range(1, jobs + 1)]
+    assert [item for part in parts for item in part] == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    with pytest.raises(InputError):
+        part_of(count, jobs + 1, jobs)
 
 
-def bad_files(folder):
-    """Write one file of each kind that is no good; return name -> what the message says."""
-    soundfile.write(folder / "good.wav", tone(16000), 16000)
-    content = (folder / "good.wav").read_bytes()
-    (folder / "cut.wav").write_bytes(content[:len(content) // 2])
-    (folder / "empty.wav").write_bytes(b"")
-    (folder / "header.wav").write_bytes(content[:44])
-    (folder / "text.wav").write_text("this is no sound\n" * 50)
-    nan = tone(16000)
-    nan[100] = np.nan
-    soundfile.write(folder / "nan.wav", nan, 16000, subtype="FLOAT")
-    soundfile.write(folder / "short.wav", tone(16000)[:3], 16000)
-    return {"cut": "truncated", "empty": "0 bytes", "header": "truncated|no samples", "text": "not audio",
-            "nan": "NaN", "nothing": "No such file"}
+@pytest.fixture
+def data(tmp_path):
+    """Six utterances of two speakers in a raw data directory with a trial list."""
+    folder = tmp_path / "data with space"
+    (folder / "trials").mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    ids = [f"s{i // 3}-u{i}" for i in range(6)]
+    for index, name in enumerate(ids):
+        loud = rng.normal(0, 3000, 8000 + 160 * index) * (np.arange(8000 + 160 * index) % 4000 < 2000)
+        soundfile.write(folder / f"{name}.wav", loud.astype(np.int16), 16000)
+    (folder / "wav.scp").write_text("".join(f"{name} {folder}/{name}.wav\n" for name in ids))
+    (folder / "utt2spk").write_text("".join(f"{name} {name[:2]}\n" for name in ids))
+    (folder / "spk2utt").write_text(f"s0 {' '.join(ids[:3])}\ns1 {' '.join(ids[3:])}\n")
+    (folder / "trials/veri").write_text("s0-u0 s1-u3 nontarget\n")
+    return folder
 
 
-def test_bad_audio_is_named_with_its_cause(tmp_path):
-    for name, message in bad_files(tmp_path).items():
-        with pytest.raises(InputError, match=f"{name}.wav: .*({message})"):
-            read_audio(tmp_path / f"{name}.wav")
-    with pytest.raises(InputError, match="commands are run only with --allow-pipes true"):
-        read_audio("touch /tmp/never |")
+def make(data, output, jobs=2, max_failed=0.0, conf="mfcc24"):
+    options = read_feature_options(CONF / f"{conf}.conf")
+    for job in range(1, jobs + 1):
+        compute_part(options, data, output, job, jobs, compression=3, pipes=False)
+    collect_feats.collect(data, output, jobs, max_failed)
+    return dict(iterate(output / "feats.scp"))
 
 
-def make_feats(data, out, *options):
-    return subprocess.run(["bash", str(ROOT / "steps/make_feats.sh"), *options, str(CONF / "fbank40.conf"), str(data),
-                           str(out)], capture_output=True, text=True, check=False)
+def test_the_output_is_a_complete_data_directory(data, tmp_path):
+    feats = make(data, tmp_path / "out")
+    out = read_data_dir(tmp_path / "out")
+    assert list(feats) == out.ids == read_data_dir(data).ids
+    assert [len(features) for features in feats.values()] == list(map(int, out.columns["utt2num_frames"]))
+    assert len(feats["s0-u0"]) == 50
+    for table in ("wav.scp", "utt2spk", "spk2utt", "trials/veri"):
+        assert (tmp_path / "out" / table).read_bytes() == (data / table).read_bytes()
 
 
-def test_a_directory_with_bad_files_stops_or_leaves_out_a_stated_share(tmp_path):
-    audio = tmp_path / "it's; a \"folder\""
-    audio.mkdir()
-    bad_files(audio)
-    for name in ("one", "two", "three"):
-        (audio / f"{name}.wav").write_bytes((audio / "good.wav").read_bytes())
-    data = tmp_path / "data"
-    data.mkdir()
-    files = sorted(path.stem for path in audio.glob("*.wav"))
-    (data / "wav.scp").write_text("".join(f"s-{name} {audio}/{name}.wav\n" for name in files))
-    (data / "utt2spk").write_text("".join(f"s-{name} s\n" for name in files))
-    (data / "spk2utt").write_text(f"s {' '.join('s-' + name for name in files)}\n")
-    done = make_feats(data, tmp_path / "out")
-    assert done.returncode == 1
-    assert "utterances have no features: s-cut, s-empty, s-header" in done.stderr
+def test_the_number_of_jobs_changes_nothing(data, tmp_path):
+    one = make(data, tmp_path / "one", jobs=1)
+    seven = make(data, tmp_path / "seven", jobs=7)  # more jobs than utterances
+    assert list(one) == list(seven)
+    assert all(np.array_equal(one[name], seven[name]) for name in one)
+
+
+def test_speed_factors_are_applied(data, tmp_path):
+    plain = make(data, tmp_path / "plain")
+    (data / "utt2speed").write_text("".join(f"{name} {'0.5' if name == 's0-u1' else '1'}\n" for name in plain))
+    slow = make(data, tmp_path / "slow")
+    assert len(slow["s0-u1"]) == 2 * len(plain["s0-u1"])
+    assert np.array_equal(slow["s0-u0"], plain["s0-u0"])
+    assert (tmp_path / "slow/utt2speed").exists()
+
+
+def test_failures_stop_or_are_left_out(data, tmp_path, capsys):
+    (data / "s0-u1.wav").write_bytes(b"")
+    soundfile.write(data / "s1-u4.wav", np.zeros(20), 16000)
+    with pytest.raises(InputError, match="2 of 6 utterances have no features: s0-u1, s1-u4; repair or remove"):
+        make(data, tmp_path / "out")
     assert not (tmp_path / "out/feats.scp").exists()
-    done = make_feats(data, tmp_path / "out", "--max-failed", "0.7")
-    assert done.returncode == 0, done.stderr
-    kept, _ = read_table(tmp_path / "out/feats.scp")
-    assert [name for name in ("s-good", "s-one", "s-three", "s-two") if name in kept] == [
-        "s-good", "s-one", "s-three", "s-two"]
-    assert "s-nan" not in kept
-    assert read_table(tmp_path / "out/utt2spk")[0] == kept
-    assert make_feats(data, data).returncode == 1  # never onto its input
+    text = capsys.readouterr().err
+    assert "warning: s0-u1: " in text
+    assert "empty, 0 bytes" in text
+    assert "s1-u4.wav: 20 samples at 16000 Hz are too short for one frame" in text
+    with pytest.raises(InputError, match="2 of 6"):
+        make(data, tmp_path / "out", max_failed=0.3)
+    assert list(make(data, tmp_path / "out", max_failed=0.34)) == ["s0-u0", "s0-u2", "s1-u3", "s1-u5"]
+    assert read_data_dir(tmp_path / "out").speakers == ["s0", "s0", "s1", "s1"]
 
 
-def test_the_number_of_jobs_changes_nothing(kaldi, tmp_path):
-    data = tmp_path / "data"
-    data.mkdir()
-    paths = sorted((kaldi / "audio").glob("*.wav"))
-    (data / "wav.scp").write_text("".join(f"{path.stem} {path}\n" for path in paths))
-    (data / "utt2spk").write_text("".join(f"{path.stem} {path.stem[:7]}\n" for path in paths))
-    (data / "spk2utt").write_text("".join(f"{path.stem[:7]} {path.stem}\n" for path in paths))
-    for jobs in ("1", "3"):
-        assert make_feats(data, tmp_path / jobs, "--nj", jobs).returncode == 0
-    one, three = table(tmp_path / "1/feats.scp"), table(tmp_path / "3/feats.scp")
-    assert list(one) == list(three)
-    for name in one:
-        np.testing.assert_array_equal(one[name], three[name])
+def test_conversions_are_counted_for_the_directory(data, tmp_path, capsys):
+    for name, rate in (("s0-u0", 44100), ("s1-u3", 44100), ("s1-u5", 8000)):
+        soundfile.write(data / f"{name}.wav", np.random.default_rng(0).normal(0, 0.1, (rate, 2)), rate)
+    feats = make(data, tmp_path / "out")
+    assert len(feats["s1-u5"]) == len(feats["s0-u0"]) == 100
+    text = capsys.readouterr().err
+    assert "2 files of 44100 Hz, converted; the first: s0-u0" in text
+    assert "3 files of 2 channels, converted; the first: s0-u0" in text
+    report = json.loads((tmp_path / "out/log/report.2.json").read_text())
+    assert report["notes"]["8000 Hz"] == [1, "s1-u5"]
 
 
-def test_damaged_archives_are_refused_without_allocating(tmp_path):
-    with ArkWriter(tmp_path / "x") as writer:
-        writer.write("u", np.ones((4, 3)))
-    good = (tmp_path / "x.ark").read_bytes()
-    for damaged in (good[:-5], good.replace(b"\x04\x04\0\0\0", b"\x04\xff\xff\xff\x7f", 1),
-                    good.replace(b"\x04\x04\0\0\0", b"\x04\xfc\xff\xff\xff", 1)):
-        (tmp_path / "x.ark").write_bytes(damaged)
-        with pytest.raises(InputError, match="x.ark"):
-            list(iterate(tmp_path / "x.ark"))
-    (tmp_path / "pipe.scp").write_text("u touch /tmp/never |\n")
-    with pytest.raises(InputError, match="is a command and is not run"):
-        list(iterate(tmp_path / "pipe.scp"))
+def test_commands_in_wav_scp(data, tmp_path):
+    text = (data / "wav.scp").read_text().replace(f"s0-u0 {data}/s0-u0.wav", f"s0-u0 cat '{data}/s0-u0.wav' |")
+    (data / "wav.scp").write_text(text)
+    with pytest.raises(InputError, match="1 of 6 utterances"):
+        make(data, tmp_path / "out")
+    options = read_feature_options(CONF / "mfcc24.conf")
+    compute_part(options, data, tmp_path / "out", 1, 1, compression=3, pipes=True)
+    collect_feats.collect(data, tmp_path / "out", 1, 0)
+    assert len(read_data_dir(tmp_path / "out").ids) == 6
 
 
-def test_vectors_are_written_and_read_whole(tmp_path):
-    with ArkWriter(tmp_path / "v") as writer:
-        writer.write("a", np.arange(3.0))
-        writer.write("b", np.arange(3.0) + 1)
-    ids, vectors = read_vectors(tmp_path / "v.scp")
-    assert ids == ["a", "b"]
-    assert vectors.tolist() == [[0, 1, 2], [1, 2, 3]]
-    with pytest.raises(InputError, match="NaN"), ArkWriter(tmp_path / "bad") as writer:
-        writer.write("a", np.array([np.nan]))
-    assert not list(tmp_path.glob("bad*"))
+def test_voice_activity_of_a_directory(data, tmp_path):
+    out = tmp_path / "out"
+    soundfile.write(data / "s1-u5.wav", np.zeros(8000), 16000)
+    feats = make(data, out)
+    options = read_vad_options(CONF / "vad.conf")
+    unvoiced = [compute_vad.compute_part(options, out, job, 2) for job in (1, 2)]
+    assert unvoiced == [[], ["s1-u5"]]
+    found = dict(iterate(out / "vad.1.scp")) | dict(iterate(out / "vad.2.scp"))
+    assert list(found) == list(feats)
+    for name, vad in found.items():
+        assert np.array_equal(vad, energy_vad(feats[name], options))
+    assert not found["s1-u5"].any()
+    assert 0.3 < found["s0-u0"].mean() < 0.8
+    shutil.copy(CONF / "fbank64.conf", out / "feats.conf")
+    with pytest.raises(InputError, match="voice activity needs MFCC"):
+        compute_vad.compute_part(options, out, 1, 1)
 
 
-def test_wrong_options_in_a_conf_name_the_line(tmp_path):
-    (tmp_path / "x.conf").write_text("--feature-type=mfcc\n--num-cep=24\n")
-    with pytest.raises(InputError, match="x.conf: line 2: unknown option --num-cep"):
-        read_feature_options(tmp_path / "x.conf")
-
-
-def test_tools_say_their_name_in_errors(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "utils.validate_data_dir", str(tmp_path)], capture_output=True,
-                          text=True, check=False)
-    assert done.returncode == 1
-    assert "validate_data_dir: error: " in done.stderr
+def test_changed_input_is_noticed(data, tmp_path):
+    options = read_feature_options(CONF / "mfcc24.conf")
+    compute_part(options, data, tmp_path / "out", 1, 1, compression=3, pipes=False)
+    for table in ("wav.scp", "utt2spk"):
+        lines = (data / table).read_text().splitlines(keepends=True)
+        (data / table).write_text("".join(lines[:-1]))
+    (data / "spk2utt").write_text("s0 s0-u0 s0-u1 s0-u2\ns1 s1-u3 s1-u4\n")
+    with pytest.raises(InputError, match="changed; run again"):
+        collect_feats.collect(data, tmp_path / "out", 1, 0)

@@ -70,7 +70,7 @@ def test_everything_comes_back(binary, dtype):
     assert kaldi.boolean()
     assert not kaldi.boolean()
     assert kaldi.real() == 0.25
-    close = dict(rtol=0 if binary else 1e-6)
+    close = {"rtol": 0 if binary else 1e-6}
     for vector in (matrix[0], matrix[0, :0]):
         found = kaldi.vector()
         assert found.dtype == (dtype if binary else np.float64)

@@ -1,0 +1,44 @@
+"""Adapt a PLDA model to unlabelled embeddings of another domain, as Kaldi's ivector-adapt-plda.
+
+The embeddings are processed with the back-end's mean and LDA transform; a new back-end folder with the same two and
+the adapted plda is written.
+"""
+
+import argparse
+from pathlib import Path
+
+from steps.backend.embeddings import read_embeddings
+from steps.backend.lda import process
+from steps.backend.plda import adapt, write_plda
+from steps.backend.scoring import read_backend
+from utils.errors import InputError, run_main
+from utils.kaldi_io import write_matrix, write_vector
+
+
+def share(text: str) -> float:
+    """Return a number from 0 to 1; raises ValueError for others."""
+    if not 0 <= float(text) <= 1:
+        raise ValueError
+    return float(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--within", type=share, default=0.75, help="share of the excess variance for W")
+    parser.add_argument("--between", type=share, default=0.25, help="share of it for B")
+    parser.add_argument("folder", type=Path, help="back-end: mean.vec, transform.mat, plda")
+    parser.add_argument("embeddings", type=Path, help="script or archive of vectors, or the folder with its script")
+    parser.add_argument("out", type=Path, help="folder of the adapted back-end")
+    arguments = parser.parse_args()
+    if arguments.within + arguments.between > 1:
+        raise InputError(f"--within {arguments.within} and --between {arguments.between}: shares of more than all")
+    backend = read_backend(arguments.folder)
+    _, x = read_embeddings(arguments.embeddings)
+    adapted = adapt(backend.plda, process(x, backend.mean, backend.transform), arguments.within, arguments.between)
+    write_vector(arguments.out / "mean.vec", backend.mean)
+    write_matrix(arguments.out / "transform.mat", backend.transform)
+    write_plda(arguments.out / "plda", adapted)
+
+
+if __name__ == "__main__":
+    run_main(main)

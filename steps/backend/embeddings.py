@@ -1,0 +1,30 @@
+"""Reading embeddings for the back-end."""
+
+from pathlib import Path
+
+import numpy as np
+
+from utils.ark import read_vectors
+from utils.errors import InputError, first_five
+
+SCRIPTS = ("xvector.scp", "ivector.scp")
+
+
+def read_embeddings(path: Path) -> tuple[list[str], np.ndarray]:
+    """Read all vectors of a script, of an archive, or of the script in a folder: ids and float32 N x D.
+
+    Raises InputError for a folder without one script of SCRIPTS, and naming vectors with NaN or infinite values.
+    """
+    if path.is_dir():
+        found = [path / name for name in SCRIPTS if (path / name).is_file()]
+        if len(found) != 1:
+            raise InputError(f"{path}: wanted either {' or '.join(SCRIPTS)}, found {len(found)} of them; extract the "
+                             "embeddings first")
+        path = found[0]
+    ids, vectors = read_vectors(path)
+    # A sum is no number where a value is none; it needs no array of N x D.
+    wrong = np.flatnonzero(~np.isfinite(vectors.sum(axis=1, dtype=np.float64)))
+    if len(wrong):
+        raise InputError(f"{path}: {len(wrong)} embeddings have NaN or infinite values: "
+                         f"{first_five(ids[row] for row in wrong)}; extract them again")
+    return ids, vectors

@@ -1,0 +1,192 @@
+"""From embeddings to the table: train_backend.sh, score.sh, report.sh, adaptation; again, and with bad input."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steps.backend.plda import read_plda
+from utils.ark import ArkWriter
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def call(script, *words):
+    return subprocess.run(["bash", str(ROOT / "steps" / script), *map(str, words)], capture_output=True, text=True,
+                          check=False, stdin=subprocess.DEVNULL)
+
+
+def module(name, *words):
+    return subprocess.run([sys.executable, "-m", f"steps.backend.{name}", *map(str, words)], capture_output=True,
+                          text=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+def write_set(folder, seed, speakers, utterances=6, dim=12):
+    """Write embeddings of speakers that differ; return the ids."""
+    rng = np.random.default_rng(seed)
+    ids = []
+    with ArkWriter(folder / "xvector") as writer:
+        for speaker in range(speakers):
+            centre = 3 * rng.normal(size=dim)
+            for utterance in range(utterances):
+                ids.append(f"s{seed}{speaker:02}-u{utterance}")
+                writer.write(ids[-1], centre + rng.normal(size=dim) + 1)
+    return ids
+
+
+@pytest.fixture
+def work(tmp_path):
+    """A work folder with configuration, training and test embeddings, and a list of all test pairs."""
+    work = tmp_path / "a work"
+    train = write_set(work / "exp/net/embeddings_train", 1, 20)
+    test = write_set(work / "exp/net/embeddings_test", 2, 5)
+    (work / "exp/net/system.yaml").write_text("features: f\nbackend: {lda_dim: 8}\n")
+    (work / "exp/net/train_seconds").write_text("12.6\n")
+    (work / "data/train").mkdir(parents=True)
+    (work / "data/train/utt2spk").write_text("".join(f"{name} {name[:4]}\n" for name in train))
+    (work / "data/test/trials").mkdir(parents=True)
+    lines = [f"{a} {b} {'target' if a[:4] == b[:4] else 'nontarget'}\n" for a in test for b in test if a < b]
+    (work / "data/test/trials/veri.clean").write_text("".join(lines))
+    return work
+
+
+def train(work):
+    net = work / "exp/net"
+    return call("train_backend.sh", net / "system.yaml", work / "data/train", net / "embeddings_train", net / "backend")
+
+
+def score(work, backend, *options, trials=None, embeddings="embeddings_test"):
+    net = work / "exp/net"
+    return call("score.sh", "--backend", backend, *options, net / "backend", net / embeddings,
+                trials or work / "data/test/trials/veri.clean", net / f"scores_test/veri.clean.{backend}")
+
+
+def test_from_embeddings_to_the_table(work):
+    done = train(work)
+    assert done.returncode == 0, done.stderr
+    backend = work / "exp/net/backend"
+    assert {path.name for path in backend.iterdir()} == {"mean.vec", "transform.mat", "plda", "log", ".done"}
+    for kind in ("cosine", "plda"):
+        done = score(work, kind)
+        assert done.returncode == 0, done.stderr
+    done = call("report.sh", "--command", "run.sh --x", "--seed", "7", work)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in (work / "exp/results.tsv").read_text().splitlines()]
+    assert rows[0] == ["system", "backend", "list", "trials", "targets", "eer", "mindcf01", "mindcf05",
+                       "mindcf01_unnormalised", "train_seconds"]
+    assert [row[:5] for row in rows[1:]] == [["net", kind, "veri.clean", "435", "75"] for kind in ("cosine", "plda")]
+    for row in rows[1:]:
+        assert 0 <= float(row[5]) < 15
+        assert float(row[6]) == pytest.approx(100 * float(row[8]), abs=1e-3)
+        assert row[9] == "13"
+    table = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert len(table) == 4
+    assert len({len(line) for line in table}) == 1
+    report = (work / "exp/RESULTS.md").read_text()
+    for word in ("run.sh --x", "seed 7", "torch ", "Python 3.", "cores", *table):
+        assert word in report
+    # The same again does nothing; another option or input does.
+    before = (backend / "plda").stat().st_mtime_ns
+    assert "up to date" in train(work).stderr
+    assert "up to date" in score(work, "plda").stderr
+    assert (backend / "plda").stat().st_mtime_ns == before
+    (work / "exp/net/system.yaml").write_text("features: f\nbackend: {lda_dim: 6, plda: gaussian, eigenvoices: 3}\n")
+    assert train(work).returncode == 0
+    assert np.count_nonzero(read_plda(backend / "plda").psi > 1e-9) == 3
+    assert "made again" in score(work, "plda").stderr
+
+
+def test_models_of_several_utterances_and_adaptation(work):
+    assert train(work).returncode == 0
+    names = sorted({line.split()[0][:4] for line in (work / "data/test/trials/veri.clean").read_text().splitlines()})
+    (work / "models").write_text("".join(f"{name} {name}-u0 {name}-u1 {name}-u2\n" for name in names))
+    (work / "trials").write_text("".join(f"{a} {b}-u5\n" for a in names for b in names))
+    for kind in ("cosine", "plda"):
+        done = score(work, kind, "--enrolment", work / "models", trials=work / "trials")
+        assert done.returncode == 0, done.stderr
+        lines = [line.split() for line in (work / f"exp/net/scores_test/veri.clean.{kind}").read_text().splitlines()]
+        best = {name: max((float(value), b) for a, b, value in lines if a == name)[1] for name in names}
+        assert best == {name: f"{name}-u5" for name in names}
+    (work / "models").write_text(f"{names[0]} {names[0]}-u0 nobody\n")
+    done = score(work, "plda", "--enrolment", work / "models", trials=work / "trials")
+    assert done.returncode == 1
+    assert "1 utterances have no embedding: nobody" in done.stderr
+    net = work / "exp/net"
+    done = module("adapt_plda", net / "backend", net / "embeddings_test", net / "adapted")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (net / "adapted").iterdir()} == {"mean.vec", "transform.mat", "plda"}
+    assert read_plda(net / "adapted/plda").psi[0] != read_plda(net / "backend/plda").psi[0]
+    assert module("adapt_plda", "--within", "0.9", "--between", "0.4", net / "backend", net / "embeddings_test",
+                  net / "x").returncode == 1
+
+
+@pytest.mark.parametrize(("config", "message"), [
+    ("backend: {}", "backend: key 'lda_dim' is missing"),
+    ("backend: {lda_dim: 0}", "wanted lda_dim >= 1"),
+    ("backend: {lda_dim: 3, plda: heavy}", "plda: 'heavy' is not one of two_covariance, gaussian"),
+    ("backend: {lda_dims: 3}", "unknown key 'lda_dims'"),
+    ("features: f", "key 'lda_dim' is missing"),
+])
+def test_bad_configurations_are_errors(work, config, message):
+    (work / "exp/net/system.yaml").write_text(config + "\n")
+    done = train(work)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert not (work / "exp/net/backend/plda").exists()
+
+
+def test_bad_input_is_named_and_nothing_is_half_written(work):
+    utt2spk = work / "data/train/utt2spk"
+    lines = utt2spk.read_text()
+    utt2spk.write_text(lines.replace("s1", "zz"))
+    done = train(work)
+    assert done.returncode == 1
+    assert "no speaker in" in done.stderr
+    assert "120 ids: s100-u0, " in done.stderr
+    utt2spk.write_text("".join(f"{line.split()[0]} one\n" for line in lines.splitlines()))
+    assert "all 120 training vectors are of speaker one" in train(work).stderr
+    assert not (work / "exp/net/backend/mean.vec").exists()
+    utt2spk.write_text(lines)
+    assert train(work).returncode == 0
+    trials = work / "data/test/trials/veri.clean"
+    good = trials.read_text()
+    for text, message in ((good + "x y target\n", "2 ids have no embedding: x, y"),
+                          (good.replace("\n", "\r\n"), "carriage return"), ("", "missing or empty")):
+        trials.write_text(text)
+        done = score(work, "plda")
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert not [path for path in (work / "exp/net/scores_test").glob("*") if path.is_file()]
+    done = call("report.sh", work)
+    assert done.returncode == 1
+    assert "no scores under" in done.stderr
+    trials.write_text(good)
+    (work / "exp/net/embeddings_test/xvector.scp").rename(work / "exp/net/embeddings_test/vector.scp")
+    assert "wanted either xvector.scp or ivector.scp, found 0" in score(work, "plda").stderr
+
+
+def test_embeddings_that_are_no_numbers_are_named(work):
+    ark = work / "exp/net/embeddings_test/xvector.ark"
+    content = bytearray(ark.read_bytes())
+    content[-4:] = np.float32(np.nan).tobytes()
+    ark.write_bytes(content)
+    assert train(work).returncode == 0
+    done = score(work, "cosine")
+    assert done.returncode == 1
+    assert "1 embeddings have NaN or infinite values: s204-u5; extract them again" in done.stderr
+
+
+def test_a_list_of_another_set_is_an_error_of_the_report(work):
+    assert train(work).returncode == 0
+    assert score(work, "plda").returncode == 0
+    trials = work / "data/test/trials/veri.clean"
+    trials.write_text(trials.read_text() + "s200-u0 s200-u0 target\n")
+    done = call("report.sh", work)
+    assert done.returncode == 1
+    assert "1 trials of" in done.stderr
+    assert "s200-u0 s200-u0" in done.stderr
+    trials.unlink()
+    assert "no list" in call("report.sh", work).stderr
