@@ -107,7 +107,7 @@ def _decode(content: bytes, path: str) -> tuple[np.ndarray, int, tuple[str, ...]
                          f"{content[:8]!r}); {_WAY_OUT}") from error
     samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
     cut = _CUT_WAV.search(told)
-    if (cut and 0 < int(cut[1]) < _STREAMED or "without an End-Of-Stream" in told
+    if (cut and 0 < int(cut[1]) < _STREAMED or "lacks an end-of-stream bit" in told
             or len(samples) < 0.95 * claimed < _STREAMED):  # MP3 headers give estimates
         raise _truncated(path, len(samples), rate)
     notes = ("8 bits",) if subtype in ("PCM_U8", "PCM_S8") else ()

@@ -93,6 +93,8 @@ def test_lengths_come_from_utt2num_frames_only_when_it_fits(tmp_path, matrices):
     assert RowReader(scp).num_rows.tolist() == [length + 1 for length in lengths]
     listed.write_text("".join(f"{name} 5\n" for name in list(matrices)[1:]))
     assert RowReader(scp).num_rows.tolist() == lengths
+    listed.write_text("".join(f"{name} 5\n" for name in list(matrices)[:-1]))
+    assert RowReader(scp).num_rows.tolist() == lengths
 
 
 def test_workers_share_a_reader(tmp_path, matrices):

@@ -21,9 +21,9 @@ def pitch(samples, rate=RATE):
     return np.argmax(np.abs(np.fft.rfft(middle, 1 << 18))) * rate / (1 << 18)
 
 
-def write_aac(path, rate, channels, form):
+def write_aac(path, rate, channels, form, **options):
     layout = "mono" if channels == 1 else "stereo"
-    with av.open(str(path), "w", format=form) as container:
+    with av.open(str(path), "w", format=form, options=options) as container:
         stream = container.add_stream("aac", rate=rate, layout=layout)
         samples = np.tile(tone(2, rate).astype(np.float32), (channels, 1))
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
@@ -103,6 +103,23 @@ def test_truncated_files(folder, tmp_path, name):
     (tmp_path / name).write_bytes(content[:len(content) // 2])
     with pytest.raises(InputError, match="truncated|damaged"):
         read_audio(tmp_path / name)
+
+
+@pytest.mark.parametrize("form", ["ogg", "m4a"])
+def test_wherever_a_longer_file_is_cut(tmp_path, form):
+    """At any byte after the header, at the ends of pages and packets as well."""
+    path = tmp_path / "whole"
+    if form == "ogg":
+        soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 6 * RATE), RATE, format="OGG")
+    else:
+        write_aac(path, RATE, 1, "mp4", movflags="faststart")
+    content = path.read_bytes()
+    assert len(read_audio(path).samples) >= 2 * RATE
+    ends = [content.index(b"OggS", 10_000)] if form == "ogg" else []
+    for size in (*range(5000, len(content) - 1000, 97 if form == "m4a" else 1999), *ends):
+        (tmp_path / "cut").write_bytes(content[:size])
+        with pytest.raises(InputError, match="truncated|damaged"):
+            read_audio(tmp_path / "cut")
 
 
 def test_wav_cut_by_a_few_bytes(folder, tmp_path):

@@ -51,3 +51,15 @@ def test_constant_empty_and_unfit_matrices(method):
     ones[3, 1] = np.nan
     with pytest.raises(InputError, match="12 x 3 has NaN"):
         encode(ones, method)
+
+
+def test_a_constant_matrix_gets_kaldis_range():
+    header = encode(np.full((10, 2), -3, np.float32), 5)[4:12]
+    assert np.frombuffer(header, "<f4").tolist() == [-3, 4]  # minimum, 1 + |minimum|
+
+
+def test_a_column_at_the_top_of_the_range():
+    """Its four points must still rise, within 16 bits."""
+    matrix = np.zeros((20, 2), np.float32)
+    matrix[:, 1] = 1000
+    assert np.abs(stored(matrix, 2) - matrix).max() <= 3 * 1000 / 65535 + 1e-3
