@@ -107,11 +107,20 @@ def _decode(content: bytes, path: str) -> tuple[np.ndarray, int, tuple[str, ...]
                          f"{content[:8]!r}); {_WAY_OUT}") from error
     samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
     cut = _CUT_WAV.search(told)
-    if (cut and 0 < int(cut[1]) < _STREAMED or "lacks an end-of-stream bit" in told
+    if (cut and 0 < int(cut[1]) < _STREAMED or _ogg_ends_early(content)
             or len(samples) < 0.95 * claimed < _STREAMED):  # MP3 headers give estimates
         raise _truncated(path, len(samples), rate)
     notes = ("8 bits",) if subtype in ("PCM_U8", "PCM_S8") else ()
     return _mono(samples.T * np.float32(_FULL_SCALE), rate, notes)
+
+
+def _ogg_ends_early(content: bytes) -> bool:
+    """Whether an Ogg file's last page is cut (its segment table tells the size) or not flagged as the last."""
+    if not content.startswith(b"OggS"):
+        return False
+    page = content[content.rfind(b"OggS"):].ljust(27, b"\0")
+    size = 27 + page[26] + sum(page[27:27 + page[26]])
+    return len(page) < size or not page[5] & 4
 
 
 def _decode_av(content: bytes, path: str, kind: str) -> tuple[np.ndarray, int, tuple[str, ...]]:

@@ -59,7 +59,9 @@ def test_a_constant_matrix_gets_kaldis_range():
 
 
 def test_a_column_at_the_top_of_the_range():
-    """Its four points must still rise, within 16 bits."""
+    """Its four points still rise, within 16 bits."""
     matrix = np.zeros((20, 2), np.float32)
     matrix[:, 1] = 1000
+    points = np.frombuffer(encode(matrix, 2)[19:35], "<u2").reshape(2, 4)
+    assert points.tolist() == [[0, 1, 2, 3], [65532, 65533, 65534, 65535]]
     assert np.abs(stored(matrix, 2) - matrix).max() <= 3 * 1000 / 65535 + 1e-3
