@@ -8,7 +8,7 @@ most one target.) minDCF: min over all thresholds, rejecting everything included
 P_target miss + (1 - P_target) false alarms, unit costs, divided by min(P_target, 1 - P_target) unless called
 unnormalised. Scores and trials are joined by both ids; each trial has one score and each score one trial.
 
-Time n log n. Memory, a trial: 41 bytes while joining (2.4 GB for 58 million), 16 after.
+Time n log n; about 60 bytes of memory a trial, so 3.5 GB for 58 million.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def _read_kaldi(block: Block) -> tuple[np.ndarray, np.ndarray]:
 
 def read_kaldi_scores(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     """Return target and non-target scores of the input of Kaldi's compute-eer: lines `score target|nontarget`."""
-    values, is_target = _concatenate(list(in_threads(_read_kaldi, read_blocks(path))))
+    values, is_target = map(np.concatenate, zip(*in_threads(_read_kaldi, read_blocks(path)), strict=True))
     return values[is_target], values[~is_target]
 
 
@@ -147,20 +147,13 @@ def read_labelled_scores(trials: str | os.PathLike, scores: str | os.PathLike) -
 
     for kind, result in in_threads(lambda job: (job[0], readers[job[0]](job[1])), jobs()):
         parts[kind].append(result)
-    (pairs, is_target), (scored_pairs, values) = map(_concatenate, parts)
+    (pairs, is_target), (scored_pairs, values) = (map(np.concatenate, zip(*part, strict=True)) for part in parts)
     if not np.array_equal(pairs, scored_pairs):
         order, scored_order = np.argsort(pairs, kind="stable"), np.argsort(scored_pairs, kind="stable")
         if not np.array_equal(pairs[order], scored_pairs[scored_order]):
             raise InputError(_mismatch(trials, pairs, scores, scored_pairs))
         is_target, values = is_target[order], values[scored_order]
     return values[is_target], values[~is_target]
-
-
-def _concatenate(blocks: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Join the arrays of all blocks and let go of the blocks."""
-    first, second = (np.concatenate(column) for column in zip(*blocks, strict=True))
-    blocks.clear()
-    return first, second
 
 
 def _mismatch(trials: str | os.PathLike, pairs: np.ndarray, scores: str | os.PathLike,

@@ -98,6 +98,8 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
     A few items are worked on ahead of the one that is yielded, not all.
     """
     threads = min(len(os.sched_getaffinity(0)), 8)
+    # glibc keeps memory for the next block, instead of returning it page by page, once it has freed so large a piece.
+    np.empty(31 << 20, np.uint8)
     with ThreadPoolExecutor(threads) as pool:
         waiting = deque()
         for item in items:
@@ -114,34 +116,19 @@ def locate(block: Block, columns: int) -> Lines:
     Raises InputError naming file and line: another number of fields, a carriage return.
     """
     inside = block.text[PAD:block.stop]
-    ends = _same_in_all_lines(inside, columns)
-    if ends is None:
-        ends = np.flatnonzero(inside <= SPACE)
-        lines = len(ends) // columns
-        # Plain lines: as many blanks as fields, the last one the line end, the others spaces. (Where a field
-        # is empty and another missing, the empty one is found later: it is no id.)
-        plain = (lines * columns == len(ends) and np.count_nonzero(inside < SPACE) == lines
-                 and (inside[ends[columns - 1::columns]] == NEWLINE).all())
-        if not plain:
-            return _locate_slowly(block, columns)
+    ends = np.flatnonzero(inside <= SPACE)
+    lines = len(ends) // columns
+    # Plain lines: as many blanks as fields, the last one the line end, the others spaces. (Where a field is empty
+    # and another missing, the empty one is found later: it is no id.)
+    plain = (lines * columns == len(ends) and np.count_nonzero(inside < SPACE) == lines
+             and (inside[ends[columns - 1::columns]] == NEWLINE).all())
+    if not plain:
+        return _locate_slowly(block, columns)
     ends += PAD
     starts = np.empty_like(ends)
     starts[0] = PAD
     np.add(ends[:-1], 1, out=starts[1:])
     return Lines(block, block.text, starts.reshape(-1, columns), ends.reshape(-1, columns))
-
-
-def _same_in_all_lines(text: np.ndarray, columns: int) -> np.ndarray | None:
-    """Return the blanks of `text` if they stand at the same places in every line, else None."""
-    width = int(np.argmax(text[:1 << 12] == NEWLINE)) + 1
-    if len(text) % width:
-        return None
-    grid = text.reshape(-1, width)
-    blanks = np.flatnonzero(grid[0] <= SPACE)
-    same = (grid[0, blanks].tolist() == [SPACE] * (columns - 1) + [NEWLINE]
-            and all((grid[:, blank] == grid[0, blank]).all() for blank in blanks)
-            and np.count_nonzero(text <= SPACE) == len(grid) * columns)
-    return np.add.outer(np.arange(0, len(text), width), blanks).ravel() if same else None
 
 
 def _locate_slowly(block: Block, columns: int) -> Lines:

@@ -75,9 +75,8 @@ def _parse(text: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
     scale = _SCALES[place]
     value -= np.floor(value / _LIMITS[place]) * (9 * scale)
     value /= scale
-    np.negative(value, where=negative, out=value)
     value[odd != 0] = np.nan
-    return value
+    return np.where(negative, -value, value)
 
 
 def _eight_digits(digits: np.ndarray) -> np.ndarray:
