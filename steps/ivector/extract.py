@@ -8,7 +8,8 @@ import torch
 from steps.ivector.config import read_ivector_config
 from steps.ivector.extractor import Posterior, read_extractor
 from steps.ivector.frames import blocks
-from steps.ivector.gmm import FullPosteriors, read_full
+from steps.ivector.gmm import FullPosteriors
+from steps.ivector.gmm_files import read_full
 from steps.ivector.train_extractor import block_statistics
 from utils.ark import ArkWriter
 from utils.errors import InputError, run_main
@@ -42,7 +43,7 @@ def main() -> None:
             if frames.shape[1] != gmm.means.shape[1]:
                 raise InputError(f"{arguments.data}: {frames.shape[1]} values a frame, the model has "
                                  f"{gmm.means.shape[1]}")
-            vectors = posterior.ivectors(*block_statistics(posteriors_of, frames, lengths, None)).cpu().numpy()
+            vectors = posterior.ivectors(*block_statistics(posteriors_of, frames, lengths)[:2]).cpu().numpy()
             for name, vector in zip(ids, vectors, strict=True):
                 writer.write(name, vector)
 

@@ -11,6 +11,7 @@ ivector-extractor.
 
 import os
 import sys
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from steps.ivector.gmm import FullGmm, check_finite, pack, unpack
+from steps.ivector.threads import in_order
 from utils.errors import InputError
 from utils.files import write_aside
 from utils.kaldi_io import KaldiReader, KaldiWriter
@@ -26,6 +28,8 @@ PRIOR_OFFSET = 100.0       # Kaldi's start
 MIN_COUNT = 100.0          # frames below which M_c and P_c stay
 VARIANCE_FLOOR = 0.1       # share of the average covariance
 GAUSSIANS_AT_ONCE = 64     # in the M-step: bounds its memory
+PIECES = 8                 # rows of the sums in which threads share the work
+BLOCKS_IN_FLOAT = 64       # of utterances, summed in float32 before float64
 
 
 @dataclass
@@ -69,6 +73,10 @@ class Posterior:
         means = torch.cholesky_solve(linear[..., None], factor)[..., 0]
         return means, torch.cholesky_inverse(factor)
 
+    def with_statistics(self, block: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return a block's counts and sums and what the E-step makes of them: what Statistics.add takes."""
+        return *block, *self(*block)
+
     def ivectors(self, counts: Tensor, sums: Tensor) -> Tensor:
         """Return the i-vectors, means of x less the prior's: U x S."""
         means, _ = self(counts, sums)
@@ -77,34 +85,52 @@ class Posterior:
 
 
 class Statistics:
-    """What the M-step needs, summed over utterances in float64 on the CPU."""
+    """What the M-step needs, summed over utterances: a number of blocks in their own precision, then in float64."""
 
-    def __init__(self, gaussians: int, features: int, dim: int) -> None:
+    def __init__(self, gaussians: int, features: int, dim: int, threads: int = 1) -> None:
+        self.threads = threads
         self.counts = torch.zeros(gaussians, dtype=torch.float64)
         self.y = torch.zeros(gaussians * features, dim, dtype=torch.float64)            # sum X_c E[x]^T
         self.r = torch.zeros(gaussians, dim * (dim + 1) // 2, dtype=torch.float64)      # sum gamma_c E[x x^T]
         self.x_sum = torch.zeros(dim, dtype=torch.float64)
         self.x_scatter = torch.zeros(dim, dim, dtype=torch.float64)
         self.utterances = 0
+        self.recent: tuple[Tensor, Tensor] | None = None  # y and r of the last blocks
+        self.blocks = 0
 
     def add(self, counts: Tensor, sums: Tensor, means: Tensor, covariances: Tensor) -> None:
         """Add a block of utterances: their statistics and what the E-step made of them."""
-        second = covariances + means[:, :, None] * means[:, None, :]
+        second = covariances.baddbmm_(means[:, :, None], means[:, None, :])
         self.counts += counts.sum(0).double().cpu()
-        self.y += (sums.flatten(1).T @ means).double().cpu()
-        self.r += (counts.T @ pack(second)).double().cpu()
         self.x_sum += means.sum(0).double().cpu()
         self.x_scatter += second.sum(0).double().cpu()
         self.utterances += len(counts)
+        if self.recent is None:
+            self.recent = means.new_zeros(self.y.shape), means.new_zeros(self.r.shape)
+        products = [(self.recent[0], sums.flatten(1).T, means), (self.recent[1], counts.T, pack(second))]
+        pieces = [piece for total, left, right in products for piece in zip(
+            total.chunk(PIECES), left.chunk(PIECES), [right] * PIECES, strict=False)]
+        deque(in_order(lambda piece: piece[0].addmm_(*piece[1:]), pieces, self.threads), maxlen=0)
+        self.blocks += 1
+        if self.blocks % BLOCKS_IN_FLOAT == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring what was added last into the float64 sums."""
+        if self.recent is not None:
+            for sums, recent in zip((self.y, self.r), self.recent, strict=True):
+                sums += recent.cpu()
+            self.recent = None
 
 
-def update(model: Extractor, stats: Statistics, second: Tensor) -> Extractor:
+def update(model: Extractor, stats: Statistics, second: Tensor, threads: int = 1) -> Extractor:
     """Return the model after one M-step. second: C x D x D, sum of gamma x x^T, which no iteration changes.
 
     M_c = Y_c R_c^-1;  covariance_c = (S_c - M_c Y_c^T - Y_c M_c^T + M_c R_c M_c^T) / gamma_c, its eigenvalues
     floored relative to a tenth of the average one; then the prior. Gaussians with fewer than 100 frames stay.
     """
     dim = model.m.shape[2]
+    stats.flush()
     y = stats.y.view_as(model.m)
     enough = stats.counts >= MIN_COUNT
     if not enough.any():
@@ -113,18 +139,42 @@ def update(model: Extractor, stats: Statistics, second: Tensor) -> Extractor:
         print(f"extractor: {int((~enough).sum())} of {len(enough)} Gaussians have too little data and stay as they are",
               file=sys.stderr)
     m, covariances = model.m.clone(), torch.zeros_like(model.precision)
-    for chosen in torch.where(enough)[0].split(GAUSSIANS_AT_ONCE):
+
+    def estimate(chosen: Tensor) -> None:
         r = unpack(stats.r[chosen], dim)
-        new = torch.linalg.solve(r, y[chosen].transpose(1, 2)).transpose(1, 2)
+        new = solve_projections(r, y[chosen], model.m[chosen])
         cross = new @ y[chosen].transpose(1, 2)
         raw = second[chosen] - cross - cross.transpose(1, 2) + new @ r @ new.transpose(1, 2)
         m[chosen], covariances[chosen] = new, raw / stats.counts[chosen, None, None]
+
+    deque(in_order(estimate, torch.where(enough)[0].split(GAUSSIANS_AT_ONCE), threads), maxlen=0)
     average = (covariances * (stats.counts * enough)[:, None, None]).sum(0) / stats.counts[enough].sum()
     precision = model.precision.clone()
     precision[enough] = floor_covariances(covariances[enough], regular(VARIANCE_FLOOR * average)).inverse()
     updated = update_prior(Extractor(m, precision, model.offset, model.weights), stats)
     check_finite("the i-vector extractor", updated.m, updated.precision)
     return updated
+
+
+def solve_projections(r: Tensor, y: Tensor, old: Tensor) -> Tensor:
+    """Return the M that maximise tr(M^T P Y) - 1/2 tr(P M R M^T): C x D x S, from R (C x S x S), Y and the old M.
+
+    M = Y R^-1. Where R is nearly singular, eigenvalues of R scaled to a unit diagonal are raised to 1e-4 of the largest
+    and M moves from the old one, M + (Y - M R) R'^-1, as Kaldi's SolveQuadraticMatrixProblem.
+    """
+    scale = r.diagonal(dim1=1, dim2=2).clamp_min(1e-40).sqrt()
+    scaled = r / scale[:, :, None] / scale[:, None, :]
+    factor, failed = torch.linalg.cholesky_ex(scaled)
+    right = (y / scale[:, None, :]).transpose(1, 2)
+    new = torch.cholesky_solve(right, factor).transpose(1, 2) / scale[:, None, :]
+    weak = (failed > 0) | (factor.diagonal(dim1=1, dim2=2).square().amin(1) < 1e-3)
+    if weak.any():
+        values, vectors = torch.linalg.eigh(scaled[weak])
+        values = torch.maximum(values, values[:, -1:] / 1e4)
+        left = (y[weak] - old[weak] @ r[weak]) / scale[weak, None, :]
+        step = (left @ vectors / values[:, None, :]) @ vectors.transpose(1, 2)
+        new[weak] = old[weak] + step / scale[weak, None, :]
+    return new
 
 
 def regular(covariance: Tensor) -> Tensor:

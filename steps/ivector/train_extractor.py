@@ -8,6 +8,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,45 +18,41 @@ from torch import Tensor
 from steps.ivector.config import IvectorConfig, read_ivector_config
 from steps.ivector.extractor import Extractor, Posterior, Statistics, update, write_extractor
 from steps.ivector.frames import blocks
-from steps.ivector.gmm import FullPosteriors, outer_products, read_full, unpack
+from steps.ivector.gmm import FullGmm, FullPosteriors
+from steps.ivector.gmm_files import read_full
+from steps.ivector.grouped import second_order
+from steps.ivector.threads import in_order
 from utils.errors import run_main
 from utils.files import write_aside
 
-FRAMES = 8192  # frames whose outer products are held at a time
 
-
-def block_statistics(posteriors_of: FullPosteriors, x: Tensor, lengths: np.ndarray, second: Tensor | None,
-                     ) -> tuple[Tensor, Tensor]:
+def block_statistics(posteriors_of: FullPosteriors, x: Tensor, lengths: np.ndarray, with_second: bool = False,
+                     ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return counts (U x C) and first-order sums (U x C x D) of U utterances, whose frames follow each other in x.
 
-    second: C x D(D+1)/2, to which the packed sums of p x x^T are added (None: not wanted).
+    with_second: also return the sum of p x x^T over all frames, C x D x D (else None).
     """
-    ends = np.cumsum(lengths)
-    counts = x.new_zeros(len(lengths), len(posteriors_of.constants))
-    sums = x.new_zeros(*counts.shape, x.shape[1])
-    for start in range(0, len(x), FRAMES):
-        stop = min(start + FRAMES, len(x))
-        products = outer_products(x[start:stop])
-        posteriors, _ = posteriors_of(x[start:stop], products)
-        if second is not None:
-            second += (posteriors.T @ products).double()
-        for row in range(int(np.searchsorted(ends, start, "right")), int(np.searchsorted(ends, stop, "left")) + 1):
-            first, last = max(start, int(ends[row] - lengths[row])), min(stop, int(ends[row]))
-            mine = posteriors[first - start:last - start]
-            counts[row] += mine.sum(0)
-            sums[row] += mine.T @ x[first:last]
-    return counts, sums
+    count, dim = posteriors_of.means.shape
+    chosen, posteriors, _ = posteriors_of(x)
+    frames, slots = torch.nonzero(posteriors, as_tuple=True)
+    gaussians, weights = chosen[frames, slots], posteriors[frames, slots]
+    owners = torch.repeat_interleave(torch.from_numpy(lengths).to(x.device))
+    cells = owners[frames] * count + gaussians
+    counts = x.new_zeros(len(lengths) * count).index_add_(0, cells, weights)
+    sums = x.new_zeros(len(counts), dim).index_add_(0, cells, x[frames] * weights[:, None])
+    second = second_order(x, frames, gaussians, weights, count) if with_second else None
+    return counts.view(-1, count), sums.view(-1, count, dim), second
 
 
 class TrainingStatistics:
     """The statistics of all training utterances, block by block, as often as asked."""
 
-    def __init__(self, config: IvectorConfig, data: Path, ubm: Path, device: str) -> None:
-        self.config, self.data, self.device = config, data, device
-        gmm = read_full(ubm).to(device, torch.float32)
-        self.posteriors_of = FullPosteriors(gmm, config.ubm.num_gselect, config.extractor.min_post)
-        gaussians, dim = gmm.means.shape
-        self.second = torch.zeros(gaussians, dim * (dim + 1) // 2, dtype=torch.float64, device=device)
+    def __init__(self, config: IvectorConfig, data: Path, ubm: FullGmm, device: str, threads: int) -> None:
+        self.config, self.data, self.device, self.threads = config, data, device, threads
+        self.posteriors_of = FullPosteriors(ubm.to(device, torch.float32), config.ubm.num_gselect,
+                                            config.extractor.min_post)
+        gaussians, dim = ubm.means.shape
+        self.second = torch.zeros(gaussians, dim, dim, dtype=torch.float64, device=device)
         self.cache: list[tuple[Tensor, Tensor]] = []
         self.room = config.extractor.cache_gb * 2**30
         self.whole = False  # whether the cache holds every block
@@ -66,16 +63,38 @@ class TrainingStatistics:
         if self.whole:
             return
         first_time, cached = not self.cache, len(self.cache)
-        for number, (_, x, lengths) in enumerate(blocks(self.data, self.config.frontend)):
-            if number < cached:
-                continue
-            found = block_statistics(self.posteriors_of, torch.from_numpy(x).to(self.device), lengths,
-                                     self.second if first_time else None)
-            self.room -= sum(part.nbytes for part in found) if first_time else 0
-            if first_time and self.room >= 0:
-                self.cache.append(found)
-            yield found
+
+        def of_block(block: tuple[list[str], np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor, Tensor | None]:
+            _, x, lengths = block
+            return block_statistics(self.posteriors_of, torch.from_numpy(x).to(self.device), lengths, first_time)
+
+        uncached = islice(blocks(self.data, self.config.frontend), cached, None)
+        for counts, sums, second in in_order(of_block, uncached, self.threads):
+            if first_time:
+                self.second += second
+                self.room -= counts.nbytes + sums.nbytes
+                if self.room >= 0:
+                    self.cache.append((counts, sums))
+            yield counts, sums
         self.whole = self.room >= 0
+
+
+def train(model: Extractor, data: TrainingStatistics, iterations: int) -> Extractor:
+    """Return the model after a number of EM iterations."""
+    started = time.perf_counter()
+    for iteration in range(iterations):
+        posterior = Posterior(model, data.device)
+        stats = Statistics(*model.m.shape, threads=data.threads)
+        if iteration == 0:
+            for _ in data:  # posteriors and statistics, as far as the cache goes
+                pass
+            print(f"extractor, posteriors: {time.perf_counter() - started:.1f} s", file=sys.stderr)
+        for block in in_order(posterior.with_statistics, data, data.threads):
+            stats.add(*block)
+        model = update(model, stats, data.second.cpu(), data.threads)
+        print(f"extractor, iteration {iteration + 1} of {iterations}: {stats.utterances} utterances, "
+              f"prior offset {model.offset:.3f}, {time.perf_counter() - started:.1f} s", file=sys.stderr)
+    return model
 
 
 def main() -> None:
@@ -87,20 +106,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("exp", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.num_threads)
+    threads = arguments.num_threads if arguments.device == "cpu" else 1
+    torch.set_num_threads(1)  # blocks side by side, one core each
     config = read_ivector_config(arguments.config)
     started = time.perf_counter()
     ubm = read_full(arguments.exp / "final.ubm")
-    model = Extractor.from_ubm(ubm, config.extractor.dim, arguments.seed)
-    data = TrainingStatistics(config, arguments.data, arguments.exp / "final.ubm", arguments.device)
-    for iteration in range(config.extractor.iterations):
-        posterior = Posterior(model, arguments.device)
-        stats = Statistics(*model.m.shape)
-        for counts, sums in data:
-            stats.add(counts, sums, *posterior(counts, sums))
-        model = update(model, stats, unpack(data.second, ubm.means.shape[1]).cpu())
-        print(f"extractor, iteration {iteration + 1} of {config.extractor.iterations}: {stats.utterances} utterances, "
-              f"prior offset {model.offset:.3f}, {time.perf_counter() - started:.1f} s", file=sys.stderr)
+    data = TrainingStatistics(config, arguments.data, ubm, arguments.device, threads)
+    model = train(Extractor.from_ubm(ubm, config.extractor.dim, arguments.seed), data, config.extractor.iterations)
     write_extractor(arguments.exp / "final.ie", model)
     seconds = time.perf_counter() - started + float((arguments.exp / "ubm_seconds").read_text())
     with write_aside(arguments.exp / "train_seconds") as stream:

@@ -7,6 +7,7 @@ on, then EM with full covariances over the Gaussians that the diagonal model sel
 import argparse
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -14,56 +15,67 @@ from torch import Tensor
 
 from steps.ivector.config import UbmOptions, read_ivector_config
 from steps.ivector.frames import sample_frames
-from steps.ivector.gmm import (
-    DiagGmm,
-    FullGmm,
-    FullPosteriors,
-    outer_products,
-    update_diagonal,
-    update_full,
-    write_diagonal,
-    write_full,
-)
+from steps.ivector.gmm import DiagGmm, FullGmm, FullPosteriors, update_diagonal, update_full
+from steps.ivector.gmm_files import write_diagonal, write_full
+from steps.ivector.grouped import second_order
+from steps.ivector.threads import in_order
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 
-BLOCK = 8192     # frames at a time
+BLOCK = 8192     # frames at a time, each compared with every Gaussian
+FULL_BLOCK = 1 << 15  # frames at a time, each compared with the few selected
+NEGLIGIBLE = 1e-8     # posteriors below it are not accumulated
 PERTURB = 0.01   # of a standard deviation, between the halves of a split Gaussian
 
 
-def diagonal_statistics(gmm: DiagGmm, x: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+def diagonal_statistics(gmm: DiagGmm, x: Tensor, threads: int = 1) -> tuple[Tensor, Tensor, Tensor, float]:
     """Return occupancy (C), sums of p x and p x^2 (C x D, float64), and the mean log likelihood a frame."""
-    counts, dim = len(gmm.weights), x.shape[1]
-    occupancy = torch.zeros(counts, dtype=torch.float64, device=x.device)
-    first, second = (torch.zeros(counts, dim, dtype=torch.float64, device=x.device) for _ in range(2))
-    total = 0.0
-    for block in x.split(BLOCK):
-        scores = gmm.log_likelihoods(block)
-        frame = scores.logsumexp(1, keepdim=True)
-        posteriors = (scores - frame).exp_().T.contiguous()
-        occupancy += posteriors.sum(1)
-        first += posteriors @ block
-        second += posteriors @ block.square()
-        total += frame.sum().item()
-    return occupancy, first, second, total / len(x)
+    dim = x.shape[1]
+    precision = 1 / gmm.variances
+    weights = torch.cat([gmm.means * precision, -0.5 * precision], dim=1).T
+    constants = gmm.constants()
+
+    def of_block(block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        both = torch.cat([block, block.square()], dim=1)
+        scores = torch.addmm(constants, both, weights)
+        best = scores.amax(1, keepdim=True)
+        posteriors = scores.sub_(best).exp_()
+        norm = posteriors.sum(1, keepdim=True)
+        posteriors /= norm
+        return posteriors.sum(0), posteriors.T @ both, (best + norm.log()).sum()
+
+    occupancy, sums, total = summed(in_order(of_block, x.split(BLOCK), threads))
+    return occupancy, sums[:, :dim], sums[:, dim:], total.item() / len(x)
 
 
-def full_statistics(gmm: FullGmm, x: Tensor, num_gselect: int) -> tuple[Tensor, Tensor, Tensor, float]:
-    """Return occupancy (C), sums of p x (C x D) and of packed p x x^T, float64, and the mean log likelihood."""
-    posteriors_of = FullPosteriors(gmm, num_gselect)
-    counts, dim = len(gmm.weights), x.shape[1]
-    occupancy = torch.zeros(counts, dtype=torch.float64, device=x.device)
-    first = torch.zeros(counts, dim, dtype=torch.float64, device=x.device)
-    second = torch.zeros(counts, dim * (dim + 1) // 2, dtype=torch.float64, device=x.device)
-    total = 0.0
-    for block in x.split(BLOCK):
-        products = outer_products(block)
-        posteriors, frame = posteriors_of(block, products)
-        occupancy += posteriors.sum(0)
-        first += posteriors.T @ block
-        second += posteriors.T @ products
-        total += frame.sum().item()
-    return occupancy, first, second, total / len(x)
+def full_statistics(posteriors_of: FullPosteriors, x: Tensor, chosen: Tensor, threads: int = 1,
+                    ) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Return occupancy (C), sums of p x (C x D) and p x x^T (C x D x D), float64, and the mean log likelihood.
+
+    chosen: N x K, the Gaussians that each frame is compared with.
+    """
+    count, dim = posteriors_of.means.shape
+
+    def of_block(block: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        frames, near = block
+        gaussians, posteriors, total = posteriors_of(frames, near)
+        rows, slots = torch.nonzero(posteriors > NEGLIGIBLE, as_tuple=True)
+        gaussians, weights = gaussians[rows, slots], posteriors[rows, slots]
+        occupancy = frames.new_zeros(count).index_add_(0, gaussians, weights)
+        first = frames.new_zeros(count, dim).index_add_(0, gaussians, frames[rows] * weights[:, None])
+        return occupancy, first, second_order(frames, rows, gaussians, weights, count), total.sum()
+
+    cut = zip(x.split(FULL_BLOCK), chosen.split(FULL_BLOCK), strict=True)
+    occupancy, first, second, total = summed(in_order(of_block, cut, threads))
+    return occupancy, first, second, total.item() / len(x)
+
+
+def summed(parts: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:
+    """Return the sums of corresponding tensors, in float64."""
+    sums: list[Tensor] = []
+    for part in parts:
+        sums = [one.double() if not sums else sums[index].add_(one) for index, one in enumerate(part)]
+    return sums
 
 
 def split(gmm: DiagGmm, count: int, generator: torch.Generator) -> DiagGmm:
@@ -78,7 +90,7 @@ def split(gmm: DiagGmm, count: int, generator: torch.Generator) -> DiagGmm:
                    torch.cat([gmm.variances, gmm.variances[chosen]]))
 
 
-def train_diagonal(x: Tensor, options: UbmOptions, seed: int) -> DiagGmm:
+def train_diagonal(x: Tensor, options: UbmOptions, seed: int, threads: int = 1) -> DiagGmm:
     """Train the diagonal mixture on N x D frames."""
     generator = torch.Generator().manual_seed(seed)
     count, target = max(1, options.num_gaussians // 2), options.num_gaussians
@@ -89,7 +101,7 @@ def train_diagonal(x: Tensor, options: UbmOptions, seed: int) -> DiagGmm:
     gmm = DiagGmm(x.new_full((count,), 1 / count), means, variance.expand_as(means).contiguous())
     growing = max(1, options.split_iterations // 2)
     for iteration in range(options.split_iterations + options.diagonal_iterations):
-        *statistics, likelihood = diagonal_statistics(gmm, x)
+        *statistics, likelihood = diagonal_statistics(gmm, x, threads)
         gmm = update_diagonal(gmm, *statistics, min_weight=options.min_weight).to(x.device, x.dtype)
         size = min(target, count + (target - count) * (iteration + 1) // growing)
         if size > len(gmm.weights):
@@ -99,11 +111,13 @@ def train_diagonal(x: Tensor, options: UbmOptions, seed: int) -> DiagGmm:
     return gmm
 
 
-def train_full(x: Tensor, start: DiagGmm, options: UbmOptions) -> FullGmm:
+def train_full(x: Tensor, start: DiagGmm, options: UbmOptions, threads: int = 1) -> FullGmm:
     """Train the full-covariance mixture on N x D frames from the diagonal one."""
     gmm = FullGmm(start.weights, start.means, torch.diag_embed(start.variances))
+    select = FullPosteriors(gmm, options.num_gselect, selector=start).select
+    chosen = torch.cat([part.to(torch.int32) for part in in_order(select, x.split(BLOCK), threads)])  # once, as Kaldi
     for iteration in range(options.full_iterations):
-        *statistics, likelihood = full_statistics(gmm, x, options.num_gselect)
+        *statistics, likelihood = full_statistics(FullPosteriors(gmm, options.num_gselect), x, chosen, threads)
         gmm = update_full(gmm, *statistics, min_weight=options.min_weight).to(x.device, x.dtype)
         print(f"full UBM, iteration {iteration + 1}: log likelihood a frame {likelihood:.4f}", file=sys.stderr)
     return gmm
@@ -118,15 +132,16 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("exp", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.num_threads)
+    threads = arguments.num_threads if arguments.device == "cpu" else 1
+    torch.set_num_threads(1)  # blocks side by side, one core each
     config = read_ivector_config(arguments.config)
     started = time.perf_counter()
     frames = sample_frames(arguments.data, config.frontend, config.ubm.num_frames, arguments.seed)
     x = torch.from_numpy(frames).to(arguments.device)
-    diagonal = train_diagonal(x, config.ubm, arguments.seed)
+    diagonal = train_diagonal(x, config.ubm, arguments.seed, threads)
     write_diagonal(arguments.exp / "final.dubm", diagonal)
     print(f"diagonal UBM after {time.perf_counter() - started:.1f} s", file=sys.stderr)
-    write_full(arguments.exp / "final.ubm", train_full(x, diagonal, config.ubm))
+    write_full(arguments.exp / "final.ubm", train_full(x, diagonal, config.ubm, threads))
     with write_aside(arguments.exp / "ubm_seconds") as stream:
         stream.write(f"{time.perf_counter() - started:.1f}\n")
 
