@@ -200,8 +200,9 @@ def update_prior(model: Extractor, stats: Statistics) -> Extractor:
     """Return the same model in coordinates where x has unit covariance and its mean lies along e_0.
 
     With mean b and covariance K of x over the training utterances: T = K^-1/2; a Householder reflection U
-    takes T b to its length times e_0; among the other axes a rotation makes sum_c gamma_c M_c^T P_c M_c
-    diagonal, largest first. M_c becomes M_c (U T)^-1, the offset the length of T b.
+    takes T b to its length times e_0; a rotation A of the other axes follows, as in Kaldi: with V the last S - 1 rows
+    and columns of U T, and W those of sum_c w_c M_c^T P_c M_c, it makes V^-T W V^-1 diagonal, largest first.
+    M_c becomes M_c (A U T)^-1, the offset the length of T b.
     """
     mean = stats.x_sum / stats.utterances
     covariance = stats.x_scatter / stats.utterances - torch.outer(mean, mean)
@@ -214,16 +215,16 @@ def update_prior(model: Extractor, stats: Statistics) -> Extractor:
     if axis.norm() > 1e-12:
         axis /= axis.norm()
         whiten = whiten - 2 * torch.outer(axis, axis @ whiten)
-    back = torch.linalg.inv(whiten)
     quadratic = torch.zeros_like(covariance)
-    for m, p, count in zip(model.m.split(GAUSSIANS_AT_ONCE), model.precision.split(GAUSSIANS_AT_ONCE),
-                           stats.counts.split(GAUSSIANS_AT_ONCE), strict=True):
-        quadratic += (count[:, None, None] * (m.transpose(1, 2) @ p @ m)).sum(0)
-    inner = (back.T @ quadratic @ back)[1:, 1:]
+    for m, p, weight in zip(model.m.split(GAUSSIANS_AT_ONCE), model.precision.split(GAUSSIANS_AT_ONCE),
+                            model.weights.split(GAUSSIANS_AT_ONCE), strict=True):
+        quadratic += (weight[:, None, None] * (m.transpose(1, 2) @ p @ m)).sum(0)
+    back = torch.linalg.inv(whiten[1:, 1:])  # Kaldi's choice: of this block alone
+    inner = back.T @ quadratic[1:, 1:] @ back
     _, directions = torch.linalg.eigh((inner + inner.T) / 2)
     rotation = torch.eye(len(mean), dtype=torch.float64)
     rotation[1:, 1:] = directions.flip(1).T
-    return Extractor(model.m @ (back @ rotation.T), model.precision, float(offset), model.weights)
+    return Extractor(model.m @ torch.linalg.inv(rotation @ whiten), model.precision, float(offset), model.weights)
 
 
 def write_extractor(path: str | os.PathLike, model: Extractor, binary: bool = True) -> None:
