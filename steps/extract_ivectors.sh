@@ -4,12 +4,15 @@
 nj=2                # number of jobs
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
+posteriors=         # script of posteriors from make_posteriors.sh or Kaldi (empty: computed on the way)
 # <exp> <data> <out>
 . "$(dirname "$0")/../utils/step.sh"
 exp=$1; data=$2; out=$3
 
 require_file "$exp/final.ie" "$exp/final.ubm" "$exp/system.yaml" "$data/feats.scp"
-up_to_date "$out/.done" "$exp/final.ie" "$data" && exit 0
+inputs=("$exp/final.ie" "$exp/final.ubm" "$data" ${posteriors:+"$posteriors"})
+[ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad")
+up_to_date "$out/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$data"
 
 gpu=()
@@ -18,6 +21,7 @@ mkdir -p "$out/log"
 rm -f "$out"/ivector.*
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
-  python3 -m steps.ivector.extract --job JOB --nj "$nj" --device "$device" "$exp" "$data" "$out"
+  python3 -m steps.ivector.extract --job JOB --nj "$nj" --device "$device" \
+    ${posteriors:+--posteriors "$posteriors"} "$exp" "$data" "$out"
 python3 -m utils.join_tables "$data/feats.scp" "$out/ivector.scp" "$out"/ivector.*.scp
-mark_done "$out/.done" "$exp/final.ie" "$data"
+mark_done "$out/.done" "${inputs[@]}"

@@ -1,21 +1,38 @@
 #!/usr/bin/env bash
-# Train the total-variability model of an i-vector system: final.ie.
-# e.g.: steps/train_ivector_extractor.sh exp/ivector/system.yaml data/mfcc24/train exp/ivector
+# Train the total-variability model of an i-vector system: final.ie, with the final.ubm that it goes with.
+# e.g.: steps/train_ivector_extractor.sh exp/ivector/system.yaml data/mfcc24/train exp/ivector/ubm exp/ivector
+nj=1                # jobs that share the sums of each iteration; 1: one process, which keeps them in memory
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-num_threads=$(getconf _NPROCESSORS_ONLN) # threads on a CPU
+num_threads=$(getconf _NPROCESSORS_ONLN) # threads of each job on a CPU
 seed=1              # of the first values of the model
-# <config> <data> <exp>
+posteriors=         # script of posteriors from make_posteriors.sh or Kaldi (empty: computed on the way)
+# <config> <data> <ubm-dir> <exp>
 . "$(dirname "$0")/../utils/step.sh"
-config=$1; data=$2; exp=$3
+config=$1; data=$2; ubm=$3; exp=$4
 
-require_file "$config" "$data/feats.scp" "$exp/final.ubm" "$exp/.done_ubm"
-up_to_date "$exp/.done" "$config" "$data" "$exp/.done_ubm" && exit 0
+require_file "$config" "$data/feats.scp" "$ubm/final.ubm" ${posteriors:+"$posteriors"}
+inputs=("$config" "$data" "$ubm/final.ubm" ${posteriors:+"$posteriors"})
+[ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad")
+up_to_date "$exp/.done" "${inputs[@]}" && exit 0
+begin "$exp/unfinished" "${inputs[@]}"
 
-gpu=()
-[ "$device" = cpu ] || gpu=(--gpu 1)
+resources=(--num-threads "$num_threads")
+[ "$device" = cpu ] || resources+=(--gpu 1)
+train=(python3 -m steps.ivector.train_extractor --device "$device" --num-threads "$num_threads" --seed "$seed"
+  ${posteriors:+--posteriors "$posteriors"} "$config" "$data" "$ubm/final.ubm" "$exp/unfinished" "$exp")
 # shellcheck disable=SC2086  # cmd holds words
-$cmd --num-threads "$num_threads" ${gpu[@]+"${gpu[@]}"} "$exp/log/train_extractor.log" \
-  python3 -m steps.ivector.train_extractor --device "$device" --num-threads "$num_threads" --seed "$seed" \
-    "$config" "$data" "$exp"
-mark_done "$exp/.done" "$config" "$data" "$exp/.done_ubm" -- "$exp"/{final.ie,train_seconds}
+if [ "$nj" = 1 ]; then
+  $cmd "${resources[@]}" "$exp/log/train_extractor.log" "${train[@]}"
+else
+  iterations=$(python3 -m utils.config get --default 5 "$config" extractor.iterations)
+  for iteration in $(seq "$iterations"); do
+    [ "$iteration" = "$iterations" ] || [ ! -s "$exp/unfinished/$iteration.safetensors" ] || continue
+    $cmd "${resources[@]}" "JOB=1:$nj" "$exp/log/accumulate.$iteration.JOB.log" \
+      "${train[@]}" --iteration "$iteration" --accumulate JOB --nj "$nj"
+    $cmd "${resources[@]}" "$exp/log/update.$iteration.log" "${train[@]}" --iteration "$iteration" --update
+  done
+fi
+echo $((SECONDS + $(cat "$ubm/train_seconds" || echo 0))) > "$exp/train_seconds"  # a UBM of Kaldi's says no time
+mark_done "$exp/.done" "${inputs[@]}" -- "$exp"/{final.ie,final.ubm,train_seconds}
+rm -r "$exp/unfinished"

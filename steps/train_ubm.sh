@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
 # Train the universal background model of an i-vector system: final.dubm (diagonal), final.ubm (full).
-# e.g.: steps/train_ubm.sh --device cuda exp/ivector/system.yaml data/mfcc24/train exp/ivector
+# e.g.: steps/train_ubm.sh --device cuda exp/ivector/system.yaml data/mfcc24/train exp/ivector/ubm
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
 num_threads=$(getconf _NPROCESSORS_ONLN) # threads on a CPU
 seed=1              # of the frames drawn, the first means and the splits
-# <config> <data> <exp>
+# <config> <data> <ubm-dir>
 . "$(dirname "$0")/../utils/step.sh"
-config=$1; data=$2; exp=$3
+config=$1; data=$2; ubm=$3
 
 require_file "$config" "$data/feats.scp" "$data/utt2num_frames"
 inputs=("$config" "$data"); [ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad")
-up_to_date "$exp/.done_ubm" "${inputs[@]}" && exit 0
+up_to_date "$ubm/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$data"
+begin "$ubm/unfinished" "${inputs[@]}"
 
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
 # shellcheck disable=SC2086  # cmd holds words
-$cmd --num-threads "$num_threads" ${gpu[@]+"${gpu[@]}"} "$exp/log/train_ubm.log" \
+$cmd --num-threads "$num_threads" ${gpu[@]+"${gpu[@]}"} "$ubm/log/train_ubm.log" \
   python3 -m steps.ivector.train_ubm --device "$device" --num-threads "$num_threads" --seed "$seed" \
-    "$config" "$data" "$exp"
-mark_done "$exp/.done_ubm" "${inputs[@]}" -- "$exp"/{final.dubm,final.ubm,ubm_seconds}
+    "$config" "$data" "$ubm"
+echo $SECONDS > "$ubm/train_seconds"
+mark_done "$ubm/.done" "${inputs[@]}" -- "$ubm"/{final.dubm,final.ubm,train_seconds}
+rm -r "$ubm/unfinished"

@@ -2,7 +2,9 @@
 
 `python3 -m utils.done check RECORD ...` exits with 0 when the record exists and everything in it still
 holds, else with 1 after saying why on standard error (nothing is said where nothing was done yet).
-`... mark RECORD ...` writes the record, as the last act of a step.
+`... mark RECORD ...` writes the record, as the last act of a step. `... begin FOLDER ...` prepares a folder for what is
+kept while a step goes on: it stays as a killed run left it if that had the same step, options and inputs, else it
+is made anew, empty.
 
 The digest of a record covers step, options and inputs. A directory that has a record of its own is
 fingerprinted by that record's digest, so that a change at the start of the chain reaches its end.
@@ -11,6 +13,7 @@ fingerprinted by that record's digest, so that a change at the start of the chai
 import argparse
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -95,6 +98,17 @@ def mark(path: Path, now: dict[str, Any], outputs: list[Path]) -> None:
         json.dump(record, stream, indent=1)
 
 
+def begin(folder: Path, now: dict[str, Any]) -> None:
+    """Keep the unfinished work of the same step with the same options and inputs; delete any other."""
+    note = folder / ".begun"
+    if note.is_file() and note.read_text(encoding="utf-8").strip() == now["digest"]:
+        print(f"{folder}: going on where a run was stopped", file=sys.stderr)
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    with write_aside(note) as stream:
+        stream.write(now["digest"] + "\n")
+
+
 def code_version() -> str:
     """Return the commit of this checkout, with `-dirty` when files differ from it."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
@@ -106,8 +120,8 @@ def code_version() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("action", choices=("check", "mark"))
-    parser.add_argument("record", type=Path)
+    parser.add_argument("action", choices=("check", "mark", "begin"))
+    parser.add_argument("record", type=Path, help="record, or for begin the folder")
     parser.add_argument("--step", required=True)
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--inputs", nargs="*", default=[])
@@ -118,6 +132,9 @@ def main() -> None:
         sys.exit(1)
     options = dict(option.split("=", 1) for option in arguments.option)
     now = describe(arguments.step, options, arguments.inputs)
+    if arguments.action == "begin":
+        begin(path, now)
+        return
     if arguments.action == "mark":
         outputs = arguments.outputs
         if outputs is None:

@@ -93,7 +93,7 @@ class KaldiReader:
 
     def boolean(self) -> bool:
         """Read T or F."""
-        found = self._read(1).decode("latin-1") if self.binary else self.token()
+        found = self.read(1).decode("latin-1") if self.binary else self.token()
         if found not in ("T", "F"):
             self.fail(f"expected T or F, found {found!r}")
         return found == "T"
@@ -102,7 +102,7 @@ class KaldiReader:
         """Read a signed 32-bit integer."""
         if self.binary:
             self._expect_size(4)
-            return struct.unpack("<i", self._read(4))[0]
+            return struct.unpack("<i", self.read(4))[0]
         word = self.token()
         try:
             value = int(word)
@@ -116,22 +116,22 @@ class KaldiReader:
         """Read a float or a double, whichever is there."""
         if self.binary:
             size = self._expect_size(4, 8)
-            return struct.unpack("<f" if size == 4 else "<d", self._read(size))[0]
-        return float(self._numbers(self.token().encode())[0])
+            return struct.unpack("<f" if size == 4 else "<d", self.read(size))[0]
+        return float(self.numbers(self.token().encode())[0])
 
     def int32_vector(self) -> np.ndarray:
         """Read integers: size and values, in text `[ 1 2 3 ]`."""
         if self.binary:
-            size = self._read(1)[0]
+            size = self.read(1)[0]
             if size != 4:
                 self.fail(f"expected integers of 4 bytes, found size {size}")
-            return np.frombuffer(self._read(4 * self._count()), "<i4").astype(np.int32)
-        return self._numbers(self._brackets(), np.int32)
+            return np.frombuffer(self.read(4 * self._count()), "<i4").astype(np.int32)
+        return self.numbers(self._brackets(), np.int32)
 
     def vector(self, dtype: type | None = None) -> np.ndarray:
         """Read a vector. dtype: what to convert to; None leaves binary as stored and makes text float64."""
         if not self.binary:
-            return self._numbers(self._brackets()).astype(dtype or np.float64, copy=False)
+            return self.numbers(self._brackets()).astype(dtype or np.float64, copy=False)
         kind = self.expect("FV", "DV")
         self._expect_size(4)
         return self._values(_TYPES[kind[0]], self._count(), dtype)
@@ -142,10 +142,10 @@ class KaldiReader:
             return self._text_rows(self._brackets(), dtype)
         kind = self.expect("FM", "DM", "CM", "CM2", "CM3")
         if kind.startswith("C"):
-            header = compressed.Header.from_bytes(kind, self._read(compressed.HEADER_SIZE))
+            header = compressed.Header.from_bytes(kind, self.read(compressed.HEADER_SIZE))
             if header.rows < 0 or header.cols < 0:
                 self.fail(f"matrix of {header.rows} x {header.cols}")
-            values = self._read(header.size_of_values)
+            values = self.read(header.size_of_values)
             return compressed.decode(header, values).astype(dtype or np.float32, copy=False)
         self._expect_size(4)
         rows = self._count()
@@ -161,7 +161,7 @@ class KaldiReader:
             size = self._count()
             values = self._values(_TYPES[kind[0]], size * (size + 1) // 2, dtype)
         else:
-            values = self._numbers(self._brackets()).astype(dtype or np.float64, copy=False)
+            values = self.numbers(self._brackets()).astype(dtype or np.float64, copy=False)
             size = (int((8 * len(values) + 1) ** 0.5) - 1) // 2
             if size * (size + 1) // 2 != len(values):
                 self.fail(f"{len(values)} values are not a triangle")
@@ -176,32 +176,33 @@ class KaldiReader:
         text = self._brackets()
         if text.lstrip(b" \t").startswith(b"\n"):
             return self._text_rows(text, dtype)
-        return self._numbers(text).astype(dtype or np.float64, copy=False)
+        return self.numbers(text).astype(dtype or np.float64, copy=False)
 
     def line(self) -> str:
         """Read the rest of a text line."""
         return self.stream.readline().decode().strip()
 
     def _expect_size(self, *sizes: int) -> int:
-        size = self._read(1)[0]
+        size = self.read(1)[0]
         if size not in sizes:
             self.fail(f"expected a number of {' or '.join(map(str, sizes))} bytes, found size {size}")
         return size
 
     def _count(self) -> int:
-        count = struct.unpack("<i", self._read(4))[0]
+        count = struct.unpack("<i", self.read(4))[0]
         if count < 0:
             self.fail(f"negative size {count}")
         return count
 
-    def _read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
+        """Read bytes; so many must be left in the file."""
         left = self.size - self.stream.tell()
         if size > left:
             self.fail(f"{size} bytes expected, {left} left: the file is truncated or damaged")
         return self.stream.read(size)
 
     def _values(self, stored: np.dtype, count: int, dtype: type | None) -> np.ndarray:
-        values = np.frombuffer(self._read(count * stored.itemsize), stored)
+        values = np.frombuffer(self.read(count * stored.itemsize), stored)
         return values.astype(dtype or stored.newbyteorder("="))  # a copy: frombuffer is read-only
 
     def _skip_space(self) -> None:
@@ -231,10 +232,11 @@ class KaldiReader:
         cols = {len(row.split()) for row in rows}
         if len(cols) > 1:
             self.fail(f"matrix with rows of {min(cols)} and {max(cols)} values")
-        values = self._numbers(b" ".join(rows)).astype(dtype or np.float64, copy=False)
+        values = self.numbers(b" ".join(rows)).astype(dtype or np.float64, copy=False)
         return values.reshape(len(rows), cols.pop() if cols else 0)
 
-    def _numbers(self, text: bytes, dtype: type = np.float64) -> np.ndarray:
+    def numbers(self, text: bytes, dtype: type = np.float64) -> np.ndarray:
+        """Return the numbers in a piece of text."""
         try:
             return np.array(text.split(), dtype)
         except (ValueError, OverflowError):

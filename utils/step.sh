@@ -32,6 +32,11 @@ mark_done() {  # record input ... [-- output ...]; without outputs, every file b
     ${outputs[@]+"${outputs[@]}"}
 }
 
+# Before work that goes on for long: keeps in FOLDER what a killed run with the same options and inputs left, else empties it.
+begin() {  # folder input ...
+  python3 -m utils.done begin "$1" --step "${script##*/}" "${step_record[@]}" --inputs "${@:2}"
+}
+
 step_record=()
 for option in "${step_options[@]}"; do
   case $option in nj | cmd | device | num_threads) ;; *) step_record+=(--option "$option=${!option}") ;; esac

@@ -12,6 +12,7 @@ stage=0             # first stage to run
 stop_stage=7        # last stage to run
 work=               # where data/ and exp/ go (empty: this folder)
 nj=$(getconf _NPROCESSORS_ONLN)  # jobs of a stage
+ivector_nj=1        # jobs that share the training of an i-vector model: 1 on one machine, some on a cluster
 cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
 device=cpu          # where networks and i-vectors are computed: cpu or cuda
 seed=1              # of everything drawn at random
@@ -53,9 +54,9 @@ fi
 if stage 2 "i-vectors: universal background model, then total-variability matrix"; then
   for system in $(of_kind ivector); do
     "$steps/train_ubm.sh" --cmd "$cmd" --device "$device" --seed "$seed" \
-      "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system"
-    "$steps/train_ivector_extractor.sh" --cmd "$cmd" --device "$device" --seed "$seed" \
-      "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system"
+      "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system/ubm"
+    "$steps/train_ivector_extractor.sh" --nj "$ivector_nj" --cmd "$cmd" --device "$device" --seed "$seed" \
+      "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system/ubm" "$exp/$system"
   done
 fi
 

@@ -34,10 +34,13 @@ class ExtractorOptions:
     iterations: int = 5
     min_post: float = 0.025        # smaller posteriors count as 0
     cache_gb: float = 2.0          # of utterances' statistics kept between iterations; what is beyond is recomputed
+    parts: int = 8                 # of the training data, each summed by itself: the most jobs that can share them
+    update_ubm: bool = False       # means of the UBM follow the model, with new posteriors in each iteration
 
     def __post_init__(self) -> None:
-        if self.dim < 2 or self.iterations < 1:
-            raise ValueError(f"dim is {self.dim} and iterations {self.iterations}, wanted at least 2 and 1")
+        if self.dim < 2 or self.iterations < 1 or self.parts < 1:
+            raise ValueError(f"dim is {self.dim}, iterations {self.iterations} and parts {self.parts}; wanted at least "
+                             "2, 1 and 1")
 
 
 @dataclass(frozen=True)

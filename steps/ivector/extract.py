@@ -7,10 +7,9 @@ import torch
 
 from steps.ivector.config import read_ivector_config
 from steps.ivector.extractor import Posterior, read_extractor
-from steps.ivector.frames import blocks
-from steps.ivector.gmm import FullPosteriors
+from steps.ivector.frames import part_of_job
 from steps.ivector.gmm_files import read_full
-from steps.ivector.train_extractor import block_statistics
+from steps.ivector.utterance_stats import UtteranceStatistics
 from utils.ark import ArkWriter
 from utils.errors import InputError, run_main
 
@@ -21,30 +20,24 @@ def main() -> None:
     parser.add_argument("--nj", type=int, default=1, help="number of parts")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--num-threads", type=int, default=1)
+    parser.add_argument("--posteriors", help="script or archive of posteriors (Kaldi's), in the order of feats.scp")
     parser.add_argument("exp", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.num_threads)
     config = read_ivector_config(arguments.exp / "system.yaml")
-    gmm = read_full(arguments.exp / "final.ubm").to(arguments.device, torch.float32)
-    posteriors_of = FullPosteriors(gmm, config.ubm.num_gselect, config.extractor.min_post)
+    ubm = read_full(arguments.exp / "final.ubm")
     model = read_extractor(arguments.exp / "final.ie")
-    if model.m.shape[:2] != gmm.means.shape:
+    if model.m.shape[:2] != ubm.means.shape:
         raise InputError(f"{arguments.exp}: final.ie is of {tuple(model.m.shape[:2])} Gaussians and dimensions, "
-                         f"final.ubm of {tuple(gmm.means.shape)}; train the extractor again")
+                         f"final.ubm of {tuple(ubm.means.shape)}; train the extractor again")
     posterior = Posterior(model, arguments.device)
-    with open(arguments.data / "feats.scp", "rb") as stream:
-        count = sum(1 for _ in stream)
-    part = range(count * (arguments.job - 1) // arguments.nj, count * arguments.job // arguments.nj)
+    stream = UtteranceStatistics(config, arguments.data, ubm, arguments.device, 1, arguments.posteriors)
+    part = part_of_job(arguments.data, arguments.job, arguments.nj)
     with ArkWriter(arguments.out / f"ivector.{arguments.job}") as writer:
-        for ids, x, lengths in blocks(arguments.data, config.frontend, part=part):
-            frames = torch.from_numpy(x).to(arguments.device)
-            if frames.shape[1] != gmm.means.shape[1]:
-                raise InputError(f"{arguments.data}: {frames.shape[1]} values a frame, the model has "
-                                 f"{gmm.means.shape[1]}")
-            vectors = posterior.ivectors(*block_statistics(posteriors_of, frames, lengths)[:2]).cpu().numpy()
-            for name, vector in zip(ids, vectors, strict=True):
+        for ids, counts, sums in stream.with_ids(part):
+            for name, vector in zip(ids, posterior.ivectors(counts, sums).cpu().numpy(), strict=True):
                 writer.write(name, vector)
 
 

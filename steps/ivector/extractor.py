@@ -85,17 +85,22 @@ class Posterior:
 
 
 class Statistics:
-    """What the M-step needs, summed over utterances: a number of blocks in their own precision, then in float64."""
+    """What the M-step needs, summed over utterances: some blocks in their own precision, then in float64.
+
+    counts: C; y: C D x S, sum X_c E[x]^T; r: C x S(S+1)/2, sum gamma_c E[x x^T]; second: C x D x D,
+    sum gamma x x^T over frames; x_sum: S; x_scatter: S x S; utterances: their number.
+    """
 
     def __init__(self, gaussians: int, features: int, dim: int, threads: int = 1) -> None:
         self.threads = threads
+        self.shapes = (gaussians * features, dim), (gaussians, dim * (dim + 1) // 2)
         self.counts = torch.zeros(gaussians, dtype=torch.float64)
-        self.y = torch.zeros(gaussians * features, dim, dtype=torch.float64)            # sum X_c E[x]^T
-        self.r = torch.zeros(gaussians, dim * (dim + 1) // 2, dtype=torch.float64)      # sum gamma_c E[x x^T]
+        self.second = torch.zeros(gaussians, features, features, dtype=torch.float64)
         self.x_sum = torch.zeros(dim, dtype=torch.float64)
         self.x_scatter = torch.zeros(dim, dim, dtype=torch.float64)
         self.utterances = 0
-        self.recent: tuple[Tensor, Tensor] | None = None  # y and r of the last blocks
+        self.large: list[Tensor] | None = None   # y and r in float64
+        self.recent: list[Tensor] | None = None  # y and r of the last blocks
         self.blocks = 0
 
     def add(self, counts: Tensor, sums: Tensor, means: Tensor, covariances: Tensor) -> None:
@@ -106,32 +111,51 @@ class Statistics:
         self.x_scatter += second.sum(0).double().cpu()
         self.utterances += len(counts)
         if self.recent is None:
-            self.recent = means.new_zeros(self.y.shape), means.new_zeros(self.r.shape)
+            self.recent = [means.new_zeros(shape) for shape in self.shapes]
         products = [(self.recent[0], sums.flatten(1).T, means), (self.recent[1], counts.T, pack(second))]
         pieces = [piece for total, left, right in products for piece in zip(
             total.chunk(PIECES), left.chunk(PIECES), [right] * PIECES, strict=False)]
         deque(in_order(lambda piece: piece[0].addmm_(*piece[1:]), pieces, self.threads), maxlen=0)
         self.blocks += 1
         if self.blocks % BLOCKS_IN_FLOAT == 0:
-            self.flush()
-
-    def flush(self) -> None:
-        """Bring what was added last into the float64 sums."""
-        if self.recent is not None:
-            for sums, recent in zip((self.y, self.r), self.recent, strict=True):
-                sums += recent.cpu()
+            self._flush(self.recent)
             self.recent = None
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all sums by name, as `merge` takes them; y and r in float32 as long as blocks were few."""
+        if self.large is not None and self.recent is not None:
+            self._flush(self.recent)
+            self.recent = None
+        y, r = self.large or self.recent or [torch.zeros(shape) for shape in self.shapes]
+        return {"counts": self.counts, "second": self.second, "x_sum": self.x_sum, "x_scatter": self.x_scatter,
+                "utterances": torch.tensor(self.utterances), "y": y, "r": r}
 
-def update(model: Extractor, stats: Statistics, second: Tensor, threads: int = 1) -> Extractor:
-    """Return the model after one M-step. second: C x D x D, sum of gamma x x^T, which no iteration changes.
+    def merge(self, tensors: dict[str, Tensor]) -> None:
+        """Add the sums over other utterances."""
+        for name in ("counts", "second", "x_sum", "x_scatter"):
+            getattr(self, name).add_(tensors[name])
+        self.utterances += int(tensors["utterances"])
+        self._flush([tensors["y"], tensors["r"]])
+
+    def _flush(self, sums: list[Tensor]) -> None:
+        """Bring y and r into the float64 sums."""
+        if self.large is None:
+            self.large = [part.double().cpu() for part in sums]
+        else:
+            for total, part in zip(self.large, sums, strict=True):
+                pieces = zip(total.chunk(PIECES), part.cpu().chunk(PIECES), strict=True)
+                deque(in_order(lambda piece: piece[0].add_(piece[1]), pieces, self.threads), maxlen=0)
+
+
+def update(model: Extractor, stats: Statistics, threads: int = 1) -> Extractor:
+    """Return the model after one M-step.
 
     M_c = Y_c R_c^-1;  covariance_c = (S_c - M_c Y_c^T - Y_c M_c^T + M_c R_c M_c^T) / gamma_c, its eigenvalues
     floored relative to a tenth of the average one; then the prior. Gaussians with fewer than 100 frames stay.
     """
     dim = model.m.shape[2]
-    stats.flush()
-    y = stats.y.view_as(model.m)
+    sums = stats.tensors()
+    y, packed_r = sums["y"].double().view_as(model.m), sums["r"].double()
     enough = stats.counts >= MIN_COUNT
     if not enough.any():
         raise InputError(f"no Gaussian has {MIN_COUNT:g} frames: too little data for {len(enough)} Gaussians")
@@ -141,10 +165,10 @@ def update(model: Extractor, stats: Statistics, second: Tensor, threads: int = 1
     m, covariances = model.m.clone(), torch.zeros_like(model.precision)
 
     def estimate(chosen: Tensor) -> None:
-        r = unpack(stats.r[chosen], dim)
+        r = unpack(packed_r[chosen], dim)
         new = solve_projections(r, y[chosen], model.m[chosen])
         cross = new @ y[chosen].transpose(1, 2)
-        raw = second[chosen] - cross - cross.transpose(1, 2) + new @ r @ new.transpose(1, 2)
+        raw = stats.second[chosen] - cross - cross.transpose(1, 2) + new @ r @ new.transpose(1, 2)
         m[chosen], covariances[chosen] = new, raw / stats.counts[chosen, None, None]
 
     deque(in_order(estimate, torch.where(enough)[0].split(GAUSSIANS_AT_ONCE), threads), maxlen=0)

@@ -4,6 +4,7 @@ import queue
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from steps.feat.frontend import FrontendOptions, apply_frontend
 from utils.ark import iterate, read_table
 from utils.errors import InputError
+
+AT_ONCE = 32  # utterances of a block
 
 
 def utterances(data: Path, options: FrontendOptions, part: range | slice = slice(None),
@@ -55,22 +58,22 @@ def utterances(data: Path, options: FrontendOptions, part: range | slice = slice
         stopped.set()
 
 
-def blocks(data: Path, options: FrontendOptions, frames: int = 20000, part: range | slice = slice(None),
+def blocks(data: Path, options: FrontendOptions, part: range | slice = slice(None), at_once: int = AT_ONCE,
            ) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
-    """Yield utterances together: ids, their frames one after the other (N x F), and their lengths.
+    """Yield `at_once` utterances together: ids, their frames one after the other (N x F), and their lengths."""
+    stream = utterances(data, options, part)
+    while block := list(islice(stream, at_once)):
+        ids, frames = zip(*block, strict=True)
+        yield list(ids), np.concatenate(frames), np.array([len(x) for x in frames])
 
-    A block ends with the utterance that brings it to `frames` frames.
-    """
-    ids, parts, total = [], [], 0
-    for name, x in utterances(data, options, part):
-        ids.append(name)
-        parts.append(x)
-        total += len(x)
-        if total >= frames:
-            yield ids, np.concatenate(parts), np.array([len(p) for p in parts])
-            ids, parts, total = [], [], 0
-    if ids:
-        yield ids, np.concatenate(parts), np.array([len(p) for p in parts])
+
+def part_of_job(data: Path, job: int, jobs: int) -> range:
+    """Return the numbers of the utterances of a job (from 1): whole blocks, so that any number of jobs makes the same."""
+    with open(data / "feats.scp", "rb") as lines:
+        count = sum(1 for _ in lines)
+    whole = -(-count // AT_ONCE)
+    start, stop = (min(count, AT_ONCE * (whole * number // jobs)) for number in (job - 1, job))
+    return range(start, stop)
 
 
 def sample_frames(data: Path, options: FrontendOptions, number: int, seed: int) -> np.ndarray:

@@ -8,6 +8,7 @@ Shapes: N frames, D dimensions, C Gaussians, K Gaussians selected for a frame.
 
 import sys
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +36,14 @@ def unpack(packed: Tensor, dim: int) -> Tensor:
     low, high = torch.minimum(index[:, None], index), torch.maximum(index[:, None], index)
     places = high * (high + 1) // 2 + low
     return packed.index_select(-1, places.flatten()).unflatten(-1, (dim, dim))
+
+
+class Pairs(NamedTuple):
+    """Frames and the Gaussians that they belong to, with which posterior: P each, frame by frame."""
+
+    frames: Tensor
+    gaussians: Tensor
+    weights: Tensor
 
 
 @dataclass
@@ -128,6 +137,12 @@ class FullPosteriors:
             posteriors *= keep
             posteriors /= posteriors.sum(1, keepdim=True)
         return chosen, posteriors, total
+
+    def pairs(self, x: Tensor) -> Pairs:
+        """Return the posteriors of frames N x D, those that are not 0."""
+        chosen, posteriors, _ = self(x)
+        frames, slots = torch.nonzero(posteriors, as_tuple=True)
+        return Pairs(frames, chosen[frames, slots], posteriors[frames, slots])
 
 
 def update_diagonal(old: DiagGmm, occupancy: Tensor, first: Tensor, second: Tensor,

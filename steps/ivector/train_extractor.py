@@ -1,100 +1,116 @@
-"""Train the total-variability model: final.ie, Kaldi's file, from final.ubm.
+"""Train the total-variability model from the UBM: final.ie, and final.ubm that goes with it; both Kaldi's files.
 
-Utterances stream through in blocks: posteriors, statistics, E-step. Statistics are kept between iterations
-as far as extractor.cache_gb goes; the rest is computed anew, so that memory does not grow with the corpus.
+The training utterances are summed in a fixed number of parts (extractor.parts), and the parts are added in their
+order. One process makes all iterations; or, on a cluster, the jobs of an iteration each sum some parts into
+files (--accumulate) and a last one adds them (--update), with the same bits. Each iteration's model stays in
+the folder `work` until the step is done, and a training that was killed goes on from the last one.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from steps.ivector.config import IvectorConfig, read_ivector_config
+from steps.ivector.config import ExtractorOptions, IvectorConfig, read_ivector_config
 from steps.ivector.extractor import Extractor, Posterior, Statistics, update, write_extractor
-from steps.ivector.frames import blocks
-from steps.ivector.gmm import FullGmm, FullPosteriors
-from steps.ivector.gmm_files import read_full
-from steps.ivector.grouped import second_order
+from steps.ivector.gmm import FullGmm
+from steps.ivector.gmm_files import read_full, write_full
+from steps.ivector.states import load_state, save_state
 from steps.ivector.threads import in_order
-from utils.errors import run_main
-from utils.files import write_aside
+from steps.ivector.utterance_stats import UtteranceStatistics, with_means
+from utils.errors import InputError, run_main
 
 
-def block_statistics(posteriors_of: FullPosteriors, x: Tensor, lengths: np.ndarray, with_second: bool = False,
-                     ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return counts (U x C) and first-order sums (U x C x D) of U utterances, whose frames follow each other in x.
+class ExtractorTraining:
+    """EM of the total-variability model, by parts and iterations that are kept as files."""
 
-    with_second: also return the sum of p x x^T over all frames, C x D x D (else None).
-    """
-    count, dim = posteriors_of.means.shape
-    chosen, posteriors, _ = posteriors_of(x)
-    frames, slots = torch.nonzero(posteriors, as_tuple=True)
-    gaussians, weights = chosen[frames, slots], posteriors[frames, slots]
-    owners = torch.repeat_interleave(torch.from_numpy(lengths).to(x.device))
-    cells = owners[frames] * count + gaussians
-    counts = x.new_zeros(len(lengths) * count).index_add_(0, cells, weights)
-    sums = x.new_zeros(len(counts), dim).index_add_(0, cells, x[frames] * weights[:, None])
-    second = second_order(x, frames, gaussians, weights, count) if with_second else None
-    return counts.view(-1, count), sums.view(-1, count, dim), second
+    def __init__(self, config: IvectorConfig, data: Path, ubm: FullGmm, work: Path, device: str = "cpu",
+                 threads: int = 1, seed: int = 1, posteriors: str | None = None) -> None:
+        self.options: ExtractorOptions = config.extractor
+        if posteriors and self.options.update_ubm:
+            raise InputError("extractor.update_ubm needs new posteriors in each iteration; give it no file of them")
+        self.ubm, self.work, self.device, self.threads, self.seed = ubm, work, device, threads, seed
+        self.stream = UtteranceStatistics(config, data, ubm, device, threads, posteriors)
+        self.second: dict[int, Tensor] = {}  # of each part; no iteration changes it unless the UBM follows
+        with open(data / "feats.scp", "rb") as lines:
+            count = sum(1 for _ in lines)
+        parts = min(self.options.parts, count)
+        self.parts = [range(count * part // parts, count * (part + 1) // parts) for part in range(parts)]
+        self.started = time.perf_counter()
 
-
-class TrainingStatistics:
-    """The statistics of all training utterances, block by block, as often as asked."""
-
-    def __init__(self, config: IvectorConfig, data: Path, ubm: FullGmm, device: str, threads: int) -> None:
-        self.config, self.data, self.device, self.threads = config, data, device, threads
-        self.posteriors_of = FullPosteriors(ubm.to(device, torch.float32), config.ubm.num_gselect,
-                                            config.extractor.min_post)
-        gaussians, dim = ubm.means.shape
-        self.second = torch.zeros(gaussians, dim, dim, dtype=torch.float64, device=device)
-        self.cache: list[tuple[Tensor, Tensor]] = []
-        self.room = config.extractor.cache_gb * 2**30
-        self.whole = False  # whether the cache holds every block
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield counts and sums of each block; the first time, also add up the second-order statistics."""
-        yield from self.cache
-        if self.whole:
-            return
-        first_time, cached = not self.cache, len(self.cache)
-
-        def of_block(block: tuple[list[str], np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor, Tensor | None]:
-            _, x, lengths = block
-            return block_statistics(self.posteriors_of, torch.from_numpy(x).to(self.device), lengths, first_time)
-
-        uncached = islice(blocks(self.data, self.config.frontend), cached, None)
-        for counts, sums, second in in_order(of_block, uncached, self.threads):
-            if first_time:
-                self.second += second
-                self.room -= counts.nbytes + sums.nbytes
-                if self.room >= 0:
-                    self.cache.append((counts, sums))
-            yield counts, sums
-        self.whole = self.room >= 0
-
-
-def train(model: Extractor, data: TrainingStatistics, iterations: int) -> Extractor:
-    """Return the model after a number of EM iterations."""
-    started = time.perf_counter()
-    for iteration in range(iterations):
-        posterior = Posterior(model, data.device)
-        stats = Statistics(*model.m.shape, threads=data.threads)
+    def model(self, iteration: int) -> Extractor:
+        """Return the model after so many iterations; 0: the start."""
         if iteration == 0:
-            for _ in data:  # posteriors and statistics, as far as the cache goes
-                pass
-            print(f"extractor, posteriors: {time.perf_counter() - started:.1f} s", file=sys.stderr)
-        for block in in_order(posterior.with_statistics, data, data.threads):
+            return Extractor.from_ubm(self.ubm, self.options.dim, self.seed)
+        tensors, where = load_state(self._model_file(iteration))
+        return Extractor(tensors["m"], tensors["precision"], where["offset"], tensors["weights"])
+
+    def run(self) -> Extractor:
+        """Make all iterations that are missing, in this process; return the last model."""
+        done = max((n for n in range(1, self.options.iterations + 1) if self._model_file(n).is_file()), default=0)
+        model = self.model(done)
+        for iteration in range(done + 1, self.options.iterations + 1):
+            posterior = self._start(model)
+            total = self._empty()
+            for part in range(len(self.parts)):
+                total.merge(self._sum(posterior, part, keep=True))
+            model = self._finish(model, total, iteration)
+        return model
+
+    def accumulate(self, iteration: int, job: int, jobs: int) -> None:
+        """Write the sums of the parts of one job, those that are not there yet."""
+        mine = range(job - 1, len(self.parts), jobs)
+        missing = [part for part in mine if not self._part_file(iteration, part).is_file()]
+        if missing:
+            posterior = self._start(self.model(iteration - 1))
+        for part in missing:
+            save_state(self._part_file(iteration, part), self._sum(posterior, part, keep=False))
+
+    def update(self, iteration: int) -> Extractor:
+        """Add the parts and write the iteration's model; the parts are deleted."""
+        total = self._empty()
+        for part in range(len(self.parts)):
+            total.merge(load_state(self._part_file(iteration, part))[0])
+        model = self._finish(self.model(iteration - 1), total, iteration)
+        for part in range(len(self.parts)):
+            self._part_file(iteration, part).unlink()
+        return model
+
+    def _start(self, model: Extractor) -> Posterior:
+        if self.options.update_ubm:
+            self.stream.follow(model)
+            self.second.clear()
+        return Posterior(model, self.device)
+
+    def _sum(self, posterior: Posterior, part: int, keep: bool) -> dict[str, Tensor]:
+        stats = self._empty()
+        second = None if part in self.second else stats.second
+        blocks = self.stream.of_part(self.parts[part], second, keep)
+        for block in in_order(posterior.with_statistics, blocks, self.threads):
             stats.add(*block)
-        model = update(model, stats, data.second.cpu(), data.threads)
-        print(f"extractor, iteration {iteration + 1} of {iterations}: {stats.utterances} utterances, "
-              f"prior offset {model.offset:.3f}, {time.perf_counter() - started:.1f} s", file=sys.stderr)
-    return model
+        if keep:
+            self.second.setdefault(part, stats.second)
+        return stats.tensors() | {"second": self.second.get(part, stats.second)}
+
+    def _finish(self, model: Extractor, total: Statistics, iteration: int) -> Extractor:
+        model = update(model, total, self.threads)
+        save_state(self._model_file(iteration), {"m": model.m, "precision": model.precision, "weights": model.weights},
+                   offset=model.offset)
+        print(f"extractor, iteration {iteration} of {self.options.iterations}: {total.utterances} utterances, prior "
+              f"offset {model.offset:.3f}, {time.perf_counter() - self.started:.1f} s", file=sys.stderr)
+        return model
+
+    def _empty(self) -> Statistics:
+        return Statistics(*self.ubm.means.shape, self.options.dim, self.threads)
+
+    def _model_file(self, iteration: int) -> Path:
+        return self.work / f"{iteration}.safetensors"
+
+    def _part_file(self, iteration: int, part: int) -> Path:
+        return self.work / f"{iteration}.part{part + 1}.safetensors"
 
 
 def main() -> None:
@@ -102,21 +118,29 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--num-threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--posteriors", help="script or archive of posteriors (Kaldi's), in the order of feats.scp")
+    parser.add_argument("--iteration", type=int, help="with --accumulate or --update: which, from 1")
+    parser.add_argument("--accumulate", type=int, metavar="JOB", help="sum the parts of this job")
+    parser.add_argument("--nj", type=int, default=1, help="number of jobs that accumulate")
+    parser.add_argument("--update", action="store_true", help="add the parts of all jobs")
     parser.add_argument("config", type=Path)
     parser.add_argument("data", type=Path)
+    parser.add_argument("ubm", type=Path, help="final.ubm")
+    parser.add_argument("work", type=Path, help="folder of unfinished work")
     parser.add_argument("exp", type=Path)
     arguments = parser.parse_args()
     threads = arguments.num_threads if arguments.device == "cpu" else 1
     torch.set_num_threads(1)  # blocks side by side, one core each
-    config = read_ivector_config(arguments.config)
-    started = time.perf_counter()
-    ubm = read_full(arguments.exp / "final.ubm")
-    data = TrainingStatistics(config, arguments.data, ubm, arguments.device, threads)
-    model = train(Extractor.from_ubm(ubm, config.extractor.dim, arguments.seed), data, config.extractor.iterations)
-    write_extractor(arguments.exp / "final.ie", model)
-    seconds = time.perf_counter() - started + float((arguments.exp / "ubm_seconds").read_text())
-    with write_aside(arguments.exp / "train_seconds") as stream:
-        stream.write(f"{seconds:.1f}\n")
+    ubm = read_full(arguments.ubm)
+    training = ExtractorTraining(read_ivector_config(arguments.config), arguments.data, ubm, arguments.work,
+                                 arguments.device, threads, arguments.seed, arguments.posteriors)
+    if arguments.accumulate:
+        training.accumulate(arguments.iteration, arguments.accumulate, arguments.nj)
+        return
+    model = training.update(arguments.iteration) if arguments.update else training.run()
+    if arguments.iteration in (None, training.options.iterations):
+        write_full(arguments.exp / "final.ubm", with_means(ubm, model) if training.options.update_ubm else ubm)
+        write_extractor(arguments.exp / "final.ie", model)
 
 
 if __name__ == "__main__":

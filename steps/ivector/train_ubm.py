@@ -1,14 +1,17 @@
 """Train the universal background model: final.dubm (diagonal) and final.ubm (full covariances), Kaldi's files.
 
 As Kaldi's train_diag_ubm.sh and train_full_ubm.sh: random frames as means, Gaussians split while EM goes
-on, then EM with full covariances over the Gaussians that the diagonal model selects.
+on, then EM with full covariances over the Gaussians that the diagonal model selects. Each iteration leaves the mixture
+in the folder `unfinished`, from where a training that was killed goes on.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,13 +21,16 @@ from steps.ivector.frames import sample_frames
 from steps.ivector.gmm import DiagGmm, FullGmm, FullPosteriors, update_diagonal, update_full
 from steps.ivector.gmm_files import write_diagonal, write_full
 from steps.ivector.grouped import second_order
+from steps.ivector.states import load_state, save_state
 from steps.ivector.threads import in_order
 from utils.errors import InputError, run_main
-from utils.files import write_aside
 
-BLOCK = 8192     # frames at a time, each compared with every Gaussian
+Mixture = TypeVar("Mixture", DiagGmm, FullGmm)
+
+BLOCK = 2048     # frames at a time, each compared with every Gaussian
 FULL_BLOCK = 1 << 15  # frames at a time, each compared with the few selected
 NEGLIGIBLE = 1e-8     # posteriors below it are not accumulated
+LEAST = -60.0  # log posterior: less would be denormal numbers, which are slow
 PERTURB = 0.01   # of a standard deviation, between the halves of a split Gaussian
 
 
@@ -39,7 +45,7 @@ def diagonal_statistics(gmm: DiagGmm, x: Tensor, threads: int = 1) -> tuple[Tens
         both = torch.cat([block, block.square()], dim=1)
         scores = torch.addmm(constants, both, weights)
         best = scores.amax(1, keepdim=True)
-        posteriors = scores.sub_(best).exp_()
+        posteriors = scores.sub_(best).clamp_min_(LEAST).exp_()
         norm = posteriors.sum(1, keepdim=True)
         posteriors /= norm
         return posteriors.sum(0), posteriors.T @ both, (best + norm.log()).sum()
@@ -90,37 +96,58 @@ def split(gmm: DiagGmm, count: int, generator: torch.Generator) -> DiagGmm:
                    torch.cat([gmm.variances, gmm.variances[chosen]]))
 
 
-def train_diagonal(x: Tensor, options: UbmOptions, seed: int, threads: int = 1) -> DiagGmm:
-    """Train the diagonal mixture on N x D frames."""
-    generator = torch.Generator().manual_seed(seed)
+def train_diagonal(x: Tensor, options: UbmOptions, seed: int, threads: int = 1, work: Path | None = None) -> DiagGmm:
+    """Train the diagonal mixture on N x D frames. work: folder of the last iteration's mixture."""
     count, target = max(1, options.num_gaussians // 2), options.num_gaussians
     if len(x) < 10 * target:
         raise InputError(f"{len(x)} frames are too few for {target} Gaussians; add data or lower ubm.num_gaussians")
-    means = x[torch.randperm(len(x), generator=generator)[:count].to(x.device)]
-    variance = x.double().var(0, correction=0).to(x).clamp_min(1e-3)
-    gmm = DiagGmm(x.new_full((count,), 1 / count), means, variance.expand_as(means).contiguous())
     growing = max(1, options.split_iterations // 2)
-    for iteration in range(options.split_iterations + options.diagonal_iterations):
+    done, gmm = _last(work, "diagonal", DiagGmm, x)
+    if gmm is None:
+        generator = torch.Generator().manual_seed(seed)
+        means = x[torch.randperm(len(x), generator=generator)[:count].to(x.device)]
+        variance = x.double().var(0, correction=0).to(x).clamp_min(1e-3)
+        gmm = DiagGmm(x.new_full((count,), 1 / count), means, variance.expand_as(means).contiguous())
+    for iteration in range(done, options.split_iterations + options.diagonal_iterations):
         *statistics, likelihood = diagonal_statistics(gmm, x, threads)
         gmm = update_diagonal(gmm, *statistics, min_weight=options.min_weight).to(x.device, x.dtype)
         size = min(target, count + (target - count) * (iteration + 1) // growing)
         if size > len(gmm.weights):
+            generator = torch.Generator().manual_seed(seed * 1000 + iteration + 1)
             gmm = split(gmm, min(size, 2 * len(gmm.weights)), generator)
+        _keep(work, "diagonal", gmm, iteration + 1)
         print(f"diagonal UBM, iteration {iteration + 1}: {len(gmm.weights)} Gaussians, log likelihood a frame "
               f"{likelihood:.4f}", file=sys.stderr)
     return gmm
 
 
-def train_full(x: Tensor, start: DiagGmm, options: UbmOptions, threads: int = 1) -> FullGmm:
-    """Train the full-covariance mixture on N x D frames from the diagonal one."""
-    gmm = FullGmm(start.weights, start.means, torch.diag_embed(start.variances))
+def train_full(x: Tensor, start: DiagGmm, options: UbmOptions, threads: int = 1, work: Path | None = None) -> FullGmm:
+    """Train the full-covariance mixture on N x D frames from the diagonal one. work: as in train_diagonal."""
+    done, gmm = _last(work, "full", FullGmm, x)
+    if gmm is None:
+        gmm = FullGmm(start.weights, start.means, torch.diag_embed(start.variances))
     select = FullPosteriors(gmm, options.num_gselect, selector=start).select
     chosen = torch.cat([part.to(torch.int32) for part in in_order(select, x.split(BLOCK), threads)])  # once, as Kaldi
-    for iteration in range(options.full_iterations):
+    for iteration in range(done, options.full_iterations):
         *statistics, likelihood = full_statistics(FullPosteriors(gmm, options.num_gselect), x, chosen, threads)
         gmm = update_full(gmm, *statistics, min_weight=options.min_weight).to(x.device, x.dtype)
+        _keep(work, "full", gmm, iteration + 1)
         print(f"full UBM, iteration {iteration + 1}: log likelihood a frame {likelihood:.4f}", file=sys.stderr)
     return gmm
+
+
+def _keep(work: Path | None, name: str, gmm: DiagGmm | FullGmm, iteration: int) -> None:
+    if work is not None:
+        parts = {field.name: getattr(gmm, field.name) for field in fields(gmm) if field.name != "stored"}
+        save_state(work / f"{name}.safetensors", parts, iteration=iteration)
+
+
+def _last(work: Path | None, name: str, kind: type[Mixture], x: Tensor) -> tuple[int, Mixture | None]:
+    """Return the number of iterations that are done, and the mixture after them."""
+    if work is None or not (work / f"{name}.safetensors").is_file():
+        return 0, None
+    parts, where = load_state(work / f"{name}.safetensors")
+    return int(where["iteration"]), kind(**parts).to(x.device, x.dtype)
 
 
 def main() -> None:
@@ -130,7 +157,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("config", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("exp", type=Path)
+    parser.add_argument("exp", type=Path, help="folder for the mixtures")
     arguments = parser.parse_args()
     threads = arguments.num_threads if arguments.device == "cpu" else 1
     torch.set_num_threads(1)  # blocks side by side, one core each
@@ -138,12 +165,11 @@ def main() -> None:
     started = time.perf_counter()
     frames = sample_frames(arguments.data, config.frontend, config.ubm.num_frames, arguments.seed)
     x = torch.from_numpy(frames).to(arguments.device)
-    diagonal = train_diagonal(x, config.ubm, arguments.seed, threads)
+    work = arguments.exp / "unfinished"
+    diagonal = train_diagonal(x, config.ubm, arguments.seed, threads, work)
     write_diagonal(arguments.exp / "final.dubm", diagonal)
     print(f"diagonal UBM after {time.perf_counter() - started:.1f} s", file=sys.stderr)
-    write_full(arguments.exp / "final.ubm", train_full(x, diagonal, config.ubm, threads))
-    with write_aside(arguments.exp / "ubm_seconds") as stream:
-        stream.write(f"{time.perf_counter() - started:.1f}\n")
+    write_full(arguments.exp / "final.ubm", train_full(x, diagonal, config.ubm, threads, work))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from steps.feat.frontend import FrontendOptions
+from steps.ivector.alignments import Alignment, iterate_alignments, write_gselect, write_posteriors
 from steps.ivector.config import UbmOptions
 from steps.ivector.extractor import (
     Extractor,
@@ -15,12 +16,12 @@ from steps.ivector.extractor import (
     update,
     write_extractor,
 )
-from steps.ivector.frames import blocks, sample_frames
+from steps.ivector.frames import blocks, part_of_job, sample_frames
 from steps.ivector.gmm import DiagGmm, FullGmm, FullPosteriors, pack, unpack, update_diagonal, update_full
 from steps.ivector.gmm_files import read_diagonal, read_full, write_diagonal, write_full
 from steps.ivector.grouped import mahalanobis, second_order
-from steps.ivector.train_extractor import block_statistics
 from steps.ivector.train_ubm import diagonal_statistics, full_statistics, split, train_diagonal
+from steps.ivector.utterance_stats import block_statistics
 from utils.ark import ArkWriter, iterate
 from utils.errors import InputError
 
@@ -114,7 +115,8 @@ def test_one_iteration_of_the_extractor_agrees_with_kaldi(reference, statistics)
     start, expected = read_extractor(folder / "extractor0.txt"), read_extractor(folder / "extractor1.txt")
     stats = Statistics(*start.m.shape)
     stats.add(counts, sums, *Posterior(start, dtype=torch.float64)(counts, sums))
-    found = update(start, stats, second)
+    stats.second += second
+    found = update(start, stats)
     assert relative(found.precision, expected.precision) < 1e-5
     assert found.offset == pytest.approx(expected.offset, rel=1e-5)
     assert relative(found.m[:, :, 0], expected.m[:, :, 0]) < 1e-5
@@ -192,7 +194,9 @@ def test_statistics_of_utterances_equal_plain_loops():
     posteriors_of = FullPosteriors(gmm, 2, 0.025)
     lengths = np.array([5, 17, 1, 30])
     x = torch.randn(lengths.sum(), 3, generator=generator)
-    counts, sums, second = block_statistics(posteriors_of, x, lengths, with_second=True)
+    pairs = posteriors_of.pairs(x)
+    counts, sums = block_statistics(pairs, x, lengths, 4)
+    second = second_order(x, *pairs, 4)
     posteriors, _ = dense(posteriors_of, x)
     start = 0
     for row, length in enumerate(lengths):
@@ -264,7 +268,8 @@ def test_extractor_training_explains_the_data_better(tmp_path):
     for _ in range(10):
         stats = Statistics(*model.m.shape)
         stats.add(counts, sums, *Posterior(model, dtype=torch.float64)(counts, sums))
-        model = update(model, stats, second)
+        stats.second += second
+        model = update(model, stats)
     ivectors = Posterior(model, dtype=torch.float64).ivectors(counts, sums)
     design = torch.cat([ivectors, torch.ones(300, 1).double()], dim=1)
     left = true - design @ torch.linalg.lstsq(design, true).solution
@@ -280,13 +285,68 @@ def test_blocks_join_whole_utterances_and_sampling_is_repeatable(tmp_path):
             writer.write(f"u{index}", rng.normal(size=(length, 4)))
     (tmp_path / "utt2num_frames").write_text("".join(f"u{i} {n}\n" for i, n in enumerate(lengths)))
     options = FrontendOptions()
-    found = list(blocks(tmp_path, options, frames=60))
+    found = list(blocks(tmp_path, options, at_once=2))
     assert [ids for ids, *_ in found] == [["u0", "u1"], ["u2", "u3"], ["u4"]]
     assert [sizes.tolist() for *_, sizes in found] == [[30, 50], [20, 80], [10]]
+    assert [len(x) for _, x, _ in found] == [80, 100, 10]
     assert len(sample_frames(tmp_path, options, 1000, seed=1)) == 190
     half = sample_frames(tmp_path, options, 95, seed=1)
     assert 60 < len(half) < 130
     np.testing.assert_array_equal(half, sample_frames(tmp_path, options, 95, seed=1))
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3, 7])
+def test_jobs_share_whole_blocks(tmp_path, jobs):
+    (tmp_path / "feats.scp").write_text("u x\n" * 150)
+    parts = [part_of_job(tmp_path, job, jobs) for job in range(1, jobs + 1)]
+    assert [number for part in parts for number in part] == list(range(150))
+    assert all(part.start % 32 == 0 for part in parts if part)
+
+
+def test_alignments_are_kaldis_text_and_come_back_from_binary(reference, tmp_path):
+    folder, frames = reference
+    posts = dict(iterate_alignments(folder / "post.txt"))
+    assert [len(post.sizes) for post in posts.values()] == [len(x) for x in frames.values()]
+    for binary in (False, True):
+        with ArkWriter(tmp_path / "post", binary=binary) as writer:
+            for name, post in posts.items():
+                writer.write_object(name, lambda kaldi, entry=post: write_posteriors(kaldi, entry))
+        if not binary:
+            assert (tmp_path / "post.ark").read_bytes() == (folder / "post.txt").read_bytes()
+        for name, post in iterate_alignments(tmp_path / "post.scp"):
+            for part, expected in zip(post, posts[name], strict=True):
+                np.testing.assert_array_equal(part, expected)
+
+
+def test_the_first_bytes_of_binary_alignments_are_kaldis(tmp_path):
+    """As Kaldi's WriteBasicType and WriteIntegerVector lay them out."""
+    post = Alignment(np.array([1, 0]), np.array([8]), np.array([1], np.float32))
+    for write, expected in ((write_posteriors, b"u \0B\4\2\0\0\0\4\1\0\0\0\4\x08\0\0\0\4\0\0\x80?\4\0\0\0\0"),
+                            (write_gselect, b"u \0B\4\2\0\0\0\4\1\0\0\0\x08\0\0\0\4\0\0\0\0")):
+        with ArkWriter(tmp_path / "x") as writer:
+            writer.write_object("u", lambda kaldi, write=write: write(kaldi, post))
+        assert (tmp_path / "x.ark").read_bytes() == expected
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_gselect_comes_back(tmp_path, binary):
+    wanted = Alignment(np.array([2, 1, 2]), np.array([3, 1, 0, 7, 2]), np.ones(5, np.float32))
+    with ArkWriter(tmp_path / "gselect", binary=binary) as writer:
+        writer.write_object("u", lambda kaldi: write_gselect(kaldi, wanted))
+    [(name, found)] = iterate_alignments(tmp_path / "gselect.ark", gselect=True)
+    assert name == "u"
+    for part, expected in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
+@pytest.mark.parametrize(("content", "reason"), [
+    (b"u [ 1 0.5 ] [ 2 ]\n", "expected posteriors"), (b"u [ 1 nan ]\n", "no number"), (b"u [ -1 1 ]\n", "below 0"),
+    (b"u \0B\4\xff\xff\xff\x7f\4\1\0\0\0", "truncated"), (b"u \0B\4\xff\xff\xff\xff", "negative size -1"),
+    (b"u \0B\4\1\0\0\0\4\1\0\0\0\x08\1\0\0\0\x08\0\0\x80?", "numbers of 4 bytes")])
+def test_damaged_posteriors_are_errors(tmp_path, content, reason):
+    (tmp_path / "post.ark").write_bytes(content)
+    with pytest.raises(InputError, match=reason):
+        list(iterate_alignments(tmp_path / "post.ark"))
 
 
 def test_packing():

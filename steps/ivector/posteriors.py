@@ -1,0 +1,58 @@
+"""Posteriors and selected Gaussians of one part of a data directory, as Kaldi's files.
+
+The job that steps/make_posteriors.sh runs nj times: post.JOB and gselect.JOB, archives and scripts.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steps.ivector.alignments import Alignment, write_gselect, write_posteriors
+from steps.ivector.config import read_ivector_config
+from steps.ivector.frames import part_of_job, utterances
+from steps.ivector.gmm import FullPosteriors
+from steps.ivector.gmm_files import read_full
+from utils.ark import ArkWriter
+from utils.errors import run_main
+
+
+def alignments_of(posteriors_of: FullPosteriors, x: Tensor) -> tuple[Alignment, Alignment]:
+    """Return the posteriors and the selection of T x D frames, the likeliest Gaussian of a frame first."""
+    chosen, posteriors, _ = posteriors_of(x)
+    order = posteriors.argsort(dim=1, descending=True, stable=True)
+    chosen, posteriors = chosen.gather(1, order).cpu().numpy(), posteriors.gather(1, order).cpu().numpy()
+    kept = posteriors > 0
+    sizes = np.full(len(chosen), chosen.shape[1])
+    return (Alignment(kept.sum(1), chosen[kept], posteriors[kept]),
+            Alignment(sizes, chosen.ravel(), np.ones(chosen.size, np.float32)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--job", type=int, default=1, help="which part, from 1")
+    parser.add_argument("--nj", type=int, default=1, help="number of parts")
+    parser.add_argument("--text", action="store_true", help="text, not binary")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("ubm", type=Path, help="final.ubm")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    config = read_ivector_config(arguments.config)
+    ubm = read_full(arguments.ubm).to("cpu", torch.float32)
+    posteriors_of = FullPosteriors(ubm, config.ubm.num_gselect, config.extractor.min_post)
+    part = part_of_job(arguments.data, arguments.job, arguments.nj)
+    binary = not arguments.text
+    with (ArkWriter(arguments.out / f"post.{arguments.job}", binary=binary) as post,
+          ArkWriter(arguments.out / f"gselect.{arguments.job}", binary=binary) as gselect):
+        for name, x in utterances(arguments.data, config.frontend, part=part):
+            posteriors, selected = alignments_of(posteriors_of, torch.from_numpy(x))
+            post.write_object(name, lambda kaldi, entry=posteriors: write_posteriors(kaldi, entry))
+            gselect.write_object(name, lambda kaldi, entry=selected: write_gselect(kaldi, entry))
+
+
+if __name__ == "__main__":
+    run_main(main)
