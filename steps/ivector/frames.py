@@ -68,7 +68,7 @@ def blocks(data: Path, options: FrontendOptions, part: range | slice = slice(Non
 
 
 def part_of_job(data: Path, job: int, jobs: int) -> range:
-    """Return the numbers of the utterances of a job (from 1): whole blocks, so that any number of jobs makes the same."""
+    """Return the numbers of the utterances of a job, counted from 1: whole blocks, so that nj changes no bit."""
     with open(data / "feats.scp", "rb") as lines:
         count = sum(1 for _ in lines)
     whole = -(-count // AT_ONCE)

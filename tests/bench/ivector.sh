@@ -75,7 +75,7 @@ for list in "$lists"/*; do
     "$VOX_ROOT/steps/score.sh" --backend "$backend" "$work/backend" "$work/embeddings_test" "$list" \
       "$work/scores/${list##*/}.$backend" 2> "$work/step.log" || { cat "$work/step.log" >&2; exit 1; }
     echo "EER of ${list##*/}, $backend: $(python3 -m steps.backend.metrics "$list" "$work/scores/${list##*/}.$backend" |
-      sed -n 's/.*EER[^0-9]*\([0-9.]*\).*/\1/p') %"
+      sed -n 's/^eer *//p') %"
   done
 done
 printf 'total %.0f s\n' "$total"
