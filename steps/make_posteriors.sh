@@ -4,13 +4,14 @@
 # e.g.: steps/make_posteriors.sh --nj 4 exp/ivector/system.yaml exp/ivector/ubm data/mfcc24/train exp/ivector/post
 nj=2                # number of jobs
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
+gselect=            # script of selected Gaussians, from here or Kaldi (empty: selected by the UBM's diagonal)
 text=false          # text archives, not binary ones
 # <config> <ubm-dir> <data> <out>
 . "$(dirname "$0")/../utils/step.sh"
 config=$1; ubm=$2; data=$3; out=$4
 
-require_file "$config" "$ubm/final.ubm" "$data/feats.scp"
-inputs=("$config" "$ubm/final.ubm" "$data"); [ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad")
+require_file "$config" "$ubm/final.ubm" "$data/feats.scp" ${gselect:+"$gselect"}
+inputs=("$config" "$ubm/final.ubm" "$data" ${gselect:+"$gselect"}); [ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad")
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$data"
 
@@ -20,7 +21,8 @@ format=()
 [ "$text" = false ] || format=(--text)
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "JOB=1:$nj" "$out/log/posteriors.JOB.log" \
-  python3 -m steps.ivector.posteriors --job JOB --nj "$nj" ${format[@]+"${format[@]}"} "$config" "$ubm/final.ubm" "$data" "$out"
+  python3 -m steps.ivector.posteriors --job JOB --nj "$nj" ${format[@]+"${format[@]}"} \
+    ${gselect:+--gselect "$gselect"} "$config" "$ubm/final.ubm" "$data" "$out"
 for kind in post gselect; do
   python3 -m utils.join_tables "$data/feats.scp" "$out/$kind.scp" "$out/$kind".*.scp
 done

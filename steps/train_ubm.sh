@@ -5,12 +5,13 @@ cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
 num_threads=$(getconf _NPROCESSORS_ONLN) # threads on a CPU
 seed=1              # of the frames drawn, the first means and the splits
+diagonal=           # diagonal mixture to start from, Kaldi's final.dubm for one (empty: trained here)
 # <config> <data> <ubm-dir>
 . "$(dirname "$0")/../utils/step.sh"
 config=$1; data=$2; ubm=$3
 
-require_file "$config" "$data/feats.scp" "$data/utt2num_frames"
-inputs=("$config" "$data"); [ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad")
+require_file "$config" "$data/feats.scp" "$data/utt2num_frames" ${diagonal:+"$diagonal"}
+inputs=("$config" "$data" ${diagonal:+"$diagonal"}); [ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad")
 up_to_date "$ubm/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$data"
 begin "$ubm/unfinished" "${inputs[@]}"
@@ -20,7 +21,7 @@ gpu=()
 # shellcheck disable=SC2086  # cmd holds words
 $cmd --num-threads "$num_threads" ${gpu[@]+"${gpu[@]}"} "$ubm/log/train_ubm.log" \
   python3 -m steps.ivector.train_ubm --device "$device" --num-threads "$num_threads" --seed "$seed" \
-    "$config" "$data" "$ubm"
+    ${diagonal:+--diagonal "$diagonal"} "$config" "$data" "$ubm"
 echo $SECONDS > "$ubm/train_seconds"
 mark_done "$ubm/.done" "${inputs[@]}" -- "$ubm"/{final.dubm,final.ubm,train_seconds}
 rm -r "$ubm/unfinished"

@@ -69,9 +69,26 @@ class Posterior:
         precision.diagonal(dim1=1, dim2=2).add_(1)
         linear = sums.flatten(1) @ self.linear
         linear[:, 0] += self.offset
-        factor = torch.linalg.cholesky(precision)
+        factor = self._factors(precision)
         means = torch.cholesky_solve(linear[..., None], factor)[..., 0]
         return means, torch.cholesky_inverse(factor)
+
+    @staticmethod
+    def _factors(precision: Tensor) -> Tensor:
+        """Return Cholesky factors (U x S x S). L is I plus what has no negative eigenvalue; where rounding hides that,
+        as models of degenerate data make it do, eigenvalues below 1 are raised to 1, and that is said."""
+        factors, failed = torch.linalg.cholesky_ex(precision)
+        weak = failed > 0
+        if weak.any():
+            check_finite("the precision of an i-vector", precision[weak])
+            values, vectors = torch.linalg.eigh(precision[weak].double())
+            print(f"i-vectors: precisions of {len(values)} of {len(weak)} utterances of a block floored: the smallest "
+                  f"eigenvalue was {values.min():.3g}, the largest {values.max():.3g}", file=sys.stderr)
+            raised = (vectors * values.clamp_min(1)[:, None, :]) @ vectors.transpose(1, 2)
+            diagonal = raised.diagonal(dim1=1, dim2=2)
+            diagonal += 1e-12 * diagonal.amax(1, keepdim=True)  # rounding of the product itself
+            factors[weak] = torch.linalg.cholesky(raised).to(factors)
+        return factors
 
     def with_statistics(self, block: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return a block's counts and sums and what the E-step makes of them: what Statistics.add takes."""
@@ -284,10 +301,17 @@ def read_extractor(path: str | os.PathLike) -> Extractor:
         kaldi.expect("<w_vec>")
         weights = kaldi.vector(np.float64)
         kaldi.expect("<M>")
-        m = np.stack([kaldi.matrix(np.float64) for _ in range(kaldi.int32())])
+        m = [kaldi.matrix(np.float64) for _ in range(kaldi.int32())]
         kaldi.expect("<SigmaInv>")
-        precision = np.stack([kaldi.packed(np.float64) for _ in range(len(m))])
+        precision = [kaldi.packed(np.float64) for _ in m]
         kaldi.expect("<IvectorOffset>")
         offset = kaldi.real()
         kaldi.expect("</IvectorExtractor>")
-    return Extractor(torch.from_numpy(m), torch.from_numpy(precision), offset, torch.from_numpy(weights))
+    shapes = {matrix.shape for matrix in m}, {matrix.shape[:1] for matrix in precision}
+    if len(shapes[0]) != 1 or shapes[1] != {next(iter(shapes[0]))[:1]} or len(weights) != len(m):
+        raise InputError(f"{path}: sizes do not fit: {len(weights)} weights, {len(m)} matrices M of "
+                         f"{sorted(shapes[0])}, SigmaInv of {sorted(shapes[1])}")
+    model = Extractor(*map(torch.from_numpy, (np.stack(m), np.stack(precision))), offset, torch.from_numpy(weights))
+    if not all(torch.isfinite(part).all() for part in (model.m, model.precision, torch.tensor(offset))):
+        raise InputError(f"{path}: has NaN or infinite values; train it again")
+    return model

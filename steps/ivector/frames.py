@@ -20,7 +20,8 @@ def utterances(data: Path, options: FrontendOptions, part: range | slice = slice
                ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (utterance, T x F float32) in the order of feats.scp; part: which, by number.
 
-    Reads ahead in a thread. Raises InputError when vad.scp lists other utterances than feats.scp.
+    Reads ahead in a thread. Raises InputError when vad.scp lists other utterances than feats.scp, or features are
+    no numbers.
     """
     ahead: queue.Queue = queue.Queue(64)
     stopped = threading.Event()
@@ -43,7 +44,10 @@ def utterances(data: Path, options: FrontendOptions, part: range | slice = slice
                     if other != name:
                         raise InputError(f"{data}/vad.scp has {other} where feats.scp has {name}; run "
                                          "steps/compute_vad.sh again")
-                put((name, apply_frontend(features, vad, options)))
+                x = apply_frontend(features, vad, options)
+                if not np.isfinite(x).all():
+                    raise InputError(f"{data}/feats.scp: {name} has NaN or infinite values; make its features again")
+                put((name, x))
             put(None)
         except Exception as error:  # handed to the thread that computes
             put(error)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from steps.ivector.gmm import LOG_2PI, DiagGmm, FullGmm, check_finite
+from utils.errors import InputError
 from utils.files import write_aside
 from utils.kaldi_io import KaldiReader, KaldiWriter
 
@@ -62,6 +63,14 @@ def read_vectors_of(kaldi: KaldiReader, tokens: tuple[str, str]) -> list[np.ndar
     return found
 
 
+def check_sizes(path: str | os.PathLike, constants: np.ndarray, weights: np.ndarray, linear: np.ndarray,
+                shape: tuple[int, ...]) -> None:
+    """Raise InputError unless all parts are of as many Gaussians, and dimensions, as `shape` (of the precisions)."""
+    if not (len(weights) > 0 and len(constants) == len(weights) and linear.shape == shape and shape[0] == len(weights)):
+        raise InputError(f"{path}: sizes do not fit: {len(constants)} constants, {len(weights)} weights, means "
+                         f"{linear.shape}, inverse covariances {shape}")
+
+
 def read_diagonal(path: str | os.PathLike) -> DiagGmm:
     """Read Kaldi's <DiagGMM>, binary or text, as float64."""
     with open(path, "rb") as stream:
@@ -73,6 +82,9 @@ def read_diagonal(path: str | os.PathLike) -> DiagGmm:
         kaldi.expect("<INV_VARS>")
         precision = kaldi.matrix(np.float64)
         kaldi.expect("</DiagGMM>", "<DiagGMMEnd>")
+    check_sizes(path, stored, weights, linear, precision.shape)
+    if not (np.isfinite(linear).all() and np.isfinite(precision).all() and (precision > 0).all()):
+        raise InputError(f"{path}: has NaN or infinite values, or inverse variances that are not above 0")
     return DiagGmm(*map(torch.from_numpy, (weights, linear / precision, 1 / precision, stored)))
 
 
@@ -85,8 +97,17 @@ def read_full(path: str | os.PathLike) -> FullGmm:
         kaldi.expect("<MEANS_INVCOVARS>")
         linear = kaldi.matrix(np.float64)
         kaldi.expect("<INV_COVARS>")
-        precision = np.stack([kaldi.packed(np.float64) for _ in weights])
+        matrices = [kaldi.packed(np.float64) for _ in weights]
         kaldi.expect("</FullGMM>", "<FullGMMEnd>")
-    covariances = np.linalg.inv(precision)
+    for matrix in matrices:
+        check_sizes(path, stored, weights, linear, (len(weights), len(matrix)))
+    precision = np.stack(matrices)
+    try:
+        np.linalg.cholesky(precision)
+        covariances = np.linalg.inv(precision)
+    except np.linalg.LinAlgError as error:
+        raise InputError(f"{path}: has an inverse covariance that is not positive definite") from error
+    if not (np.isfinite(linear).all() and np.isfinite(covariances).all()):
+        raise InputError(f"{path}: has NaN or infinite values")
     means = np.einsum("cij,cj->ci", covariances, linear)
     return FullGmm(*map(torch.from_numpy, (weights, means, covariances, stored)))

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from steps.ivector.config import UbmOptions, read_ivector_config
 from steps.ivector.frames import sample_frames
-from steps.ivector.gmm import DiagGmm, FullGmm, FullPosteriors, update_diagonal, update_full
-from steps.ivector.gmm_files import write_diagonal, write_full
+from steps.ivector.gmm import DiagGmm, FullGmm, FullPosteriors, check_finite, update_diagonal, update_full
+from steps.ivector.gmm_files import read_diagonal, write_diagonal, write_full
 from steps.ivector.grouped import second_order
 from steps.ivector.states import load_state, save_state
 from steps.ivector.threads import in_order
@@ -115,6 +115,7 @@ def train_diagonal(x: Tensor, options: UbmOptions, seed: int, threads: int = 1, 
         if size > len(gmm.weights):
             generator = torch.Generator().manual_seed(seed * 1000 + iteration + 1)
             gmm = split(gmm, min(size, 2 * len(gmm.weights)), generator)
+        check_finite(f"diagonal UBM, iteration {iteration + 1}: the mixture", *parts_of(gmm).values())
         _keep(work, "diagonal", gmm, iteration + 1)
         print(f"diagonal UBM, iteration {iteration + 1}: {len(gmm.weights)} Gaussians, log likelihood a frame "
               f"{likelihood:.4f}", file=sys.stderr)
@@ -131,15 +132,20 @@ def train_full(x: Tensor, start: DiagGmm, options: UbmOptions, threads: int = 1,
     for iteration in range(done, options.full_iterations):
         *statistics, likelihood = full_statistics(FullPosteriors(gmm, options.num_gselect), x, chosen, threads)
         gmm = update_full(gmm, *statistics, min_weight=options.min_weight).to(x.device, x.dtype)
+        check_finite(f"full UBM, iteration {iteration + 1}: the mixture", *parts_of(gmm).values())
         _keep(work, "full", gmm, iteration + 1)
         print(f"full UBM, iteration {iteration + 1}: log likelihood a frame {likelihood:.4f}", file=sys.stderr)
     return gmm
 
 
+def parts_of(gmm: DiagGmm | FullGmm) -> dict[str, Tensor]:
+    """Return the parameters by name."""
+    return {field.name: getattr(gmm, field.name) for field in fields(gmm) if field.name != "stored"}
+
+
 def _keep(work: Path | None, name: str, gmm: DiagGmm | FullGmm, iteration: int) -> None:
     if work is not None:
-        parts = {field.name: getattr(gmm, field.name) for field in fields(gmm) if field.name != "stored"}
-        save_state(work / f"{name}.safetensors", parts, iteration=iteration)
+        save_state(work / f"{name}.safetensors", parts_of(gmm), iteration=iteration)
 
 
 def _last(work: Path | None, name: str, kind: type[Mixture], x: Tensor) -> tuple[int, Mixture | None]:
@@ -150,11 +156,21 @@ def _last(work: Path | None, name: str, kind: type[Mixture], x: Tensor) -> tuple
     return int(where["iteration"]), kind(**parts).to(x.device, x.dtype)
 
 
+def read_start(path: Path, count: int, dim: int) -> DiagGmm:
+    """Read a diagonal mixture to start from; raises InputError unless it has `count` Gaussians of `dim` dimensions."""
+    gmm = read_diagonal(path)
+    if tuple(gmm.means.shape) != (count, dim):
+        raise InputError(f"{path}: {len(gmm.weights)} Gaussians of dimension {gmm.means.shape[1]}; ubm.num_gaussians "
+                         f"is {count} and the features have {dim} values a frame")
+    return gmm
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--num-threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--diagonal", type=Path, help="diagonal mixture (Kaldi's) to take instead of training one")
     parser.add_argument("config", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("exp", type=Path, help="folder for the mixtures")
@@ -166,8 +182,12 @@ def main() -> None:
     frames = sample_frames(arguments.data, config.frontend, config.ubm.num_frames, arguments.seed)
     x = torch.from_numpy(frames).to(arguments.device)
     work = arguments.exp / "unfinished"
-    diagonal = train_diagonal(x, config.ubm, arguments.seed, threads, work)
+    if arguments.diagonal:
+        diagonal = read_start(arguments.diagonal, config.ubm.num_gaussians, x.shape[1])
+    else:
+        diagonal = train_diagonal(x, config.ubm, arguments.seed, threads, work)
     write_diagonal(arguments.exp / "final.dubm", diagonal)
+    diagonal = diagonal.to(x.device, x.dtype)
     print(f"diagonal UBM after {time.perf_counter() - started:.1f} s", file=sys.stderr)
     write_full(arguments.exp / "final.ubm", train_full(x, diagonal, config.ubm, threads, work))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from steps.ivector.alignments import iterate_alignments
+from steps.ivector.alignments import Alignment, iterate_alignments, write_gselect, write_posteriors
 from steps.ivector.extractor import read_extractor
 from steps.ivector.gmm_files import read_full
 from utils.ark import ArkWriter, iterate
@@ -161,6 +161,119 @@ def test_the_ubm_follows_the_model_when_asked(made, tmp_path):
     assert (old.means - ubm.means).abs().max() > 1e-3
     assert (tmp_path / "one/final.ie").read_bytes() == (tmp_path / "jobs/final.ie").read_bytes()
     assert (tmp_path / "one/final.ubm").read_bytes() == (tmp_path / "jobs/final.ubm").read_bytes()
+
+
+def test_a_chain_goes_on_from_kaldis_diagonal_mixture_and_selection(made, tmp_path):
+    """final.dubm and gselect from elsewhere give what they give when made here."""
+    options = ("--diagonal", made / "ubm/final.dubm")
+    succeed("train_ubm.sh", *options, made / "system.yaml", made / "data", tmp_path / "ubm")
+    assert (tmp_path / "ubm/final.dubm").read_bytes() == (made / "ubm/final.dubm").read_bytes()
+    found, expected = (read_full(folder / "ubm/final.ubm") for folder in (tmp_path, made))
+    np.testing.assert_allclose(found.means, expected.means, atol=1e-4)  # the file has rounded what went on in memory
+    np.testing.assert_allclose(found.covariances, expected.covariances, atol=1e-4)
+    call_of = [made / "system.yaml", made / "ubm", made / "data"]
+    succeed("make_posteriors.sh", *call_of, tmp_path / "post")
+    succeed("make_posteriors.sh", "--gselect", tmp_path / "post/gselect.scp", *call_of, tmp_path / "again")
+    both = zip(*(iterate_alignments(tmp_path / name / "post.scp") for name in ("post", "again")), strict=True)
+    for (name, one), (other, again) in both:
+        assert name == other
+        np.testing.assert_array_equal(one.gaussians, again.gaussians)
+        np.testing.assert_allclose(one.weights, again.weights, atol=1e-5)
+    with ArkWriter(tmp_path / "third") as writer:  # a selection that leaves no choice
+        for name, one in iterate_alignments(tmp_path / "post/post.scp"):
+            third = Alignment(np.ones_like(one.sizes), np.full(len(one.sizes), 3), np.ones(len(one.sizes), np.float32))
+            writer.write_object(name, lambda kaldi, entry=third: write_gselect(kaldi, entry))
+    succeed("make_posteriors.sh", "--gselect", tmp_path / "third.scp", *call_of, tmp_path / "only")
+    for _, post in iterate_alignments(tmp_path / "only/post.scp"):
+        assert set(post.gaussians) == {3}
+        assert (post.weights == 1).all()
+    config = {**CONFIG, "ubm": {**CONFIG["ubm"], "num_gaussians": 16}}
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(config))
+    done = call("train_ubm.sh", *options, tmp_path / "more.yaml", made / "data", tmp_path / "more")
+    assert done.returncode == 1
+    assert "8 Gaussians of dimension 5; ubm.num_gaussians is 16" in done.stderr
+
+
+def test_what_is_kept_in_memory_changes_no_bit(made, tmp_path):
+    """extractor.cache_gb: room for all, for nothing, and for the first block (32 utterances of 8 x 6 floats) of two."""
+    models = set()
+    for name, room in (("all", 1), ("nothing", 0), ("first", 6200 / 2**30)):
+        config = {**CONFIG, "extractor": {**CONFIG["extractor"], "cache_gb": room, "parts": 1}}
+        (made / f"{name}.yaml").write_text(yaml.safe_dump(config))
+        train(made, tmp_path / name, config=f"{name}.yaml")
+        models.add((tmp_path / name / "final.ie").read_bytes())
+    assert len(models) == 1
+
+
+def test_posteriors_of_a_dropped_gaussian_are_an_error(made, tmp_path):
+    """The selection is of a larger UBM: Kaldi's programs fail on it without naming the cause."""
+    with ArkWriter(tmp_path / "post") as writer:
+        for name, x in iterate(made / "data/feats.scp"):
+            gaussians = np.full(len(x), 8)
+            alignment = Alignment(np.ones(len(x), np.int64), gaussians, np.ones(len(x), np.float32))
+            writer.write_object(name, lambda kaldi, entry=alignment: write_posteriors(kaldi, entry))
+    done = call("train_ivector_extractor.sh", "--posteriors", tmp_path / "post.scp", made / "system.yaml",
+                made / "data", made / "ubm", tmp_path / "exp")
+    assert done.returncode == 1
+    assert "s0-u0 has Gaussian 8, the UBM has 8, counted from 0" in done.stderr
+    assert not (tmp_path / "exp/final.ie").exists()
+
+
+def awkward(made, folder, change):
+    """A copy of the data whose frames went through `change`, written without a look at them."""
+    shutil.copytree(made / "data", folder)
+    with ArkWriter(folder / "feats") as writer:
+        for name, x in iterate(made / "data/feats.scp"):
+            x = change(name, x.copy())
+            writer.write_object(name, lambda kaldi, entry=x: kaldi.matrix(entry))
+    return folder
+
+
+def whole_chain(config, data, exp):
+    """All steps; the logs of the training. Fails with a step's error."""
+    succeed("train_ubm.sh", config, data, exp / "ubm")
+    succeed("train_ivector_extractor.sh", config, data, exp / "ubm", exp)
+    shutil.copy(config, exp / "system.yaml")
+    succeed("extract_ivectors.sh", "--nj", 1, exp, data, exp / "out")
+    assert all(np.isfinite(x).all() for _, x in iterate(exp / "out/ivector.scp"))
+    return "".join(path.read_text() for path in [*exp.glob("ubm/log/*"), *exp.glob("log/*"), *exp.glob("out/log/*")])
+
+
+def test_an_utterance_without_a_voiced_frame_has_an_ivector(made, tmp_path):
+    data = awkward(made, tmp_path / "data", lambda _, x: x)
+    with ArkWriter(data / "vad") as writer:
+        for name, x in iterate(data / "feats.scp"):
+            writer.write(name, np.full(len(x), name != "s0-u0", np.float32))
+    (tmp_path / "vad.yaml").write_text(yaml.safe_dump({**CONFIG, "frontend": {"vad": True}}))
+    whole_chain(tmp_path / "vad.yaml", data, tmp_path / "exp")
+    vectors = dict(iterate(tmp_path / "exp/out/ivector.scp"))
+    assert len(vectors) == 40
+    assert np.abs(vectors["s0-u0"]).max() > 0
+
+
+@pytest.mark.parametrize(("value", "said"), [
+    (1.0, "precisions of"), (None, "Gaussians floored")])
+def test_frames_that_are_alike_are_floored_and_said(made, tmp_path, value, said):
+    """All values alike; one column a copy of another."""
+    def change(_, x):
+        if value is None:
+            x[:, 4] = x[:, 0]
+        else:
+            x[:] = value
+        return x
+    assert said in whole_chain(made / "system.yaml", awkward(made, tmp_path / "data", change), tmp_path / "exp")
+
+
+@pytest.mark.parametrize(("value", "message"), [
+    (np.nan, "s0-u0 has NaN or infinite values"), (1e30, "iteration 1: the mixture has NaN or infinite values")])
+def test_frames_that_are_no_numbers_end_in_an_error_that_says_where(made, tmp_path, value, message):
+    def change(name, x):
+        x[3, 2] = value if name == "s0-u0" else x[3, 2]
+        return x
+    done = call("train_ubm.sh", made / "system.yaml", awkward(made, tmp_path / "data", change), tmp_path / "ubm")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert not list((tmp_path / "ubm").glob("final.*"))
 
 
 def test_frames_of_another_dimension_are_an_error(made, trained, tmp_path):

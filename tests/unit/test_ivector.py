@@ -1,5 +1,7 @@
 """UBM and i-vector extractor: parity with Kaldi, equations in plain loops, and data that are too few."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from steps.ivector.frames import blocks, part_of_job, sample_frames
 from steps.ivector.gmm import DiagGmm, FullGmm, FullPosteriors, pack, unpack, update_diagonal, update_full
 from steps.ivector.gmm_files import read_diagonal, read_full, write_diagonal, write_full
 from steps.ivector.grouped import mahalanobis, second_order
+from steps.ivector.posteriors import selection
 from steps.ivector.train_ubm import diagonal_statistics, full_statistics, split, train_diagonal
 from steps.ivector.utterance_stats import block_statistics
 from utils.ark import ArkWriter, iterate
@@ -109,19 +112,21 @@ def test_ivectors_agree_with_kaldi(reference, statistics, dtype, number):
     assert relative(found, expected) < TOLERANCE[dtype]
 
 
-def test_one_iteration_of_the_extractor_agrees_with_kaldi(reference, statistics):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_one_iteration_of_the_extractor_agrees_with_kaldi(reference, statistics, dtype):
     folder, _ = reference
-    counts, sums, second = statistics
+    counts, sums, second = (part.to(dtype) for part in statistics)
     start, expected = read_extractor(folder / "extractor0.txt"), read_extractor(folder / "extractor1.txt")
     stats = Statistics(*start.m.shape)
-    stats.add(counts, sums, *Posterior(start, dtype=torch.float64)(counts, sums))
+    stats.add(counts, sums, *Posterior(start, dtype=dtype)(counts, sums))
     stats.second += second
     found = update(start, stats)
-    assert relative(found.precision, expected.precision) < 1e-5
-    assert found.offset == pytest.approx(expected.offset, rel=1e-5)
-    assert relative(found.m[:, :, 0], expected.m[:, :, 0]) < 1e-5
+    tolerance = TOLERANCE[dtype]
+    assert relative(found.precision, expected.precision) < tolerance
+    assert found.offset == pytest.approx(expected.offset, rel=tolerance)
+    assert relative(found.m[:, :, 0], expected.m[:, :, 0]) < tolerance
     signs = (found.m * expected.m).sum((0, 1)).sign()  # of eigenvectors: free
-    assert relative(found.m * signs, expected.m) < 1e-5
+    assert relative(found.m * signs, expected.m) < tolerance
 
 
 def test_files_round_trip_byte_by_byte(reference, tmp_path):
@@ -231,6 +236,38 @@ def test_a_gaussian_without_data_stays_and_is_said(capsys):
     found = full_step(full, x)
     assert torch.isfinite(found.covariances).all()
     assert "1 of 2 Gaussians have too little data" in capsys.readouterr().err
+
+
+def test_a_gaussian_without_data_keeps_its_part_of_the_extractor(capsys):
+    """As when no frame of the training data falls to it; with no Gaussian left the error says so."""
+    generator = torch.Generator().manual_seed(6)
+    ubm = FullGmm(torch.full((3,), 1 / 3), torch.randn(3, 2, generator=generator), torch.eye(2).repeat(3, 1, 1))
+    model = Extractor.from_ubm(ubm, 2, seed=1)
+    counts = torch.tensor([[50.0, 60, 0]]).repeat(20, 1).double()
+    sums = counts[..., None] * (ubm.means + torch.randn(20, 3, 2, generator=generator)).double()
+    stats = Statistics(*model.m.shape)
+    stats.add(counts, sums, *Posterior(model, dtype=torch.float64)(counts, sums))
+    stats.second += 4 * counts.sum(0)[:, None, None] * torch.eye(2)
+    found = update(model, stats)
+    sums = stats.tensors()
+    new = solve_projections(unpack(sums["r"][:2].double(), 2), sums["y"].double().view_as(model.m)[:2], model.m[:2])
+    coordinates = torch.linalg.lstsq(new.flatten(0, 1), found.m[:2].flatten(0, 1)).solution  # those of the new prior
+    torch.testing.assert_close(found.m[2], model.m[2] @ coordinates)
+    torch.testing.assert_close(found.precision[2], model.precision[2])
+    assert not torch.allclose(found.precision[:2], model.precision[:2])
+    assert "1 of 3 Gaussians have too little data" in capsys.readouterr().err
+    with pytest.raises(InputError, match="no Gaussian has 100 frames"):
+        update(model, Statistics(*model.m.shape))
+
+
+def test_a_precision_that_rounding_spoils_is_floored_and_said(capsys):
+    """L = I + something without negative eigenvalues: what single precision makes of it is brought back to that."""
+    model = Extractor(torch.tensor([[[3e7, 1e7]]]).double(), torch.ones(1, 1, 1).double(), 1.0, torch.ones(1).double())
+    found, covariances = Posterior(model)(torch.tensor([[100.0], [0]]), torch.tensor([[[10.0]], [[0]]]))
+    assert torch.isfinite(found).all()
+    assert torch.linalg.eigvalsh(covariances[0].double()).max() < 1.01
+    torch.testing.assert_close(found[1], torch.tensor([1.0, 0]))
+    assert "precisions of 1 of 2 utterances" in capsys.readouterr().err
 
 
 def test_too_few_frames_and_models_without_numbers_are_errors(tmp_path):
@@ -347,6 +384,33 @@ def test_damaged_posteriors_are_errors(tmp_path, content, reason):
     (tmp_path / "post.ark").write_bytes(content)
     with pytest.raises(InputError, match=reason):
         list(iterate_alignments(tmp_path / "post.ark"))
+
+
+@pytest.mark.parametrize(("sizes", "gaussians", "reason"), [
+    ([2, 2], [0, 1, 1, 2], "2 frames, its features 3"), ([2, 1, 2], [0, 1, 1, 0, 1], "with 1 and with 2 Gaussians"),
+    ([1, 1, 1], [0, 4, 1], "Gaussian 4, the UBM has 4")])
+def test_selections_that_do_not_fit_are_errors(sizes, gaussians, reason):
+    alignment = Alignment(np.array(sizes), np.array(gaussians), np.ones(len(gaussians), np.float32))
+    with pytest.raises(InputError, match=f"gselect: u has .*{reason}"):
+        selection("gselect", alignment, "u", 3, 4)
+
+
+def test_models_whose_parts_do_not_fit_are_errors(reference, tmp_path):
+    folder, _ = reference
+    diagonal, full = read_diagonal(folder / "diag1.ubm"), read_full(folder / "full1.ubm")
+    extractor = read_extractor(folder / "extractor1.ie")
+    damaged = [
+        (write_diagonal, read_diagonal, replace(diagonal, weights=diagonal.weights[1:]), "sizes do not fit"),
+        (write_diagonal, read_diagonal, replace(diagonal, variances=-diagonal.variances), "not above 0"),
+        (write_full, read_full, replace(full, stored=full.stored[1:]), "sizes do not fit"),
+        (write_full, read_full, replace(full, covariances=-full.covariances), "not positive definite"),
+        (write_extractor, read_extractor, replace(extractor, weights=extractor.weights[1:]), "sizes do not fit"),
+        (write_extractor, read_extractor, replace(extractor, precision=extractor.precision[:, 1:, 1:]), "sizes do not"),
+    ]
+    for write, read, model, reason in damaged:
+        write(tmp_path / "model", model)
+        with pytest.raises(InputError, match=f"model: .*{reason}"):
+            read(tmp_path / "model")
 
 
 def test_packing():
