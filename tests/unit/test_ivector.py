@@ -133,6 +133,11 @@ def test_files_round_trip_byte_by_byte(reference, tmp_path):
     folder, _ = reference
     write_extractor(tmp_path / "ie", read_extractor(folder / "extractor1.ie"))
     assert (tmp_path / "ie").read_bytes() == (folder / "extractor1.ie").read_bytes()
+    write_extractor(tmp_path / "text", read_extractor(folder / "extractor1.ie"), binary=False)
+    again, theirs = read_extractor(tmp_path / "text"), read_extractor(folder / "extractor1.txt")
+    assert relative(again.m, theirs.m) < 1e-6
+    assert relative(again.precision, theirs.precision) < 1e-6
+    assert again.offset == pytest.approx(theirs.offset, rel=1e-6)
     for write, read, name in ((write_diagonal, read_diagonal, "diag1.ubm"), (write_full, read_full, "full1.ubm")):
         write(tmp_path / name, read(folder / name))
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
