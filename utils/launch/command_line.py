@@ -1,6 +1,9 @@
 """The command line that every launcher takes, Kaldi's:
 
-    <launcher> [--mem 4G] [--num-threads 4] [--gpu 1] [--max-jobs-run 10] [JOB=1:n] <log> <command ...>
+    <launcher> [--mem 4G] [--num-threads 4] [--gpu 1] [--max-jobs-run 10] [--time 24:00:00] [--retries 1]
+               [--config FILE] [--dry-run] [JOB=1:n] <log> <command ...>
+
+`--config` and `--dry-run` are for engines. Any other option is an error.
 """
 
 import re
@@ -8,7 +11,8 @@ from dataclasses import dataclass
 
 from utils.errors import InputError
 
-OPTIONS = ("mem", "num-threads", "gpu", "max-jobs-run")
+OPTIONS = ("mem", "num-threads", "gpu", "max-jobs-run", "time", "retries", "nodes", "config")
+ZERO_ALLOWED = ("gpu", "retries")
 
 
 @dataclass
@@ -22,11 +26,17 @@ class Call:
     last: int
     log: str
     command: list[str]
+    dry_run: bool = False
+
+    @property
+    def jobs(self) -> range:
+        """The numbers of the jobs."""
+        return range(self.first, self.last + 1)
 
     def number(self, option: str, default: int) -> int:
         """Return a numeric option; raises InputError when it is no positive whole number."""
         value = self.options.get(option, str(default))
-        if not value.isdigit() or int(value) < 1 and option != "gpu":
+        if not value.isdigit() or int(value) < 1 and option not in ZERO_ALLOWED:
             raise InputError(f"{self.launcher}: --{option} is {value!r}, wanted a whole number above 0")
         return int(value)
 
@@ -38,14 +48,21 @@ class Call:
         """Return `text` with the job variable replaced by the number."""
         return text.replace(self.variable, str(job)) if self.variable else text
 
+    def log_of(self, job: int) -> str:
+        """Return the path of one job's log."""
+        return self.fill(self.log, job)
+
 
 def parse_call(launcher: str, words: list[str]) -> Call:
     """Read a launcher's command line; raises InputError on a wrong call."""
-    options, rest = {}, list(words)
+    options, rest, dry_run = {}, list(words), False
     while rest and rest[0].startswith("-"):
         name = rest.pop(0).lstrip("-")
+        if name == "dry-run":
+            dry_run = True
+            continue
         if name not in OPTIONS:
-            raise InputError(f"{launcher}: unknown option --{name}; allowed: --{', --'.join(OPTIONS)}")
+            raise InputError(f"{launcher}: unknown option --{name}; allowed: --{', --'.join(OPTIONS)}, --dry-run")
         if not rest:
             raise InputError(f"{launcher}: option --{name} wants a value")
         options[name] = rest.pop(0)
@@ -61,4 +78,4 @@ def parse_call(launcher: str, words: list[str]) -> Call:
         raise InputError(f"{launcher}: wanted [options] [JOB=1:n] <log> <command ...>, got {got!r}")
     if variable and last > first and variable not in rest[0]:
         raise InputError(f"{launcher}: the log {rest[0]} must hold {variable}, else all jobs write one file")
-    return Call(launcher, options, variable, first, last, rest[0], rest[1:])
+    return Call(launcher, options, variable, first, last, rest[0], rest[1:], dry_run)
