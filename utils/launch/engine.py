@@ -149,8 +149,8 @@ class ArrayRun:
 
     def _script(self, spec: Path) -> str:
         kept = [f"export {name}={shlex.quote(os.environ[name])}" for name in PASSED_ON if name in os.environ]
-        return "\n".join(["#!/usr/bin/env bash", f"cd {shlex.quote(os.getcwd())}", *kept,
-                          f'exec python3 -m utils.launch.task {shlex.quote(str(spec))} "${self.engine.task_variable}"', ""])
+        task = f'exec python3 -m utils.launch.task {shlex.quote(str(spec))} "${self.engine.task_variable}"'
+        return "\n".join(["#!/usr/bin/env bash", f"cd {shlex.quote(os.getcwd())}", *kept, task, ""])
 
     def _watch(self, jobs: list[int]) -> dict[int, int | str]:
         """Wait until each job is over; return exit codes, or words for jobs without an end marker."""

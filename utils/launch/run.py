@@ -42,7 +42,8 @@ class LocalJobs:
         """Run one job to its end, again if a signal ended it, and return its exit code."""
         left = self.retries
         while not self.stopped:
-            code = run_task(self.call.words(job), Path(self.call.log_of(job)), self.threads, self._started)
+            code = run_task(self.call.words(job), Path(self.call.log_of(job)), self.threads, self._started,
+                            own_group=True)
             if code != REQUEUE and (code <= 128 or not left):
                 return code
             left -= code != REQUEUE

@@ -34,7 +34,7 @@ class GridEngine(Engine):
                 state = job.findtext("state", "")
                 for task in tasks(job.findtext("tasks", "1")):
                     if "E" in state:
-                        found[task] = f"never: Grid Engine could not start it (state {state}; qstat -j {job_id} says why)"
+                        found[task] = f"never: Grid Engine could not start it, state {state}; ask qstat -j {job_id}"
                     elif unreachable:
                         found[task] = f"dead node {node.partition('@')[2]}: out of Grid Engine's reach"
                     else:
@@ -42,7 +42,7 @@ class GridEngine(Engine):
         return found
 
     def cancel(self, job_id: str, task: int | None = None) -> None:
-        ask(["qdel", "-f", job_id, *(["-t", str(task)] if task else [])])
+        ask(["qdel", job_id] if task is None else ["qdel", "-f", job_id, "-t", str(task)])  # -f: its node may be dead
 
     def account(self, job_id: str, task: int) -> str:
         try:

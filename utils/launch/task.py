@@ -1,8 +1,8 @@
 """One job of an array: runs its command with a log that opens with the command and closes with an end marker.
 
-Launchers on this machine call `run_task`; on a cluster `python3 -m utils.launch.task SPEC NUMBER` runs on the node, where
-SPEC is the JSON file that the launcher wrote. The end marker, in the words of Kaldi's run.pl, is the one sign that a
-job is over: `# Ended (code 0) at ..., elapsed time 12 seconds`. Codes above 128 are 128 and the signal's number.
+The launcher of this machine calls `run_task`; on a cluster `python3 -m utils.launch.task SPEC NUMBER` runs on the node,
+where SPEC is the JSON file that the launcher wrote. The end marker, in the words of Kaldi's run.pl, is the one sign
+that a job is over: `# Ended (code 0) at ..., elapsed time 12 seconds`. Codes above 128 are 128 and the signal's number.
 """
 
 import json
@@ -21,16 +21,20 @@ REQUEUE = 99  # exit code of a job that saved its state and wants to be run agai
 _END = re.compile(r"# Ended \(code (\d+)\) at .*, elapsed time \d+ seconds")
 
 
-def run_task(words: list[str], path: Path, threads: int,
-             started: Callable[[subprocess.Popen], None] = lambda process: None) -> int:
-    """Run one command with its log; return its exit code. started: told of the process, to be able to end it."""
+def run_task(words: list[str], path: Path, threads: int, started: Callable[[subprocess.Popen], None],
+             own_group: bool) -> int:
+    """Run one command with its log; return its exit code.
+
+    started: told of the process, to be able to end it. own_group: give it a process group; without, what kills this
+    process's group kills the command and its children as well.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.time()
     with path.open("w", encoding="utf-8") as log:
         print(f"# {shlex.join(words)}\n# Running on {os.uname().nodename}\n# Started at {time.ctime()}\n#", file=log,
               flush=True)
         try:
-            code, peak_mb = _run(words, log, threads, started)
+            code, peak_mb = _run(words, log, threads, started, own_group)
         except OSError as error:
             print(f"{words[0]}: {error}", file=log)
             code, peak_mb = 127, 0
@@ -40,11 +44,12 @@ def run_task(words: list[str], path: Path, threads: int,
     return code
 
 
-def _run(words: list[str], log: IO, threads: int, started: Callable[[subprocess.Popen], None]) -> tuple[int, int]:
+def _run(words: list[str], log: IO, threads: int, started: Callable[[subprocess.Popen], None],
+         own_group: bool) -> tuple[int, int]:
     """Return exit code and peak resident memory in MB of one command, its children included."""
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                               env=os.environ | limits, start_new_session=True)
+                               env=os.environ | limits, start_new_session=own_group)
     started(process)
     _, status, usage = os.wait4(process.pid, 0)
     code = process.returncode = os.waitstatus_to_exitcode(status)
@@ -89,11 +94,11 @@ def main() -> None:
     job = spec["jobs"][int(sys.argv[2]) - 1]
 
     def pass_on(process: subprocess.Popen) -> None:
-        # The engine's signals go to the job's children; the end marker is written when they are gone.
+        # The engine's signals go on to the command; the end marker is written when it is gone.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
-            signal.signal(number, lambda number, _frame: os.killpg(process.pid, number))
+            signal.signal(number, lambda number, _frame: process.send_signal(number))
 
-    code = run_task(job["words"], Path(job["log"]), spec["threads"], pass_on)
+    code = run_task(job["words"], Path(job["log"]), spec["threads"], pass_on, own_group=False)
     sys.exit(min(code, 1))  # what the engine thinks of it; an engine must not requeue by itself
 
 

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Start a Slurm of one node on this machine, to test with: partition main, 2 CPUs.
+# Needs Debian 12 and root; installs what is missing, may be called again, returns when jobs are accepted.
+set -euo pipefail
+[ "$(id -u)" = 0 ] || { echo "$0: needs root" >&2; exit 1; }
+if ! command -v sbatch > /dev/null || ! command -v slurmctld > /dev/null; then
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    slurmctld slurmd slurm-client munge > /dev/null
+fi
+run=/var/tmp/attvec-slurm
+mkdir -p /run/munge "$run"/{state,spool,log} /etc/slurm
+chown munge /run/munge
+if [ ! -s /etc/munge/munge.key ]; then
+  head -c 1024 /dev/urandom > /etc/munge/munge.key
+  chown munge /etc/munge/munge.key
+  chmod 400 /etc/munge/munge.key
+fi
+pgrep -x munged > /dev/null || su -s /bin/bash munge -c /usr/sbin/munged
+cat > /etc/slurm/slurm.conf << END
+ClusterName=one
+SlurmctldHost=$(hostname)(127.0.0.1)
+SlurmUser=root
+AuthType=auth/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+StateSaveLocation=$run/state
+SlurmdSpoolDir=$run/spool
+SlurmctldPidFile=$run/slurmctld.pid
+SlurmdPidFile=$run/slurmd.pid
+SlurmctldLogFile=$run/log/slurmctld.log
+SlurmdLogFile=$run/log/slurmd.log
+MpiDefault=none
+NodeName=$(hostname) NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=4000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+END
+pgrep -x slurmctld > /dev/null || slurmctld
+pgrep -x slurmd > /dev/null || slurmd
+for _ in $(seq 60); do
+  sinfo -h -t idle,mixed,allocated 2> /dev/null | grep -q main && exit 0
+  sleep 1
+done
+sinfo >&2
+echo "$0: no node accepts jobs after a minute" >&2
+exit 1
