@@ -12,11 +12,12 @@ up_to_date "$data/.done_vad" "$conf" "$data/feats.scp" && exit 0
 python3 -m utils.validate_data_dir "$data"
 
 mkdir -p "$data/log"
-rm -f "$data"/vad.scp "$data"/vad.*.{ark,scp}
+begin "$data/unfinished_vad" "$conf" "$data/feats.scp" || rm -f "$data"/vad.scp "$data"/vad.*.{ark,scp}
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "JOB=1:$nj" "$data/log/compute_vad.JOB.log" \
-  python3 -m steps.feat.compute_vad --job JOB --nj "$nj" "$conf" "$data"
+  once "$data/unfinished_vad/vad.JOB" python3 -m steps.feat.compute_vad --job JOB --nj "$nj" "$conf" "$data"
 grep -h '^warning: ' "$data"/log/compute_vad.*.log >&2 || true
 python3 -m utils.join_tables "$data/feats.scp" "$data/vad.scp" "$data"/vad.*.scp
 mark_done "$data/.done_vad" "$conf" "$data/feats.scp" -- "$data"/vad.scp "$data"/vad.*.ark
+rm -r "$data/unfinished_vad"
 log "$data: voice activity of $(wc -l < "$data/vad.scp") utterances"

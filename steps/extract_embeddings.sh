@@ -16,10 +16,12 @@ python3 -m utils.validate_data_dir "$data"
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
 mkdir -p "$out/log"
-rm -f "$out"/xvector.*
+begin "$out/unfinished" "$exp/model.safetensors" "$data" || rm -f "$out"/xvector.*
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
+  once "$out/unfinished/xvector.JOB" \
   python3 -m nnet.extract --job JOB --nj "$nj" --device "$device" --max-frames "$max_frames" "$exp" "$data" "$out"
 grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true
 python3 -m utils.join_tables "$data/feats.scp" "$out/xvector.scp" "$out"/xvector.*.scp
 mark_done "$out/.done" "$exp/model.safetensors" "$data"
+rm -r "$out/unfinished"

@@ -18,10 +18,11 @@ python3 -m utils.validate_data_dir "$data"
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
 mkdir -p "$out/log"
-rm -f "$out"/ivector.*
+begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/ivector.*
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
-  python3 -m steps.ivector.extract --job JOB --nj "$nj" --device "$device" \
+  once "$out/unfinished/ivector.JOB" python3 -m steps.ivector.extract --job JOB --nj "$nj" --device "$device" \
     ${posteriors:+--posteriors "$posteriors"} "$exp" "$data" "$out"
 python3 -m utils.join_tables "$data/feats.scp" "$out/ivector.scp" "$out"/ivector.*.scp
 mark_done "$out/.done" "${inputs[@]}"
+rm -r "$out/unfinished"

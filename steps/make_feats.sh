@@ -18,12 +18,14 @@ python3 -m utils.validate_data_dir "$in"
 
 # What an earlier run left would point into archives that are about to change.
 mkdir -p "$out/log"
-rm -f "$out"/{feats,vad}.scp "$out"/{feats,vad}.*.{ark,scp} "$out"/log/{report,utt2num_frames}.*
+begin "$out/unfinished" "$conf" "$in" ||
+  rm -f "$out"/{feats,vad}.scp "$out"/{feats,vad}.*.{ark,scp} "$out"/log/{report,utt2num_frames}.*
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "JOB=1:$nj" "$out/log/make_feats.JOB.log" \
-  python3 -m steps.feat.compute_feats --job JOB --nj "$nj" --compression "$compression" \
+  once "$out/unfinished/feats.JOB" python3 -m steps.feat.compute_feats --job JOB --nj "$nj" --compression "$compression" \
     --allow-pipes "$allow_pipes" "$conf" "$in" "$out"
 cp "$conf" "$out/feats.conf"
 python3 -m steps.feat.collect_feats --nj "$nj" --max-failed "$max_failed" "$in" "$out"
 mark_done "$out/.done" "$conf" "$in"
+rm -r "$out/unfinished"
 log "$out: features of $(wc -l < "$out/feats.scp") utterances"

@@ -16,14 +16,16 @@ up_to_date "$out/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$data"
 
 mkdir -p "$out/log"
-rm -f "$out"/{post,gselect}.*
+begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/{post,gselect}.*
 format=()
 [ "$text" = false ] || format=(--text)
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "JOB=1:$nj" "$out/log/posteriors.JOB.log" \
+  once "$out/unfinished/post.JOB" \
   python3 -m steps.ivector.posteriors --job JOB --nj "$nj" ${format[@]+"${format[@]}"} \
     ${gselect:+--gselect "$gselect"} "$config" "$ubm/final.ubm" "$data" "$out"
 for kind in post gselect; do
   python3 -m utils.join_tables "$data/feats.scp" "$out/$kind.scp" "$out/$kind".*.scp
 done
 mark_done "$out/.done" "${inputs[@]}"
+rm -r "$out/unfinished"

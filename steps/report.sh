@@ -6,4 +6,7 @@ seed=1              # the seed to name in the report
 # <work>
 . "$(dirname "$0")/../utils/step.sh"
 
+scores=("$1"/exp/*/scores_*/.done.*)
+[ -z "${VOX_STATUS:-}" ] || { up_to_date "$1/exp/.done_report" "${scores[@]}" && exit 0; }
 python3 -m steps.backend.results --command "$command" --seed "$seed" "$1"
+mark_done "$1/exp/.done_report" "${scores[@]}" -- "$1"/exp/{results.tsv,RESULTS.md}

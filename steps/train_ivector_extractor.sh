@@ -15,7 +15,7 @@ require_file "$config" "$data/feats.scp" "$ubm/final.ubm" ${posteriors:+"$poster
 inputs=("$config" "$data" "$ubm/final.ubm" ${posteriors:+"$posteriors"})
 [ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad")
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
-begin "$exp/unfinished" "${inputs[@]}"
+begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/final.*
 
 resources=(--num-threads "$num_threads")
 [ "$device" = cpu ] || resources+=(--gpu 1)

@@ -3,8 +3,9 @@
 `python3 -m utils.done check RECORD ...` exits with 0 when the record exists and everything in it still
 holds, else with 1 after saying why on standard error (nothing is said where nothing was done yet).
 `... mark RECORD ...` writes the record, as the last act of a step. `... begin FOLDER ...` prepares a folder for what is
-kept while a step goes on: it stays as a killed run left it if that had the same step, options and inputs, else it
-is made anew, empty.
+kept while a step goes on: it stays as a killed run left it if that had the same step, options and inputs (exit
+status 0), else it is made anew, empty (exit status 1). `... status RECORD --report FILE ...` appends to FILE
+a line `state<TAB>record<TAB>reason`, the state one of done, stale, to do.
 
 The digest of a record covers step, options and inputs. A directory that has a record of its own is
 fingerprinted by that record's digest, so that a change at the start of the chain reaches its end.
@@ -98,15 +99,41 @@ def mark(path: Path, now: dict[str, Any], outputs: list[Path]) -> None:
         json.dump(record, stream, indent=1)
 
 
-def begin(folder: Path, now: dict[str, Any]) -> None:
-    """Keep the unfinished work of the same step with the same options and inputs; delete any other."""
+def begin(folder: Path, now: dict[str, Any]) -> bool:
+    """Keep the unfinished work of the same step with the same options and inputs, or make the folder anew.
+
+    Returns whether there is work to go on from.
+    """
     note = folder / ".begun"
     if note.is_file() and note.read_text(encoding="utf-8").strip() == now["digest"]:
         print(f"{folder}: going on where a run was stopped", file=sys.stderr)
-        return
+        return True
     shutil.rmtree(folder, ignore_errors=True)
     with write_aside(note) as stream:
         stream.write(now["digest"] + "\n")
+    return False
+
+
+def state(path: Path, now: dict[str, Any] | None, reported: Path) -> tuple[str, str]:
+    """Return the state of a record and the reason: done, stale, or to do.
+
+    now: the step as it would run, None when an input is missing. reported: what was said of the steps before; an
+    output of one that is not done will change.
+    """
+    if not path.is_file():
+        return "to do", ""
+    if now is None:
+        return "stale", "an input is gone"
+    reason = why_stale(path, now)
+    if reason:
+        return "stale", reason
+    before = [line.split("\t") for line in reported.read_text(encoding="utf-8").splitlines()]
+    changing = {Path(record) for said, record, *_ in before if said != "done"}
+    for name in now["inputs"]:
+        item = Path(name)
+        if changing & {item, item / RECORD, *item.parent.glob(f"{RECORD}*")} - {path}:
+            return "stale", f"input {name} will be made again"
+    return "done", ""
 
 
 def code_version() -> str:
@@ -120,21 +147,28 @@ def code_version() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("action", choices=("check", "mark", "begin"))
+    parser.add_argument("action", choices=("check", "mark", "begin", "status"))
     parser.add_argument("record", type=Path, help="record, or for begin the folder")
     parser.add_argument("--step", required=True)
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--inputs", nargs="*", default=[])
     parser.add_argument("--outputs", nargs="*", type=Path)
+    parser.add_argument("--report", type=Path, help="of status: the file that states are appended to")
     arguments = parser.parse_args()
     path = arguments.record
     if arguments.action == "check" and not path.is_file():
         sys.exit(1)
     options = dict(option.split("=", 1) for option in arguments.option)
+    if arguments.action == "status":
+        whole = all(Path(name).exists() for name in arguments.inputs)
+        now = describe(arguments.step, options, arguments.inputs) if whole else None
+        with arguments.report.open("a", encoding="utf-8") as stream:
+            said, reason = state(path, now, arguments.report)
+            stream.write(f"{said}\t{path}\t{reason}\n")
+        return
     now = describe(arguments.step, options, arguments.inputs)
     if arguments.action == "begin":
-        begin(path, now)
-        return
+        sys.exit(not begin(path, now))
     if arguments.action == "mark":
         outputs = arguments.outputs
         if outputs is None:

@@ -14,6 +14,19 @@ fi
 
 mkdir -p "${work:-$here}"
 work=$(cd "${work:-$here}" && pwd)
+if [ "$status" = true ]; then
+  VOX_STATUS=$(mktemp)
+  export VOX_STATUS
+  trap 'rm -f "$VOX_STATUS"' EXIT
+else
+  VOX_RUN=$(date +%s).$$.$RANDOM
+  export VOX_RUN
+  python3 -m utils.lock take "$work" $$ "$VOX_RUN"
+  # The lock's holder touches it, so that other hosts know that it lives. (See utils/lock.py.)
+  (while kill -0 $$ && [ -e "$work/.lock" ]; do touch -c "$work/.lock"; sleep 20; done) < /dev/null > /dev/null 2>&1 &
+  lock_keeper=$!
+  trap 'kill "$lock_keeper" 2> /dev/null || true; python3 -m utils.lock release "$work" $$ "$VOX_RUN"' EXIT
+fi
 data=$work/data exp=$work/exp conf=${conf:-$here/conf}
 recipe_call="${script_call[*]}"
 jobs=(--nj "$nj" --cmd "$cmd")
@@ -38,16 +51,30 @@ sets_of() {  # features: the sets that some system with them reads
 stage() {  # number title
   stage_ended
   [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ] || return 1
-  current_stage=$1
+  current_stage=$1 current_title=$2
+  if [ -n "${VOX_STATUS:-}" ]; then status_lines=$(wc -l < "$VOX_STATUS"); return 0; fi
   echo "== Stage $1: $2" >&2
   touch "$exp/.stage"
   SECONDS=0
+}
+
+# Says of a stage whether it is done, stale, partial or to do, and of its steps what is not done, with the reason.
+print_status() {
+  tail -n +$((status_lines + 1)) "$VOX_STATUS" | awk -F '\t' -v stage="$current_stage" -v title="$current_title" -v work="$work/" '
+    { count[$1]++; sub(work, "", $2) }
+    $1 != "done" && shown < 5 { lines = lines sprintf("         %s: %s%s\n", $2, $1, $3 == "" ? "" : ", " $3); shown++ }
+    END {
+      state = count["stale"] ? "stale" : !count["to do"] ? "done" : count["done"] ? "partial" : "to do"
+      printf "%-8sstage %d: %s (%d of %d steps done)\n%s", state, stage, title, count["done"], NR, lines
+      if (NR - count["done"] > shown) printf "         and %d more\n", NR - count["done"] - shown
+    }'
 }
 
 # Says what the stage took: the time, and the memory of its largest job (from the logs that it wrote).
 current_stage=
 stage_ended() {
   [ -n "$current_stage" ] || return 0
+  if [ -n "${VOX_STATUS:-}" ]; then print_status; current_stage=; return 0; fi
   local peak_mb
   peak_mb=$(find "$data" "$exp" -name '*.log' -newer "$exp/.stage" -exec sed -n 's/^# Accounting.*peak_mb=//p' {} + |
     sort -n | tail -n 1)

@@ -14,13 +14,20 @@ die() { echo "$script: error: $*" >&2; exit 1; }
 require_file() {  # path ...
   local file
   for file in "$@"; do
-    [ -s "$file" ] || die "$file is missing or empty; run the stage that makes it first"
+    [ -s "$file" ] && continue
+    [ -z "${VOX_STATUS:-}" ] || { printf 'to do\t%s\tneeds %s\n' "$script" "$file" >> "$VOX_STATUS"; exit 0; }
+    die "$file is missing or empty; run the stage that makes it first"
   done
 }
 
 # Whether the outputs that RECORD lists are whole and were made with these options from these inputs.
 # Options that cannot change a result (how many jobs, where they run) are left out of the record.
+# While a recipe asks for its status, the record's state is only reported, and no step does anything.
 up_to_date() {  # record input ...
+  if [ -n "${VOX_STATUS:-}" ]; then
+    python3 -m utils.done status "$1" --report "$VOX_STATUS" --step "${script##*/}" "${step_record[@]}" --inputs "${@:2}"
+    return 0
+  fi
   python3 -m utils.done check "$1" --step "${script##*/}" "${step_record[@]}" --inputs "${@:2}" || return 1
 }
 
@@ -32,9 +39,11 @@ mark_done() {  # record input ... [-- output ...]; without outputs, every file b
     ${outputs[@]+"${outputs[@]}"}
 }
 
-# Before work that goes on for long: keeps in FOLDER what a killed run with the same options and inputs left, else empties it.
+# Before work that goes on for long: keeps in FOLDER what a killed run with the same options, jobs and inputs left. Fails
+# where there is nothing to go on from: the folder is made anew, empty, and outputs of an earlier run are to be deleted.
+# Jobs that leave a marker in FOLDER (utils/once) do not run again.
 begin() {  # folder input ...
-  python3 -m utils.done begin "$1" --step "${script##*/}" "${step_record[@]}" --inputs "${@:2}"
+  python3 -m utils.done begin "$1" --step "${script##*/}" "${step_record[@]}" --option "nj=${nj:-}" --inputs "${@:2}"
 }
 
 step_record=()
@@ -42,4 +51,4 @@ for option in "${step_options[@]}"; do
   case $option in nj | cmd | device | num_threads) ;; *) step_record+=(--option "$option=${!option}") ;; esac
 done
 unset option
-printf '%s ' "$(date '+%H:%M:%S')" "${script_call[@]}" >&2; echo >&2
+[ -n "${VOX_STATUS:-}" ] || { printf '%s ' "$(date '+%H:%M:%S')" "${script_call[@]}"; echo; } >&2

@@ -15,6 +15,7 @@ nj=$(getconf _NPROCESSORS_ONLN)  # jobs of a stage
 ivector_nj=1        # jobs that share the training of an i-vector model: 1 on one machine, some on a cluster
 cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
 device=cpu          # where networks and i-vectors are computed: cpu or cuda
+status=false        # say of each stage whether it is done, stale, partial or to do, and why; run nothing
 seed=1              # of everything drawn at random
 max_missing=0.0     # share of audio files that may be missing, empty or unreadable
 max_missing_trials=0.0 # share of trials that may lack audio

@@ -10,6 +10,7 @@ An utterance that cannot be read is named and left out; steps.feat.collect_feats
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ from utils.data_dir import read_table
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 from utils.progress import progress
+from utils.space import require_space
+
+PROBED = 8  # files whose length is looked at before a job writes
+BYTES_A_VALUE = {0: 4, 3: 2, 4: 2}  # of Kaldi's compression methods; the others take one
 
 
 def part_of(count: int, job: int, jobs: int) -> slice:
@@ -75,11 +80,24 @@ def features_of(path: str, speed: float, options: FeatureOptions,
         raise InputError(f"{path}: {error}; remove it from wav.scp") from error
 
 
+def estimate_bytes(part: list[tuple[str, str, float]], options: FeatureOptions, compression: int) -> float:
+    """Return about how many bytes the features of some utterances take, from the lengths of a few of the files."""
+    lengths = []
+    for _, path, speed in part[::max(1, len(part) // PROBED)]:
+        with contextlib.suppress(InputError):  # what cannot be read, or is a command; its turn will come
+            lengths.append(len(read_audio(path, options.rate).samples) / options.rate / speed)
+    seconds = sum(lengths) / max(1, len(lengths))
+    frames = seconds * 1000 / options.kaldi.frame_opts.frame_shift_ms
+    return len(part) * (frames * options.dim * BYTES_A_VALUE.get(compression, 1) + 100)
+
+
 def compute_part(options: FeatureOptions, data: Path, output: Path, job: int, jobs: int,
                  compression: int, pipes: bool) -> Report:
     """Write the features of part `job` of `jobs` of a data directory; see the module."""
     report = Report()
     part = list(utterances(data, job, jobs))
+    still = (jobs - job + 1) * estimate_bytes(part, options, compression)  # of this and the jobs after it
+    require_space(output, still, f"the features of {output}")
     with (ArkWriter(output / f"feats.{job}", compression) as writer,
           write_aside(output / f"log/utt2num_frames.{job}") as lengths):
         for name, path, speed in progress(part, len(part), "features"):

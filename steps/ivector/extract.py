@@ -12,6 +12,7 @@ from steps.ivector.gmm_files import read_full
 from steps.ivector.utterance_stats import UtteranceStatistics
 from utils.ark import ArkWriter
 from utils.errors import InputError, run_main
+from utils.space import require_space
 
 
 def main() -> None:
@@ -35,6 +36,7 @@ def main() -> None:
     posterior = Posterior(model, arguments.device)
     stream = UtteranceStatistics(config, arguments.data, ubm, arguments.device, 1, arguments.posteriors)
     part = part_of_job(arguments.data, arguments.job, arguments.nj)
+    require_space(arguments.out, 4.0 * len(part) * model.m.shape[2], "the i-vectors of this job")
     with ArkWriter(arguments.out / f"ivector.{arguments.job}") as writer:
         for ids, counts, sums in stream.with_ids(part):
             for name, vector in zip(ids, posterior.ivectors(counts, sums).cpu().numpy(), strict=True):

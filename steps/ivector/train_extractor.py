@@ -22,6 +22,7 @@ from steps.ivector.states import load_state, save_state
 from steps.ivector.threads import in_order
 from steps.ivector.utterance_stats import UtteranceStatistics, with_means
 from utils.errors import InputError, run_main
+from utils.space import require_space
 
 
 class ExtractorTraining:
@@ -39,6 +40,11 @@ class ExtractorTraining:
             count = sum(1 for _ in lines)
         parts = min(self.options.parts, count)
         self.parts = [range(count * part // parts, count * (part + 1) // parts) for part in range(parts)]
+        gaussians, features = ubm.means.shape
+        model_bytes = 8 * gaussians * features * (self.options.dim + features)
+        part_bytes = 4 * gaussians * self.options.dim * (features + (self.options.dim + 1) / 2)
+        require_space(work, self.options.iterations * model_bytes + len(self.parts) * part_bytes,
+                      "the models and sums of the iterations")
         self.started = time.perf_counter()
 
     def model(self, iteration: int) -> Extractor:

@@ -122,8 +122,9 @@ def test_jobs_of_a_launcher_that_was_killed_are_removed_by_the_next(engine, tmp_
 
 
 def test_dry_run_prints_the_submit_line(engine, tmp_path):
-    (tmp_path / "site.conf").write_text(f"command {'qsub' if engine == 'sge' else 'sbatch'} --site\noption mem=* -m $0\n"
-                                        "option gpu=0\noption gpu=* -l card=$0 -q fast\ndefault gpu=0\n")
+    (tmp_path / "site.conf").write_text(f"command {'qsub' if engine == 'sge' else 'sbatch'} --site\n"
+                                        "option mem=* -m $0\noption gpu=0\noption gpu=* -l card=$0 -q fast\n"
+                                        "default gpu=0\n")
     done = launch(engine, "--dry-run", "--config", tmp_path / "site.conf", "--mem", "4G", "--gpu", 2, "JOB=1:9",
                   tmp_path / "x.JOB.log", "true")
     assert done.returncode == 0, done.stderr

@@ -29,7 +29,7 @@ ASK_SECONDS = 5.0      # between questions to the engine
 GRACE_SECONDS = 15.0   # a job that the engine no longer has may still be writing its log, on a network disk
 SILENT_SECONDS = 900.0  # an engine that does not answer for so long is given up
 DEAD_SECONDS = 300.0   # a node may be out of reach for so long
-PASSED_ON = ("PATH", "PYTHONPATH", "LC_ALL", "PYTHONUNBUFFERED", "VOX_ROOT", "VOX_READY")
+PASSED_ON = ("PATH", "PYTHONPATH", "LC_ALL", "PYTHONUNBUFFERED", "VOX_ROOT", "VOX_READY", "VOX_RUN")
 
 
 class Engine(abc.ABC):
