@@ -1,7 +1,7 @@
 """Training data: chunks of frames, read straight from the archives and passed through the front end.
 
 A batch is a function of (seed, step) alone: the order of an epoch comes from (seed, epoch), the chunks and
-masks of a batch from (seed, step). Resuming at a step needs no other state.
+masks of a row of a batch from (seed, step, row). Resuming at a step needs no other state.
 """
 
 import contextlib
@@ -88,16 +88,18 @@ class TrainingSet:
                   f"and are repeated to fill it: {first_five(short[:5])}", file=sys.stderr)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the chunks (B x T x F) and speaker numbers (B) of a step."""
+    def batch(self, step: int, share: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Return the chunks (B x T x F) and speaker numbers (B) of a step, or of a share of its rows."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
             rng = np.random.default_rng((self.seed, ORDER, epoch))
             self._order = epoch, rng.permutation(len(self.labels))
         chosen = self._order[1][place * self.batch_size:(place + 1) * self.batch_size]
-        rng = np.random.default_rng((self.seed, BATCH, step))
+        rows = range(len(chosen))[share]
+        chosen = chosen[share]
         x = np.empty((len(chosen), self.train.chunk_frames, self.utterances.dim), np.float32)
-        for row, index in enumerate(chosen):
+        for row, (number, index) in enumerate(zip(rows, chosen, strict=True)):
+            rng = np.random.default_rng((self.seed, BATCH, step, number))
             x[row] = self.utterances.chunk(int(index), self.train.chunk_frames, rng)
             self._mask(x[row], rng)
         return x, self.labels[chosen]
@@ -114,16 +116,16 @@ class TrainingSet:
 class Prefetcher:
     """Makes batches in a thread while the device computes; `waited` is the time spent without one, s."""
 
-    def __init__(self, data: TrainingSet, first: int, last: int, depth: int = 4) -> None:
+    def __init__(self, data: TrainingSet, first: int, last: int, share: slice = slice(None), depth: int = 4) -> None:
         self._queue: queue.Queue = queue.Queue(depth)
         self._stopped = threading.Event()
         self.waited = 0.0
-        threading.Thread(target=self._fill, args=(data, first, last), daemon=True).start()
+        threading.Thread(target=self._fill, args=(data, first, last, share), daemon=True).start()
 
-    def _fill(self, data: TrainingSet, first: int, last: int) -> None:
+    def _fill(self, data: TrainingSet, first: int, last: int, share: slice) -> None:
         try:
             for step in range(first, last):
-                self._put((step, *data.batch(step)))
+                self._put((step, *data.batch(step, share)))
             self._put(None)
         except Exception as error:  # handed to the thread that trains
             self._put(error)

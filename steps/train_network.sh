@@ -3,22 +3,34 @@
 # e.g.: steps/train_network.sh --device cuda exp/xvector/system.yaml data/mfcc30/train_net data/mfcc30/valid exp/xvector
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-num_threads=$(getconf _NPROCESSORS_ONLN) # threads on a CPU
+num_threads=$(getconf _NPROCESSORS_ONLN) # threads of each process on a CPU
+num_processes=1     # processes on each node that share every batch, one a GPU
+num_nodes=1         # nodes
 seed=1              # of weights, batches and masks
 # <config> <train-data> <valid-data> <exp>
 . "$(dirname "$0")/../utils/step.sh"
 config=$1; train=$2; valid=$3; exp=$4
 
 require_file "$config" "$train/feats.scp" "$train/utt2spk" "$valid/feats.scp" "$valid/trials/valid"
-up_to_date "$exp/.done" "$config" "$train" "$valid" && exit 0
+# What training depends on: a change of the back-end trains nothing again.
+mkdir -p "$exp"
+python3 -m nnet.config "$config" > "$exp/.network.new"
+if cmp -s "$exp/.network.new" "$exp/network.yaml"; then rm "$exp/.network.new"; else mv "$exp/.network.new" "$exp/network.yaml"; fi
+inputs=("$exp/network.yaml" "$train" "$valid")
+up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$train"
 python3 -m utils.validate_data_dir "$valid"
+begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/{checkpoint,model}.safetensors
 
-gpu=()
-[ "$device" = cpu ] || gpu=(--gpu 1)
+resources=(--num-threads "$((num_threads * num_processes))")
+[ "$device" = cpu ] || resources+=(--gpu "$num_processes")
+[ "$num_nodes" = 1 ] || resources+=(--nodes "$num_nodes")
+start=(python3 -m)
+[ "$((num_processes * num_nodes))" = 1 ] || start=(torchrun_here "$num_processes")
 # shellcheck disable=SC2086  # cmd holds words
-$cmd --num-threads "$num_threads" ${gpu[@]+"${gpu[@]}"} "$exp/log/train.log" \
-  python3 -m nnet.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
+$cmd "${resources[@]}" "$exp/log/train.log" \
+  "${start[@]}" nnet.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
     "$config" "$train" "$valid" "$exp"
-mark_done "$exp/.done" "$config" "$train" "$valid" -- "$exp"/{model.safetensors,config.yaml,speakers,train_seconds}
+mark_done "$exp/.done" "${inputs[@]}" -- "$exp"/{model.safetensors,config.yaml,speakers,train_seconds}
+rm -r "$exp/unfinished"
 log "$exp: $(tail -n 1 "$exp/log/train.tsv" | cut -f 1,3,4,6,9 | tr '\t' ' ') (epoch, loss, accuracy, valid EER, seconds)"

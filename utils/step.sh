@@ -48,7 +48,7 @@ begin() {  # folder input ...
 
 step_record=()
 for option in "${step_options[@]}"; do
-  case $option in nj | cmd | device | num_threads) ;; *) step_record+=(--option "$option=${!option}") ;; esac
+  case $option in nj | cmd | device | num_threads | num_processes | num_nodes) ;; *) step_record+=(--option "$option=${!option}") ;; esac
 done
 unset option
 [ -n "${VOX_STATUS:-}" ] || { printf '%s ' "$(date '+%H:%M:%S')" "${script_call[@]}"; echo; } >&2

@@ -15,6 +15,8 @@ nj=$(getconf _NPROCESSORS_ONLN)  # jobs of a stage
 ivector_nj=1        # jobs that share the training of an i-vector model: 1 on one machine, some on a cluster
 cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
 device=cpu          # where networks and i-vectors are computed: cpu or cuda
+num_processes=1     # processes that share the training of a network on each node, one a GPU
+num_nodes=1         # nodes that share it
 status=false        # say of each stage whether it is done, stale, partial or to do, and why; run nothing
 seed=1              # of everything drawn at random
 max_missing=0.0     # share of audio files that may be missing, empty or unreadable
@@ -63,7 +65,8 @@ fi
 
 if stage 3 "networks: training, validated on the held-out speakers"; then
   for system in $(of_kind network); do
-    "$steps/train_network.sh" --cmd "$cmd" --device "$device" --seed "$seed" "$exp/$system/system.yaml" \
+    "$steps/train_network.sh" --cmd "$cmd" --device "$device" --num-processes "$num_processes" \
+      --num-nodes "$num_nodes" --seed "$seed" "$exp/$system/system.yaml" \
       "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" "$exp/$system"
   done
 fi
