@@ -1,6 +1,7 @@
 """The recipe from wav files to the table, on a few real speakers and tiny models, and what disturbs it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -99,11 +100,62 @@ def test_the_recipe_ends_with_the_table(finished):
 def test_running_again_does_nothing(finished, corpus, conf):
     work, _ = finished
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*")
-              if path.is_file() and path.name not in ("results.tsv", "RESULTS.md", "corpus", ".stage")}
+              if path.is_file() and path.name not in ("results.tsv", "RESULTS.md", ".done_report", "corpus", ".stage")}
     done = run(corpus, conf, work)
     assert done.returncode == 0
     assert "made again" not in done.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_an_engine_gives_the_same_table(engine, finished, corpus, conf, tmp_path):
+    """Grid Engine and Slurm, real ones: every job through them, the same numbers to the last digit."""
+    work, _ = finished
+    done = run(corpus, conf, tmp_path, "--cmd", engine, "--systems", "ivector xvector")
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = [row for row in results(work) if row[0] != "vgg_mha"]
+    assert results(tmp_path) == expected
+    log = next((tmp_path / "exp/ivector/embeddings_test/log").glob("extract.1.log")).read_text()
+    assert "# Running on" in log
+    assert (tmp_path / "exp/ivector/embeddings_test/log/q").is_dir()
+
+
+def test_status_says_what_is_done_stale_and_to_do(finished, corpus, conf, tmp_path):
+    work, _ = finished
+    copy = tmp_path / "work"
+    shutil.copytree(work, copy, symlinks=True)
+    said = states(corpus, conf, copy)
+    assert list(said.values()) == ["done"] * 8
+    (copy / "exp/xvector/embeddings_test/.done").unlink()
+    assert states(corpus, conf, copy) == {**said, 4: "partial", 6: "stale", 7: "stale"}
+    other = tmp_path / "conf"
+    shutil.copytree(conf, other)
+    config = yaml.safe_load((other / "ivector.yaml").read_text())
+    config["mini"]["extractor"]["dim"] = 11
+    (other / "ivector.yaml").write_text(yaml.safe_dump(config))
+    assert states(corpus, other, work)[2] == "stale"
+    assert set(states(corpus, conf, tmp_path / "new").values()) == {"to do"}
+
+
+def states(corpus, conf, work):
+    """What `--status` says of each stage."""
+    done = run(corpus, conf, work, "--status")
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"^(done|stale|partial|to do) +stage (\d):", done.stdout, re.MULTILINE)
+    return {int(stage): state for state, stage in found}
+
+
+def test_a_second_run_is_refused(finished, corpus, conf):
+    """While a run is going on, another in the same folder says so and stops; the first is not disturbed."""
+    work, _ = finished
+    (work / "exp/ivector/.done").unlink()
+    first = subprocess.Popen(command(corpus, conf, work), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not (work / ".lock").exists():
+        time.sleep(0.01)
+    second = run(corpus, conf, work)
+    assert second.returncode == 1
+    assert f"in use by process {first.pid} on" in second.stderr
+    assert first.wait(120) == 0
+    assert not (work / ".lock").exists()
 
 
 def test_a_change_redoes_what_depends_on_it_and_no_more(finished, corpus, conf, tmp_path):

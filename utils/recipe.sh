@@ -20,11 +20,11 @@ if [ "$status" = true ]; then
   trap 'rm -f "$VOX_STATUS"' EXIT
 else
   VOX_RUN=$(date +%s).$$.$RANDOM
-  export VOX_RUN
   python3 -m utils.lock take "$work" $$ "$VOX_RUN"
   # The lock's holder touches it, so that other hosts know that it lives. (See utils/lock.py.)
   (while kill -0 $$ && [ -e "$work/.lock" ]; do touch -c "$work/.lock"; sleep 20; done) < /dev/null > /dev/null 2>&1 &
   lock_keeper=$!
+  export VOX_RUN
   trap 'kill "$lock_keeper" 2> /dev/null || true; python3 -m utils.lock release "$work" $$ "$VOX_RUN"' EXIT
 fi
 data=$work/data exp=$work/exp conf=${conf:-$here/conf}

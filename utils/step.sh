@@ -21,7 +21,7 @@ require_file() {  # path ...
 }
 
 # Whether the outputs that RECORD lists are whole and were made with these options from these inputs.
-# Options that cannot change a result (how many jobs, where they run) are left out of the record.
+# Options that cannot change a result (how many jobs, where they run, what a report names) are left out of the record.
 # While a recipe asks for its status, the record's state is only reported, and no step does anything.
 up_to_date() {  # record input ...
   if [ -n "${VOX_STATUS:-}" ]; then
@@ -48,7 +48,7 @@ begin() {  # folder input ...
 
 step_record=()
 for option in "${step_options[@]}"; do
-  case $option in nj | cmd | device | num_threads | num_processes | num_nodes) ;; *) step_record+=(--option "$option=${!option}") ;; esac
+  case $option in nj | cmd | device | num_threads | num_processes | num_nodes | command) ;; *) step_record+=(--option "$option=${!option}") ;; esac
 done
 unset option
 [ -n "${VOX_STATUS:-}" ] || { printf '%s ' "$(date '+%H:%M:%S')" "${script_call[@]}"; echo; } >&2

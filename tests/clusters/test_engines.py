@@ -9,22 +9,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ENGINES = ("sge", "slurm")
-started: dict[str, str] = {}  # for each engine why it cannot be used, or nothing
-
-
-@pytest.fixture(params=ENGINES)
-def engine(request):
-    """The name of an engine that accepts jobs; skips where it cannot be started, and says why."""
-    name = request.param
-    if name not in started:
-        done = subprocess.run(["bash", str(ROOT / f"tests/clusters/start_{name}.sh")], capture_output=True, text=True,
-                              check=False, timeout=400)
-        started[name] = "" if done.returncode == 0 else f"{name} cannot be started: {done.stderr.strip()[-200:]}"
-    if started[name]:
-        pytest.skip(started[name])
-    return name
-
 
 def command(engine, *words):
     return [str(ROOT / "utils" / engine), *map(str, words)]

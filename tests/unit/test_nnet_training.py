@@ -285,10 +285,10 @@ def test_weights_are_plain_tensors(trained):
 def test_two_processes_take_the_same_steps_as_one(corpus, tmp_path):
     """Loss of 56 steps in fp32 to 1e-4: gradients, and statistics of batch normalisation, are of both halves.
 
-    A large margin and learning rate would amplify differences of rounding beyond that.
+    A large margin would amplify differences of rounding beyond that, and so would Adam where gradients are near 0.
     """
     config = CONFIG | {"head": CONFIG["head"] | {"dropout": 0.0}, "loss": {"type": "softmax"},
-                       "optimizer": {"type": "adamw", "lr": 0.001},
+                       "optimizer": {"type": "sgd", "lr": 0.005},
                        "train": CONFIG["train"] | {"precision": "fp32", "batch_size": 8}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     assert train(corpus, tmp_path / "one", config=tmp_path / "config.yaml").returncode == 0
