@@ -6,71 +6,26 @@ import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-CONF = ROOT / "egs/voxceleb/conf"
-TINY = {
-    "ivector": {"base": "ivector_kaldi", "mini": {"ubm": {"num_gaussians": 8, "split_iterations": 4},
-                                                  "extractor": {"dim": 10, "iterations": 2},
-                                                  "backend": {"lda_dim": 5}}},
-    "xvector": {"mini": {"train": {"epochs": 2, "batch_size": 16, "chunk_frames": 100},
-                         "encoder": {"channels": [24, 24, 24, 24, 32]}, "backend": {"lda_dim": 5}}},
-    "vgg_mha": {"mini": {"train": {"epochs": 1, "batch_size": 16, "chunk_frames": 100, "mask_bands": 2},
-                         "encoder": {"channels": [4, 4, 8]}, "pooling": {"heads": 5}, "backend": {"lda_dim": 5}}},
-}
+from tests.tiny import command, make_conf, make_corpus, results
 
 
 @pytest.fixture(scope="module")
 def corpus(shared, tmp_path_factory):
-    """Twelve training speakers and five test speakers of minivox, in a folder whose name is awkward."""
-    source = shared / "corpora/minivox"
-    folder = tmp_path_factory.mktemp("corpus") / "a 'real'; corpus"
-    for part, speakers, utterances in (("dev", 12, 8), ("test", 5, 8)):
-        for speaker in sorted((source / part / "wav").iterdir())[:speakers]:
-            for path in sorted(speaker.rglob("*.flac"))[:utterances]:
-                target = folder / path.relative_to(source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
-    names = [str(path.relative_to(folder / "test/wav")) for path in sorted((folder / "test/wav").rglob("*.flac"))]
-    lines = [f"{int(a.split('/')[0] == b.split('/')[0])} {a} {b}\n"
-             for index, a in enumerate(names) for b in names[index + 1:]]
-    (folder / "veri_test.txt").write_text("".join(lines))
-    return folder
+    """A tiny corpus in a folder whose name is awkward."""
+    return make_corpus(shared, tmp_path_factory.mktemp("corpus") / "a 'real'; corpus")
 
 
 @pytest.fixture(scope="module")
 def conf(tmp_path_factory):
-    """The recipe's configurations with smaller mini models."""
-    folder = tmp_path_factory.mktemp("conf")
-    shutil.copytree(CONF / "features", folder / "features")
-    shutil.copy(CONF / "ivector_kaldi.yaml", folder)
-    for name, changes in TINY.items():
-        config = yaml.safe_load((CONF / f"{name}.yaml").read_text()) if "base" not in changes else {}
-        mini = config.get("mini", {})
-        for key, value in changes["mini"].items():
-            mini[key] = {**mini.get(key, {}), **value} if isinstance(mini.get(key), dict) else value
-        config = {**config, **changes, "mini": mini}
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
-    return folder
-
-
-def command(corpus, conf, work, *more):
-    return ["bash", str(ROOT / "egs/voxceleb/run.sh"), "--voxceleb1-root", str(corpus), "--conf", str(conf),
-            "--scale", "mini", "--systems", "ivector xvector vgg_mha", "--valid-speakers", "3", "--nj", "2",
-            "--work", str(work), *more]
+    return make_conf(tmp_path_factory.mktemp("conf"))
 
 
 def run(*arguments):
     return subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
-
-
-def results(work):
-    """The rows of the table without the training seconds."""
-    return [line.split("\t")[:-1] for line in (work / "exp/results.tsv").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
-"""Records of what was done: a step's options, the fingerprints of its inputs, the sizes of its outputs.
+"""Records of what was done: a step's options, the fingerprints of its inputs, its outputs with their sizes and, where
+they are not large, fingerprints.
 
 `python3 -m utils.done check RECORD ...` exits with 0 when the record exists and everything in it still
 holds, else with 1 after saying why on standard error (nothing is said where nothing was done yet).
@@ -45,7 +46,7 @@ def fingerprint(path: Path) -> str:
         raise InputError(f"{path} is missing; run the stage that makes it first")
     status = path.stat()
     if status.st_size > WHOLE_FILE:
-        return f"{status.st_size} bytes, {status.st_mtime_ns}"
+        return f"{status.st_size} bytes, {status.st_mtime_ns}"  # reading it at each check would take too long
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -71,10 +72,12 @@ def describe(step: str, options: dict[str, str], inputs: list[str]) -> dict[str,
 def why_stale(path: Path, now: dict[str, Any]) -> str | None:
     """Return the reason why the step of this record must run again, None when it need not."""
     then = read_record(path)
-    for name, size in then["outputs"].items():
+    for name, (size, content) in then["outputs"].items():
         output = path.parent / name
         if not output.is_file() or output.stat().st_size != size:
             return f"output {output} {'changed its size' if output.is_file() else 'is gone'}"
+        if content and fingerprint(output) != content:
+            return f"output {output} is damaged"
     if then["digest"] == now["digest"]:
         return None
     for name in now["options"] | then["options"]:
@@ -88,12 +91,13 @@ def why_stale(path: Path, now: dict[str, Any]) -> str | None:
 
 def mark(path: Path, now: dict[str, Any], outputs: list[Path]) -> None:
     """Write the record of a finished step."""
-    sizes = {}
+    made = {}
     for output in outputs:
         if not output.is_file():
             raise InputError(f"{output} is missing at the end of {now['step']}")
-        sizes[str(output.relative_to(path.parent))] = output.stat().st_size
-    record = now | {"outputs": sizes, "code": code_version(),
+        size = output.stat().st_size
+        made[str(output.relative_to(path.parent))] = size, fingerprint(output) if size <= WHOLE_FILE else None
+    record = now | {"outputs": made, "code": code_version(),
                     "finished": datetime.now(UTC).isoformat(timespec="seconds")}
     with write_aside(path) as stream:
         json.dump(record, stream, indent=1)

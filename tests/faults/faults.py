@@ -1,0 +1,243 @@
+"""What the recipe survives: each function disturbs a run and returns what happened, or raises AssertionError."""
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.tiny import ROOT, command, make_conf, make_corpus, results
+
+SYSTEMS = ("--systems", "ivector xvector")
+
+
+class Bench:
+    """A tiny corpus, its configurations, and an undisturbed run to compare with."""
+
+    def __init__(self, folder: Path) -> None:
+        shared = Path(os.environ.get("VOX_SHARED", ROOT.parent / "shared")).resolve()
+        self.folder = folder
+        self.corpus, self.conf = make_corpus(shared, folder / "corpus"), make_conf(folder / "conf")
+        self.whole = folder / "whole"
+        started = time.monotonic()
+        self.finish(self.whole)
+        self.seconds = time.monotonic() - started
+
+    def start(self, work: Path, *more: str) -> subprocess.Popen:
+        log = (self.folder / "run.log").open("w")
+        return subprocess.Popen(command(self.corpus, self.conf, work, *SYSTEMS, *more), stdout=log, stderr=log,
+                                start_new_session=True)
+
+    def run(self, work: Path, *more: str) -> tuple[int, str]:
+        code = self.start(work, *more).wait()
+        return code, (self.folder / "run.log").read_text(errors="replace")
+
+    def finish(self, work: Path, *more: str) -> str:
+        """Run to the end; return what was said."""
+        code, said = self.run(work, *more)
+        assert code == 0, said[-2000:]
+        return said
+
+    def copy(self, name: str) -> Path:
+        """Return a copy of the undisturbed run; arks are found where they were, so they are moved in place."""
+        work = self.folder / name
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.move(self.whole, self.folder / "kept")
+        shutil.copytree(self.folder / "kept", self.whole, symlinks=True)
+        return self.whole
+
+    def restore(self) -> None:
+        """Put the undisturbed run back."""
+        shutil.rmtree(self.whole)
+        shutil.move(self.folder / "kept", self.whole)
+
+    def same(self, work: Path) -> bool:
+        """Whether a run ended with the same table and the same models, bit by bit."""
+        whole = self.folder / "kept" if (self.folder / "kept").exists() else self.whole
+        models = ("exp/ivector/final.ie", "exp/xvector/model.safetensors", "exp/ivector/backend/plda")
+        return (results(work) == results(whole)
+                and all((work / name).read_bytes() == (whole / name).read_bytes() for name in models))
+
+
+def kills(bench: Bench) -> str:
+    """SIGKILL at 30 random moments of the run: every other time to all its processes, else to run.sh alone."""
+    rng, work, ended = random.Random(1), bench.folder / "killed", 0
+    for number in range(30):
+        process = bench.start(work)
+        time.sleep(rng.uniform(0.2, bench.seconds / 8))
+        ended += process.poll() is not None
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if number % 2 else os.kill)(process.pid, signal.SIGKILL)
+        process.wait()
+    bench.finish(work)
+    assert bench.same(work)
+    return f"30 kills ({ended} after the end), then one run to the end: same table, same models bit by bit"
+
+
+def job_deaths(bench: Bench) -> str:
+    """Ten of the forty jobs of an array are killed."""
+    out = bench.folder / "array"
+    out.mkdir()
+    launcher = subprocess.Popen(["run", "--max-jobs-run", "40", "JOB=1:40", f"{out}/x.JOB.log", "bash", "-c",
+                                 f"echo $$ > {out}/pid.JOB; sleep 3; echo JOB > {out}/done.JOB"],
+                                stderr=subprocess.PIPE)
+    while len(list(out.glob("pid.*"))) < 40:
+        time.sleep(0.05)
+    for job in random.Random(2).sample(range(1, 41), 10):
+        os.kill(int((out / f"pid.{job}").read_text()), signal.SIGKILL)
+    assert launcher.wait() == 0, launcher.stderr.read().decode()
+    assert len(list(out.glob("done.*"))) == 40
+    return "the ten ran again, alone; the array ended well"
+
+
+def daemon_restarts(bench: Bench) -> str:
+    """The engine's master is killed while an array runs, and comes back after ten seconds."""
+    survived = []
+    for engine, daemon in (("sge", "sge_qmaster"), ("slurm", "slurmctld")):
+        start = ROOT / f"tests/clusters/start_{engine}.sh"
+        if subprocess.run(["bash", str(start)], capture_output=True, check=False).returncode:
+            continue
+        out = bench.folder / engine
+        out.mkdir()
+        launcher = subprocess.Popen([str(ROOT / "utils" / engine), "JOB=1:4", f"{out}/x.JOB.log", "bash", "-c",
+                                     f"sleep 12; echo JOB > {out}/done.JOB"], stderr=subprocess.PIPE)
+        while not (out / "x.1.log").exists():
+            time.sleep(0.1)
+        subprocess.run(["pkill", "-9", "-x", daemon], check=True)
+        time.sleep(10)
+        subprocess.run(["bash", str(start)], capture_output=True, check=True)
+        assert launcher.wait(180) == 0, launcher.stderr.read().decode()
+        assert len(list(out.glob("done.*"))) == 4
+        survived.append(engine)
+    assert survived, "no engine could be started"
+    return f"{' and '.join(survived)}: the launcher asked until it was back, all jobs ended well"
+
+
+def disk(bench: Bench) -> str:
+    """The work folder is on a disk of 3 MB; it is enlarged afterwards."""
+    place = bench.folder / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], check=True)
+    try:
+        code, said = bench.run(place / "work")
+        assert code != 0
+        line = next(line for line in said.splitlines() if "No space left" in line or "are free on that disk" in line)
+        subprocess.run(["mount", "-o", "remount,size=400m", str(place)], check=True)
+        bench.finish(place / "work")
+        assert bench.same(place / "work")
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    return f"stopped with `...{line.strip()[-90:]}`; with more space the same table"
+
+
+def damage(bench: Bench, what: str, change: Callable[[Path], None]) -> str:
+    """Damage a finished run's features, and run again."""
+    work = bench.copy("damaged")
+    try:
+        change(work)
+        said = bench.finish(work)
+        reason = next(line for line in said.splitlines() if "made again" in line)
+        assert bench.same(work)
+    finally:
+        bench.restore()
+    return f"noticed ({reason.rpartition('/')[2].strip()}), made again, same table"
+
+
+def truncated(bench: Bench) -> str:
+    """An archive of features is cut in the middle."""
+    return damage(bench, "cut", lambda work: os.truncate(next((work / "data").glob("*/train/feats.1.ark")), 5000))
+
+
+def flipped(bench: Bench) -> str:
+    """A bit is flipped in an archive of features."""
+    def flip(work: Path) -> None:
+        path = next((work / "data").glob("*/train/feats.1.ark"))
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 16
+        path.write_bytes(content)
+
+    return damage(bench, "flipped", flip) + "; archives over 64 MB are compared by size alone"
+
+
+def deleted(bench: Bench) -> str:
+    """One part of the features is deleted."""
+    return damage(bench, "deleted", lambda work: next((work / "data").glob("*/train/feats.2.ark")).unlink())
+
+
+def clock(bench: Bench) -> str:
+    """The clock was set back: all files of the run are from the future, or from long ago."""
+    work = bench.copy("clock")
+    try:
+        for year in ("2001", "2099"):
+            subprocess.run(["find", str(work), "-exec", "touch", "-d", f"{year}-01-01", "{}", "+"], check=True)
+            assert "made again" not in bench.finish(work)
+        assert bench.same(work)
+    finally:
+        bench.restore()
+    return "nothing is done again: records hold contents, not times"
+
+
+def two_runs(bench: Bench) -> str:
+    """Two runs at once in one work folder."""
+    work = bench.folder / "two"
+    first = bench.start(work)
+    while not (work / ".lock").exists():
+        time.sleep(0.05)
+    second = subprocess.run(command(bench.corpus, bench.conf, work, *SYSTEMS), capture_output=True, text=True,
+                            check=False)
+    assert second.returncode == 1
+    assert f"in use by process {first.pid}" in second.stderr
+    assert first.wait() == 0
+    assert bench.same(work)
+    return "the second says who holds the lock and stops; the first ends well"
+
+
+def bad_audio(bench: Bench) -> str:
+    """An audio file is cut in the middle of the list."""
+    path = sorted((bench.corpus / "dev").rglob("*.flac"))[40]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:len(whole) // 2])
+    try:
+        code, said = bench.run(bench.folder / "audio")
+        assert code != 0
+        assert f"{path.parts[-3]}-{path.parts[-2]}-{path.stem}" in said
+    finally:
+        path.write_bytes(whole)
+    bench.finish(bench.folder / "audio")
+    assert bench.same(bench.folder / "audio")
+    return "stopped, naming the utterance and the cause; with the file repaired the same table"
+
+
+FAULTS = {function.__name__: function for function in (
+    kills, job_deaths, daemon_restarts, disk, truncated, flipped, deleted, clock, two_runs, bad_audio)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("faults", nargs="*", help=f"of {', '.join(FAULTS)} (default: all)")
+    names = parser.parse_args().faults or list(FAULTS)
+    wrong = 0
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        print("| fault | what happened | seconds |\n| --- | --- | ---: |\n"
+              f"| none | the undisturbed run | {bench.seconds:.0f} |", flush=True)
+        for name in names:
+            started = time.monotonic()
+            try:
+                said = f"ok: {FAULTS[name](bench)}"
+            except (AssertionError, StopIteration, subprocess.SubprocessError, OSError) as error:
+                said, wrong = f"FAILED: {type(error).__name__} {str(error)[-300:]}", wrong + 1
+            title = (FAULTS[name].__doc__ or name).strip()
+            print(f"| {name}: {title} | {said} | {time.monotonic() - started:.0f} |", flush=True)
+    sys.exit(wrong > 0)
+
+
+if __name__ == "__main__":
+    main()
