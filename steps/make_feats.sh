@@ -25,7 +25,8 @@ $cmd "JOB=1:$nj" "$out/log/make_feats.JOB.log" \
   once "$out/unfinished/feats.JOB" python3 -m steps.feat.compute_feats --job JOB --nj "$nj" --compression "$compression" \
     --allow-pipes "$allow_pipes" "$conf" "$in" "$out"
 cp "$conf" "$out/feats.conf"
-python3 -m steps.feat.collect_feats --nj "$nj" --max-failed "$max_failed" "$in" "$out"
+# Utterances that failed may be repaired in place: the jobs are to look at them again.
+python3 -m steps.feat.collect_feats --nj "$nj" --max-failed "$max_failed" "$in" "$out" || { rm -r "$out/unfinished"; exit 1; }
 mark_done "$out/.done" "$conf" "$in"
 rm -r "$out/unfinished"
 log "$out: features of $(wc -l < "$out/feats.scp") utterances"

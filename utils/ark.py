@@ -21,6 +21,7 @@ from utils.files import write_aside
 from utils.kaldi_io import KaldiReader, KaldiWriter
 
 MATRICES = ("FM", "DM", "CM", "CM2", "CM3")
+_SURROGATE = re.compile("[\udc80-\udcff]")  # what a byte that is no UTF-8 becomes
 _LOCATION = re.compile(r"(?P<path>.*?)(?::(?P<offset>\d+))?(?:\[(?P<first>\d+):(?P<last>\d+)\])?", re.DOTALL)
 
 
@@ -60,8 +61,10 @@ def read_table(path: str | os.PathLike) -> tuple[list[str], list[str]]:
 
 
 def _lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
-    with open(path, encoding="utf-8", newline="\n") as stream:
+    with open(path, encoding="utf-8", newline="\n", errors="surrogateescape") as stream:
         for number, line in enumerate(stream, start=1):
+            if not line.isprintable() and _SURROGATE.search(line):
+                raise InputError(f"{path}: line {number}: not UTF-8: {ascii(line[:80])}")
             name, _, value = line.rstrip("\n").partition(" ")
             value = value.strip(" \t")
             if not name or not value or value.endswith("\r"):
@@ -109,8 +112,8 @@ def _iterate_script(path: str | os.PathLike, read: Callable[[KaldiReader], Any],
 def _open(path: str, what: str) -> Any:
     try:
         return open(path, "rb")
-    except FileNotFoundError as error:
-        raise InputError(f"{what}: no file {path}; run the stage that makes it again") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise InputError(f"{what}: cannot open {path!r} ({error}); run the stage that makes it again") from error
 
 
 def _read_at(kaldi: KaldiReader, location: Location, read: Callable[[KaldiReader], Any]) -> Any:
@@ -309,7 +312,7 @@ class RowReader:
         if file not in self._handles:
             try:
                 self._handles[file] = os.open(self.files[file], os.O_RDONLY)
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: a null byte in the path
                 raise InputError(f"{self.scp}: {self.ids[index]}: {error}") from error
         return self._handles[file]
 

@@ -21,6 +21,7 @@ from scipy.signal import resample_poly
 from utils.errors import InputError
 
 SAMPLE_RATE = 16000
+RATES = 4000, 400000  # Hz, that a file may say
 _FULL_SCALE = 32768
 _BLOCK = 1 << 20  # frames decoded at a time: no allocation follows a header's word
 _STREAMED = 0x7FFF0000  # from here on a length in a WAV header means "unknown", as pipes write it
@@ -58,6 +59,8 @@ def read_audio(path: str | os.PathLike, rate: int = SAMPLE_RATE, allow_pipes: bo
         raise InputError(f"{path}: no samples in it; {_WAY_OUT}")
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: NaN or infinite samples; {_WAY_OUT}")
+    if not RATES[0] <= file_rate <= RATES[1]:
+        raise InputError(f"{path}: a sampling rate of {file_rate} Hz; wanted {RATES[0]} to {RATES[1]}; {_WAY_OUT}")
     if file_rate != rate:
         notes = (f"{file_rate} Hz", *notes)
     return Audio(resample(samples, file_rate, rate), notes)

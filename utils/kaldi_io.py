@@ -180,7 +180,10 @@ class KaldiReader:
 
     def line(self) -> str:
         """Read the rest of a text line."""
-        return self.stream.readline().decode().strip()
+        try:
+            return self.stream.readline().decode().strip()
+        except UnicodeDecodeError:
+            self.fail("not UTF-8")
 
     def _expect_size(self, *sizes: int) -> int:
         size = self.read(1)[0]

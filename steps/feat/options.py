@@ -72,7 +72,7 @@ def read_conf(path: str | os.PathLike, types: Mapping[str, type] | None = None) 
     and line for anything else, an unknown or repeated option, or a value of another type.
     """
     options: dict[str, Any] = {}
-    with open(path, encoding="utf-8") as stream:
+    with open(path, encoding="utf-8", errors="replace") as stream:  # what is no UTF-8 is no option either
         for number, line in enumerate(stream, start=1):
             line = re.sub(r"(^|\s)#.*", "", line).strip()
             if not line:

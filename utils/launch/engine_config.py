@@ -23,8 +23,8 @@ class EngineConfig:
         self.defaults: dict[str, str] = {}
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError as error:
-            raise InputError(f"--config {path}: no such file") from error
+        except (FileNotFoundError, UnicodeDecodeError) as error:
+            raise InputError(f"--config {path}: no such file, or not a text file") from error
         for number, line in enumerate(lines, start=1):
             try:
                 words = shlex.split(line, comments=True)
