@@ -6,6 +6,7 @@ both ends included. Paths may hold spaces. Nothing that a table names is ever ex
 
 import os
 import re
+import stat
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -107,6 +108,15 @@ def _iterate_script(path: str | os.PathLike, read: Callable[[KaldiReader], Any],
                 stack.close()
                 kaldi = KaldiReader(stack.enter_context(_open(location.path, f"{path}: {name}")))
             yield name, _read_at(kaldi, location, read)
+
+
+def _open_file(path: str) -> int:
+    """Open a file, and nothing but a file, to read by position."""
+    handle = os.open(path, os.O_RDONLY)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(f"{path} is no file")
+    return handle
 
 
 def _open(path: str, what: str) -> Any:
@@ -311,7 +321,7 @@ class RowReader:
         file = int(self._file[index])
         if file not in self._handles:
             try:
-                self._handles[file] = os.open(self.files[file], os.O_RDONLY)
+                self._handles[file] = _open_file(self.files[file])
             except (OSError, ValueError) as error:  # ValueError: a null byte in the path
                 raise InputError(f"{self.scp}: {self.ids[index]}: {error}") from error
         return self._handles[file]

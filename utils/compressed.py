@@ -54,6 +54,8 @@ def decode(header: Header, values: bytes) -> np.ndarray:
         percentiles = np.frombuffer(values, "<u2", 4 * header.cols).reshape(header.cols, 4)
         codes = np.frombuffer(values, np.uint8, offset=8 * header.cols).reshape(header.cols, header.rows)
         return _decode_columns(codes, _to_float(header, percentiles))
+    if not header.cols:
+        return np.zeros((header.rows, 0), np.float32)
     integers = np.frombuffer(values, "<u2" if header.kind == "CM2" else np.uint8).reshape(-1, header.cols)
     return _to_float(header, integers)
 

@@ -48,6 +48,8 @@ def _load(path: Path, scale: str, seen: tuple[Path, ...]) -> dict[str, Any]:
     config = read_yaml(path)
     base = config.pop("base", None)
     mini = config.pop("mini", {})
+    if not isinstance(mini, dict):
+        raise InputError(f"{path}: mini: expected keys, found {mini!r}")
     if base is not None:
         config = merge(_load(path.parent / f"{base}.yaml", scale, (*seen, path)), config)
     return merge(config, mini) if scale == "mini" else config

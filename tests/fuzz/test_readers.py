@@ -185,7 +185,7 @@ def test_damaged_files_are_refused_or_read(name, tmp_path):
     whole = path.read_bytes()
     read(path)
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None,
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, derandomize="VOX_FUZZ_EXAMPLES" not in os.environ,
               suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(CHANGES)
     def meet(changes: list[Change]) -> None:
