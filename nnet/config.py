@@ -1,12 +1,20 @@
-"""What a network's configuration may say; unknown keys and unfit values are errors that name them."""
+"""What a network's configuration may say; unknown keys and unfit values are errors that name them.
 
+`python3 -m nnet.config CONF` prints what training depends on, defaults filled in: all but the back-end.
+"""
+
+import argparse
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from nnet.losses import LossOptions
 from steps.feat.frontend import FrontendOptions
 from utils.config import build, read_yaml
+from utils.errors import run_main
 
 Operation = Literal["relu", "batch_norm"]
 
@@ -65,12 +73,15 @@ class TrainOptions:
     clip: float = 5.0                 # largest norm of the gradient
     patience: int = 0                 # epochs without a better validation EER before stopping; 0: never
     keep: Literal["best", "last"] = "best"  # which weights become the model
+    checkpoint_steps: int = 1000      # steps between checkpoints, besides those at the ends of epochs
     mask_frames: int = 0              # SpecAugment: longest mask in time
     mask_bands: int = 0               # SpecAugment: widest mask in frequency
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.chunk_frames, self.valid_batch_frames) < 1:
-            raise ValueError("epochs, batch_size, chunk_frames and valid_batch_frames must be at least 1")
+        if min(self.epochs, self.batch_size, self.chunk_frames, self.valid_batch_frames,
+               self.checkpoint_steps) < 1:
+            raise ValueError("epochs, batch_size, chunk_frames, valid_batch_frames and checkpoint_steps must be "
+                             "at least 1")
 
 
 @dataclass(frozen=True)
@@ -102,3 +113,29 @@ def network_config(mapping: dict[str, Any], where: str) -> NetworkConfig:
 def read_network_config(path: str) -> NetworkConfig:
     """Read a resolved configuration, as `utils.config resolve` prints it."""
     return network_config(read_yaml(Path(path)), path)
+
+
+def plain(config: NetworkConfig) -> dict[str, Any]:
+    """Return a configuration as YAML writes it: mappings, lists, numbers and text."""
+    def convert(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: convert(item) for key, item in value.items()}
+        return [convert(item) for item in value] if isinstance(value, tuple | list) else value
+
+    return convert(dataclasses.asdict(config))
+
+
+def training_part(config: NetworkConfig) -> dict[str, Any]:
+    """Return what the weights depend on; two configurations that agree in it train the same network."""
+    return {key: value for key, value in plain(config).items() if key != "backend"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("config", help="resolved configuration, as `utils.config resolve` prints it")
+    config = read_network_config(parser.parse_args().config)
+    print(yaml.safe_dump(training_part(config), sort_keys=False, width=100), end="")
+
+
+if __name__ == "__main__":
+    run_main(main)

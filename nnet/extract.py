@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from nnet.config import NetworkConfig, read_network_config
 from nnet.data import Utterances
+from nnet.device import find_device
 from nnet.model import Network
 from utils.ark import ArkWriter
 from utils.errors import InputError, first_five, run_main
@@ -42,7 +43,7 @@ def pieces(frames: np.ndarray, shortest: int, longest: int) -> list[np.ndarray]:
 
 
 @torch.inference_mode()
-def embed_batch(network: Network, batch: list[np.ndarray], device: str) -> np.ndarray:
+def embed_batch(network: Network, batch: list[np.ndarray], device: torch.device) -> np.ndarray:
     """Return B x E embeddings of utterances (T_b x F each), padded to the longest."""
     lengths = torch.tensor([len(frames) for frames in batch], device=device)
     x = torch.zeros(len(batch), int(lengths.max()), batch[0].shape[1])
@@ -51,7 +52,7 @@ def embed_batch(network: Network, batch: list[np.ndarray], device: str) -> np.nd
     return network.embed(x.to(device), lengths).float().cpu().numpy()
 
 
-def embed_utterances(network: Network, data: Utterances, chosen: range, device: str, batch_frames: int,
+def embed_utterances(network: Network, data: Utterances, chosen: range, device: torch.device, batch_frames: int,
                      max_frames: int = 12000) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (number of the utterance, embedding) for the utterances in `chosen`, in their order."""
     shortest = network.encoder.receptive_field
@@ -85,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--job", type=int, default=1, help="which part, from 1")
     parser.add_argument("--nj", type=int, default=1, help="number of parts")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--num-threads", type=int, default=1)
     parser.add_argument("--max-frames", type=int, default=12000)
     parser.add_argument("model", type=Path)
@@ -94,7 +95,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.num_threads)
     network, config = load_network(arguments.model)
-    network.to(arguments.device)
+    device = find_device(arguments.device)
+    network.to(device)
     data = Utterances(arguments.data, config)
     if data.feature_dim != config.feature_dim:
         raise InputError(f"{arguments.data} has {data.feature_dim} values a frame, the network was trained on "
@@ -102,7 +104,7 @@ def main() -> None:
     count = len(data.rows)
     part = range(count * (arguments.job - 1) // arguments.nj, count * arguments.job // arguments.nj)
     with ArkWriter(arguments.out / f"xvector.{arguments.job}") as writer:
-        found = embed_utterances(network, data, part, arguments.device, config.train.valid_batch_frames,
+        found = embed_utterances(network, data, part, device, config.train.valid_batch_frames,
                                  arguments.max_frames)
         for index, vector in progress(found, len(part), "embeddings"):
             writer.write(data.rows.ids[index], vector)

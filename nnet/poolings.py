@@ -67,7 +67,9 @@ class StatisticsPooling(nn.Module):
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         weights = frame_weights(h, lengths)
         mean = weighted_mean(weights, h)
-        variance = weighted_mean(weights, (h - mean[:, None]).square())
+        # The derivative with respect to this mean is zero, so that it need not be computed.
+        centred = h - mean.detach()[:, None]
+        variance = weighted_mean(weights, centred * centred)
         return torch.cat([mean, variance.clamp_min(VARIANCE_FLOOR).sqrt()], dim=1)
 
 

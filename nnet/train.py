@@ -8,147 +8,121 @@ a CPU, with the same bits: batches depend on (seed, step) alone, and so do the r
 
 import argparse
 import dataclasses
+import json
 import math
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from nnet.checkpoint import load_checkpoint, save_checkpoint
-from nnet.config import NetworkConfig, OptimizerOptions, ScheduleOptions, read_network_config
-from nnet.data import Prefetcher, TrainingSet, Utterances
-from nnet.extract import embed_utterances
+from nnet.config import NetworkConfig, plain, read_network_config, training_part
+from nnet.data import Prefetcher, TrainingSet
+from nnet.device import find_device
 from nnet.model import Network
-from steps.backend.metrics import measure
+from nnet.optimizers import learning_rate, make_optimizer
+from nnet.validation import Validation
 from utils.errors import InputError, run_main
 from utils.files import write_aside
+from utils.progress import progress
 
 COLUMNS = ("epoch", "step", "loss", "accuracy", "lr", "valid_eer", "utterances_per_second", "waiting", "seconds")
+CHECK_STEPS = 50  # steps whose losses are fetched from the device, and checked, together
 
 
-def learning_rate(options: ScheduleOptions, step: int, steps: int) -> float:
-    """Return the factor on the learning rate at a step (from 0) of `steps`."""
-    warm = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else 1.0
-    if options.type == "constant":
-        return warm
-    cosine = (1 + math.cos(math.pi * step / steps)) / 2
-    return warm * (options.final + (1 - options.final) * cosine)
+@dataclass
+class EpochSums:
+    """Sums over the steps of the current epoch, for its line in log/train.tsv."""
 
-
-def make_optimizer(options: OptimizerOptions, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimiser; fused implementations, which compute the same."""
-    if options.type == "sgd":
-        return torch.optim.SGD(parameters, lr=options.lr, momentum=options.momentum,
-                               weight_decay=options.weight_decay, fused=True)
-    kind = torch.optim.Adam if options.type == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
-
-
-class Validation:
-    """EER of cosine scores on the trials of the held-out speakers (trials/valid)."""
-
-    def __init__(self, data: Path, config: NetworkConfig, device: str) -> None:
-        self.utterances = Utterances(data, config)
-        self.batch_frames = config.train.valid_batch_frames
-        self.device = device
-        place = {name: index for index, name in enumerate(self.utterances.rows.ids)}
-        trials = [line.split() for line in (data / "trials/valid").read_text(encoding="utf-8").splitlines()]
-        unknown = [name for trial in trials for name in trial[:2] if name not in place]
-        if unknown:
-            raise InputError(f"{data}/trials/valid names {unknown[0]}, which has no features")
-        self.pairs = np.array([[place[first], place[second]] for first, second, _ in trials])
-        self.is_target = np.array([label == "target" for *_, label in trials])
-
-    def eer(self, network: Network) -> float:
-        """Return the equal error rate in %."""
-        network.eval()
-        found = embed_utterances(network, self.utterances, range(len(self.utterances.rows)), self.device,
-                                 self.batch_frames)
-        vectors = np.stack([vector for _, vector in found])
-        network.train()
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        scores = (vectors[self.pairs[:, 0]] * vectors[self.pairs[:, 1]]).sum(axis=1)
-        return measure(scores[self.is_target], scores[~self.is_target]).eer
+    steps: int = 0
+    loss: float = 0.0
+    hits: float = 0.0     # chunks whose speaker has the largest logit
+    seconds: float = 0.0  # without validation
+    waited: float = 0.0   # of these, for data
 
 
 class Trainer:
-    """One training run."""
+    """One training run. Its state: the fields set after `steps` in the constructor."""
 
-    def __init__(self, config: NetworkConfig, train: Path, valid: Path, exp: Path, device: str, seed: int) -> None:
+    def __init__(self, config: NetworkConfig, train: Path, valid: Path, exp: Path, device: torch.device,
+                 seed: int) -> None:
         self.config, self.exp, self.device, self.seed = config, exp, device, seed
         self.data = TrainingSet(train, config, seed)
-        if config.features and config.feature_dim not in (None, self.data.utterances.feature_dim):
-            raise InputError(f"{train}: {self.data.utterances.feature_dim} values a frame, not {config.feature_dim}")
         torch.manual_seed(seed)
         self.network = Network(config, self.data.utterances.dim, len(self.data.speakers)).to(device).train()
         if config.train.chunk_frames < self.network.encoder.receptive_field:
             raise InputError(f"train: chunk_frames is {config.train.chunk_frames}, fewer than the "
                              f"{self.network.encoder.receptive_field} frames that the encoder sees at once")
-        self.optimizer = make_optimizer(config.optimizer, list(self.network.parameters()))
-        self.validation = Validation(valid, config, device)
+        self.optimizer = make_optimizer(config.optimizer, self.network.parameters())
+        self.validation = Validation(valid, config)
+        self.checkpoint = exp / "checkpoint.safetensors"
         self.steps = config.train.epochs * self.data.steps_per_epoch
         self.step, self.best_eer, self.bad_epochs, self.seconds = 0, math.inf, 0, 0.0
         self.best: dict[str, Tensor] = {}
         self.rows: list[str] = []
+        self.epoch = EpochSums()
+        self.unread: list[Tensor] = []  # loss and hits of the steps since the last look
 
-    @property
-    def checkpoint(self) -> Path:
-        """The file of the run's state."""
-        return self.exp / "checkpoint.safetensors"
+    def identity(self) -> str:
+        """What a checkpoint must agree with."""
+        rows = self.data.utterances.rows.num_rows
+        return json.dumps([training_part(self.config), self.seed, self.data.speakers[:1], len(self.data.speakers),
+                           len(rows), int(rows.sum(dtype="int64"))])
 
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is one of this configuration and seed."""
+        """Go on from the checkpoint, if there is one; raises InputError when it is of another run."""
         if not self.checkpoint.exists():
             return
         self.best, where = load_checkpoint(self.checkpoint, self.network, self.optimizer)
         if where["run"] != self.identity():
             raise InputError(f"{self.checkpoint} is of another configuration, data or seed; delete it to train anew")
         self.step, self.best_eer, self.bad_epochs = where["step"], where["best_eer"], where["bad_epochs"]
-        self.seconds, self.rows = where["seconds"], where["rows"]
+        self.seconds, self.rows, self.epoch = where["seconds"], where["rows"], EpochSums(**where["epoch"])
         print(f"resuming after step {self.step} of {self.steps}", file=sys.stderr)
-
-    def identity(self) -> str:
-        """What a checkpoint must agree with."""
-        return repr((self.config, self.seed, self.data.speakers[0], len(self.data.speakers), len(self.data.labels)))
 
     def save(self) -> None:
         """Write the checkpoint."""
         where = {"run": self.identity(), "step": self.step, "best_eer": self.best_eer, "rows": self.rows,
-                 "bad_epochs": self.bad_epochs, "seconds": self.seconds}
+                 "bad_epochs": self.bad_epochs, "seconds": self.seconds, "epoch": vars(self.epoch)}
         save_checkpoint(self.checkpoint, self.network, self.optimizer, self.best, where)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the EER has not improved for as many epochs as one has patience."""
+        return 0 < self.config.train.patience <= self.bad_epochs
 
     def run(self) -> None:
         """Train to the end and write the model."""
         self.resume()
-        batches = Prefetcher(self.data, self.step, self.steps)
-        started, waited = time.perf_counter(), 0.0
-        losses, hits = [], []
-        for step, x, labels in batches:
-            loss, accuracy = self.train_step(step, torch.from_numpy(x), torch.from_numpy(labels))
-            losses.append(loss)
-            hits.append(accuracy)
+        last = self.step if self.stopped_early else self.steps
+        batches = Prefetcher(self.data, self.step, last)
+        looked, waited = time.perf_counter(), 0.0
+        for step, x, labels in progress(batches, last - self.step, "training", "step"):
+            self.unread.append(self.train_step(step, torch.from_numpy(x), torch.from_numpy(labels)))
             self.step = step + 1
-            if self.step % self.data.steps_per_epoch:
+            ends_epoch = self.step % self.data.steps_per_epoch == 0
+            saves = ends_epoch or self.step % self.config.train.checkpoint_steps == 0
+            if not saves and len(self.unread) < CHECK_STEPS:
                 continue
-            seconds = time.perf_counter() - started
-            speed = len(losses) * self.data.batch_size / seconds
-            eer = self.validation.eer(self.network)
-            self.seconds += time.perf_counter() - started
-            self.end_epoch(float(np.mean(losses)), float(np.mean(hits)), eer, speed,
-                           (batches.waited - waited) / seconds)
-            self.save()
-            if self.config.train.patience and self.bad_epochs >= self.config.train.patience:
+            self.look(time.perf_counter() - looked, batches.waited - waited)
+            looked, waited = time.perf_counter(), batches.waited
+            if ends_epoch:
+                self.end_epoch()
+            if saves:
+                self.save()
+                self.seconds += time.perf_counter() - looked
+                looked = time.perf_counter()
+            if self.stopped_early:
                 break
-            losses, hits, waited, started = [], [], batches.waited, time.perf_counter()
         self.finish()
 
-    def train_step(self, step: int, x: Tensor, labels: Tensor) -> tuple[float, float]:
-        """Take one step; return loss and accuracy. Raises InputError when the loss is no number."""
+    def train_step(self, step: int, x: Tensor, labels: Tensor) -> Tensor:
+        """Take one step; return loss and number of hits, still on the device."""
         torch.manual_seed(hash((self.seed, step)) % 2**63)  # so that dropout, too, depends on (seed, step) alone
         options = self.config
         for group in self.optimizer.param_groups:
@@ -156,28 +130,44 @@ class Trainer:
         warmup = options.loss.margin_warmup * self.steps
         self.network.loss.margin_share = min(1.0, step / warmup) if warmup else 1.0
         x, labels = x.to(self.device), labels.to(self.device)
-        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=options.train.precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=options.train.precision == "bf16"):
             loss, logits = self.network(x, labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise InputError(f"the loss at step {step} is {value}; lower optimizer.lr ({options.optimizer.lr}) "
-                             "or set train.precision to fp32")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), options.train.clip)
         self.optimizer.step()
-        return value, (logits.argmax(dim=1) == labels).float().mean().item()
+        return torch.stack([loss.detach(), (logits.argmax(dim=1) == labels).sum().to(loss.dtype)])
 
-    def end_epoch(self, loss: float, accuracy: float, eer: float, speed: float, waiting: float) -> None:
-        """Note the epoch in log/train.tsv; keep the weights if they are the best so far."""
+    def look(self, seconds: float, waited: float) -> None:
+        """Add the steps since the last look to the sums; raises InputError when a loss is no number."""
+        values = torch.stack(self.unread).double().cpu()
+        wrong = torch.nonzero(~values[:, 0].isfinite()).flatten().tolist()
+        if wrong:
+            step = self.step - len(values) + wrong[0]
+            raise InputError(f"the loss at step {step} is {values[wrong[0], 0].item()}; lower optimizer.lr "
+                             f"({self.config.optimizer.lr}) or set train.precision to fp32")
+        loss, hits = values.sum(dim=0).tolist()
+        sums = self.epoch
+        self.epoch = EpochSums(sums.steps + len(values), sums.loss + loss, sums.hits + hits,
+                               sums.seconds + seconds, sums.waited + waited)
+        self.seconds += seconds
+        self.unread = []
+
+    def end_epoch(self) -> None:
+        """Validate; keep the weights if they are the best so far; note the epoch in log/train.tsv."""
+        started = time.perf_counter()
+        eer = self.validation.eer(self.network, self.device)
         if eer < self.best_eer:
             self.best_eer, self.bad_epochs = eer, 0
             self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
         else:
             self.bad_epochs += 1
-        rate = self.optimizer.param_groups[0]["lr"]
-        values = [str(self.step // self.data.steps_per_epoch), str(self.step), f"{loss:.4f}", f"{accuracy:.4f}",
-                  f"{rate:.3g}", f"{eer:.3f}", f"{speed:.1f}", f"{waiting:.3f}", f"{self.seconds:.1f}"]
+        sums, chunks = self.epoch, self.epoch.steps * self.data.batch_size
+        seconds = self.seconds + time.perf_counter() - started
+        values = [str(self.step // self.data.steps_per_epoch), str(self.step), f"{sums.loss / sums.steps:.4f}",
+                  f"{sums.hits / chunks:.4f}", f"{self.optimizer.param_groups[0]['lr']:.3g}", f"{eer:.3f}",
+                  f"{chunks / sums.seconds:.1f}", f"{sums.waited / sums.seconds:.3f}", f"{seconds:.1f}"]
+        self.epoch = EpochSums()
         self.rows.append("\t".join(values))
         print(f"epoch {values[0]} of {self.config.train.epochs}: "
               + ", ".join(f"{name} {value}" for name, value in zip(COLUMNS[1:], values[1:], strict=True)),
@@ -190,9 +180,8 @@ class Trainer:
         weights = self.best if self.config.train.keep == "best" else self.network.state_dict()
         complete = dataclasses.replace(self.config, feature_dim=self.data.utterances.feature_dim,
                                        speakers=len(self.data.speakers))
-        plain = yaml.safe_load(yaml.dump(_plain(dataclasses.asdict(complete))))
         with write_aside(self.exp / "config.yaml") as stream:
-            yaml.safe_dump(plain, stream, sort_keys=False, width=100)
+            yaml.safe_dump(plain(complete), stream, sort_keys=False, width=100)
         with write_aside(self.exp / "speakers") as stream:
             stream.writelines(f"{name}\n" for name in self.data.speakers)
         with write_aside(self.exp / "train_seconds") as stream:
@@ -202,26 +191,21 @@ class Trainer:
         self.checkpoint.unlink(missing_ok=True)
 
 
-def _plain(value: object) -> object:
-    """Tuples to lists, for YAML."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--num-threads", type=int, default=2)
-    parser.add_argument("config")
-    parser.add_argument("train", type=Path)
-    parser.add_argument("valid", type=Path)
-    parser.add_argument("exp", type=Path)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1,
+                        help="of weights, batches, masks and dropout (default: %(default)s)")
+    parser.add_argument("--num-threads", type=int, default=2, help="threads on a CPU (default: %(default)s)")
+    parser.add_argument("config", help="resolved configuration, as `utils.config resolve` prints it")
+    parser.add_argument("train", type=Path, help="data directory with features: the training speakers")
+    parser.add_argument("valid", type=Path, help="data directory with features and trials/valid: other speakers")
+    parser.add_argument("exp", type=Path, help="model directory to write")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.num_threads)
     config = read_network_config(arguments.config)
-    trainer = Trainer(config, arguments.train, arguments.valid, arguments.exp, arguments.device, arguments.seed)
+    trainer = Trainer(config, arguments.train, arguments.valid, arguments.exp, find_device(arguments.device),
+                      arguments.seed)
     trainer.run()
 
 

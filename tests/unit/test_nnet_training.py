@@ -13,13 +13,17 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from nnet.config import network_config
+from nnet.config import network_config, training_part
 from nnet.data import Prefetcher, TrainingSet, Utterances
+from nnet.device import find_device
 from nnet.extract import embed_batch, embed_utterances, load_network
-from nnet.train import learning_rate
+from nnet.optimizers import learning_rate
+from nnet.train import Trainer
+from nnet.validation import Validation
 from utils.ark import ArkWriter, iterate
 from utils.errors import InputError
 
+CPU = torch.device("cpu")
 CONFIG = {
     "kind": "network", "features": "fbank", "frontend": {"cmn": "utterance"},
     "encoder": {"type": "tdnn", "channels": [16, 16, 16, 16, 24]}, "pooling": {"type": "statistics"},
@@ -99,20 +103,79 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(corpus, trained,
     assert (tmp_path / "other/model.safetensors").read_bytes() != (trained / "model.safetensors").read_bytes()
 
 
-def test_a_run_killed_after_an_epoch_ends_with_the_same_bits(corpus, trained, tmp_path):
+def test_a_run_killed_within_epochs_ends_with_the_same_bits_and_log(corpus, trained, tmp_path):
     exp = tmp_path / "x"
-    process = subprocess.Popen(command(corpus, exp), stderr=subprocess.DEVNULL)
-    deadline = time.time() + 60
-    while not (exp / "checkpoint.safetensors").exists() and time.time() < deadline:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert (exp / "checkpoint.safetensors").exists(), "ended before it could be killed"
-    assert not (exp / "model.safetensors").exists(), "ended before it could be killed"
-    done = train(corpus, exp)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"train": CONFIG["train"] | {"checkpoint_steps": 1}}))
+    checkpoint, resumed = exp / "checkpoint.safetensors", set()
+    for _ in range(2):
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process = subprocess.Popen(command(corpus, exp, config=tmp_path / "config.yaml"), stderr=subprocess.PIPE)
+        deadline = time.time() + 60
+        while time.time() < deadline and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > before):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        resumed |= set(re.findall(rb"after step (\d+)", process.communicate()[1]))
+        assert checkpoint.exists(), "ended before it could be killed"
+        assert not (exp / "model.safetensors").exists(), "ended before it could be killed"
+    done = train(corpus, exp, config=tmp_path / "config.yaml")
     assert done.returncode == 0, done.stderr
     assert "resuming after step" in done.stderr
+    assert resumed, "was not resumed from a checkpoint"
     assert (exp / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+    ours, theirs = ([line.split("\t")[:6] for line in (folder / "log/train.tsv").read_text().splitlines()]
+                    for folder in (exp, trained))
+    assert ours == theirs  # all columns but those of time
+
+
+def test_early_stopping_holds_through_a_resume(corpus, tmp_path):
+    """The run ends `patience` epochs after the best one, also when it was killed right after the last of them."""
+    config = network_config(CONFIG | {"train": CONFIG["train"] | {"patience": 2, "keep": "best"}}, "x")
+    trainer = Trainer(config, corpus[1], corpus[2], tmp_path / "x", CPU, seed=1)
+    eers = iter([9.0, 8.0, 8.5, 8.0, 7.0])
+    best = {}
+
+    def eer(network, device):
+        value = next(eers)
+        if value == 8.0 and not best:
+            best.update({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return value
+
+    trainer.validation.eer = eer
+    trainer.finish = lambda: None  # killed
+    trainer.run()
+    again = Trainer(config, corpus[1], corpus[2], tmp_path / "x", CPU, seed=1)
+    again.run()
+    assert len((tmp_path / "x/log/train.tsv").read_text().splitlines()) == 1 + 4
+    model = load_file(tmp_path / "x/model.safetensors")
+    assert all(torch.equal(model[name], best[name]) for name in best)
+
+
+def test_the_back_end_is_no_part_of_what_training_depends_on():
+    config = network_config(CONFIG, "x")
+    assert training_part(network_config(CONFIG | {"backend": {"lda_dim": 3}}, "x")) == training_part(config)
+    other = training_part(network_config(CONFIG | {"pooling": {"type": "temporal"}}, "x"))
+    assert other != training_part(config)
+    assert network_config(training_part(config), "x") == config  # as YAML writes and reads it
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("s0-u0 s9-u9 target\n", "1 utterances have no features: s9-u9"),
+    ("s0-u0 s1-u1 different\n", "trials/valid:1: label 'different'"),
+    ("s0-u0 s0-u1 target\r\n", "trials/valid:1: carriage return"),
+])
+def test_bad_validation_trials_are_named(corpus, tmp_path, line, message):
+    bad = write_data(tmp_path / "bad", 2, 3, 1, trials=True)
+    (bad / "trials/valid").write_text(line, newline="")
+    with pytest.raises(InputError, match=message):
+        Validation(bad, network_config(CONFIG, "x"))
+
+
+def test_unknown_devices_are_named():
+    assert find_device("cpu") == CPU
+    with pytest.raises(InputError, match="--device gpu: wanted cpu, cuda or cuda:N"):
+        find_device("gpu")
+    with pytest.raises(InputError, match="--device cuda:99: "):
+        find_device("cuda:99")
 
 
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(corpus, tmp_path):
@@ -128,10 +191,10 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(corpus, tmp_pat
 def test_batched_extraction_equals_one_by_one(corpus, trained):
     network, config = load_network(trained)
     data = Utterances(corpus[1], config)
-    batched = dict(embed_utterances(network, data, range(len(data.rows)), "cpu", 500))
+    batched = dict(embed_utterances(network, data, range(len(data.rows)), CPU, 500))
     assert list(batched) == list(range(60))
     for index, vector in batched.items():
-        alone = embed_batch(network, [data.whole(index)], "cpu")[0]
+        alone = embed_batch(network, [data.whole(index)], CPU)[0]
         np.testing.assert_allclose(vector, alone, atol=1e-5, rtol=1e-5)
 
 
@@ -139,11 +202,11 @@ def test_long_and_short_utterances(corpus, trained, capsys):
     network, config = load_network(trained)
     data = Utterances(corpus[1], config)
     whole = data.whole(0)
-    cut = dict(embed_utterances(network, data, range(1), "cpu", 500, max_frames=len(whole) // 2 + 1))
-    halves = [embed_batch(network, [half], "cpu")[0] for half in np.array_split(whole, 2)]
+    cut = dict(embed_utterances(network, data, range(1), CPU, 500, max_frames=len(whole) // 2 + 1))
+    halves = [embed_batch(network, [half], CPU)[0] for half in np.array_split(whole, 2)]
     np.testing.assert_allclose(cut[0], np.mean(halves, axis=0), atol=1e-5)
     data.whole = lambda index: whole[:5]
-    assert np.isfinite(dict(embed_utterances(network, data, range(1), "cpu", 500))[0]).all()
+    assert np.isfinite(dict(embed_utterances(network, data, range(1), CPU, 500))[0]).all()
     assert "1 utterances are shorter than the 15 frames" in capsys.readouterr().err
 
 

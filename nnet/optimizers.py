@@ -1,0 +1,27 @@
+"""Optimisers and learning-rate schedules."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from nnet.config import OptimizerOptions, ScheduleOptions
+
+
+def make_optimizer(options: OptimizerOptions, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimiser; fused implementations, which compute the same."""
+    if options.type == "sgd":
+        return torch.optim.SGD(parameters, lr=options.lr, momentum=options.momentum,
+                               weight_decay=options.weight_decay, fused=True)
+    kind = torch.optim.Adam if options.type == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+
+
+def learning_rate(options: ScheduleOptions, step: int, steps: int) -> float:
+    """Return the factor on the learning rate at a step (from 0) of `steps`."""
+    warm = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else 1.0
+    if options.type == "constant":
+        return warm
+    cosine = (1 + math.cos(math.pi * step / steps)) / 2
+    return warm * (options.final + (1 - options.final) * cosine)
