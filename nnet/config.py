@@ -1,6 +1,7 @@
 """What a network's configuration may say; unknown keys and unfit values are errors that name them.
 
-`python3 -m nnet.config CONF` prints what training depends on, defaults filled in: all but the back-end.
+`python3 -m nnet.config CONF OUT` writes what training depends on, defaults filled in: all but the back-end. OUT is
+rewritten only when it changed.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from nnet.losses import LossOptions
 from steps.feat.frontend import FrontendOptions
 from utils.config import build, read_yaml
 from utils.errors import run_main
+from utils.files import write_if_changed
 
 Operation = Literal["relu", "batch_norm"]
 
@@ -133,8 +135,10 @@ def training_part(config: NetworkConfig) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("config", help="resolved configuration, as `utils.config resolve` prints it")
-    config = read_network_config(parser.parse_args().config)
-    print(yaml.safe_dump(training_part(config), sort_keys=False, width=100), end="")
+    parser.add_argument("out", help="YAML file")
+    arguments = parser.parse_args()
+    config = read_network_config(arguments.config)
+    write_if_changed(arguments.out, yaml.safe_dump(training_part(config), sort_keys=False, width=100))
 
 
 if __name__ == "__main__":

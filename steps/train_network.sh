@@ -11,7 +11,7 @@ config=$1; train=$2; valid=$3; exp=$4
 
 require_file "$config" "$train/feats.scp" "$train/utt2spk" "$valid/feats.scp" "$valid/trials/valid"
 mkdir -p "$exp"
-python3 -m nnet.config "$config" > "$exp/network.yaml"   # a change of the back-end trains nothing again
+python3 -m nnet.config "$config" "$exp/network.yaml"   # a change of the back-end trains nothing again
 up_to_date "$exp/.done" "$exp/network.yaml" "$train" "$valid" && exit 0
 python3 -m utils.validate_data_dir "$train"
 python3 -m utils.validate_data_dir "$valid"
