@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from made_up import CONFIG, write_data
 from safetensors.torch import load_file
 
 from nnet.config import network_config, training_part
@@ -20,43 +21,10 @@ from nnet.extract import embed_batch, embed_utterances, load_network
 from nnet.optimizers import learning_rate
 from nnet.train import Trainer
 from nnet.validation import Validation
-from utils.ark import ArkWriter, iterate
+from utils.ark import iterate
 from utils.errors import InputError
 
 CPU = torch.device("cpu")
-CONFIG = {
-    "kind": "network", "features": "fbank", "frontend": {"cmn": "utterance"},
-    "encoder": {"type": "tdnn", "channels": [16, 16, 16, 16, 24]}, "pooling": {"type": "statistics"},
-    "head": {"before": ["batch_norm"], "layers": [{"dim": 12, "then": ["batch_norm"], "embedding": "output"}],
-             "dropout": 0.1},
-    "loss": {"type": "aam_softmax", "margin_warmup": 0.5}, "optimizer": {"type": "adamw", "lr": 0.01},
-    "schedule": {"type": "cosine", "warmup_steps": 3},
-    "train": {"epochs": 8, "batch_size": 8, "chunk_frames": 30, "keep": "last", "mask_frames": 3, "mask_bands": 2},
-}
-
-
-def write_data(folder, speakers, utterances, seed, trials=False):
-    """A data directory whose speakers differ in spectrum and in how the frames move."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir()
-    names, lengths = [], []
-    with ArkWriter(folder / "feats", compression=3) as writer:
-        for speaker in range(speakers):
-            colour = rng.normal(size=(10, 10))
-            for utterance in range(utterances):
-                length = int(rng.integers(25, 60))
-                names.append((f"s{speaker}-u{utterance}", f"s{speaker}"))
-                lengths.append(length)
-                writer.write(names[-1][0], rng.normal(size=(length, 10)) @ colour)
-    (folder / "utt2spk").write_text("".join(f"{name} {speaker}\n" for name, speaker in names))
-    (folder / "utt2num_frames").write_text(
-        "".join(f"{name} {n}\n" for (name, _), n in zip(names, lengths, strict=True)))
-    if trials:
-        (folder / "trials").mkdir()
-        pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1:]]
-        (folder / "trials/valid").write_text(
-            "".join(f"{a[0]} {b[0]} {'target' if a[1] == b[1] else 'nontarget'}\n" for a, b in pairs))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +214,7 @@ def test_prefetching_keeps_the_order_and_hands_errors_on(corpus):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"train": CONFIG["train"] | {"chunk_frames": 10}}, "chunk_frames is 10, fewer than the 15 frames"),
-    ({"optimizer": {"type": "sgd", "lr": 1e30}, "schedule": {}}, "the loss at step .* is nan; lower optimizer.lr"),
+    ({"optimizer": {"type": "sgd", "lr": 1e30}, "schedule": {}}, "the loss at step .* is nan, .* lower optimizer.lr"),
     ({"frontend": {"vad": True}}, "vad.scp"),
     ({"train": CONFIG["train"] | {"epoch": 3}}, "train: unknown key 'epoch'"),
 ])
