@@ -12,7 +12,10 @@ config=$1; train=$2; valid=$3; exp=$4
 require_file "$config" "$train/feats.scp" "$train/utt2spk" "$valid/feats.scp" "$valid/trials/valid"
 mkdir -p "$exp"
 python3 -m nnet.config "$config" "$exp/network.yaml"   # a change of the back-end trains nothing again
-up_to_date "$exp/.done" "$exp/network.yaml" "$train" "$valid" && exit 0
+inputs=("$exp/network.yaml" "$train" "$valid")
+init=$(python3 -m utils.config get "$config" init.model --default "")   # a model to start from
+case $init in "") ;; /*) inputs+=("$init") ;; *) inputs+=("$(dirname "$exp")/$init") ;; esac
+up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$train"
 python3 -m utils.validate_data_dir "$valid"
 
@@ -23,5 +26,5 @@ rm -f "$exp/model.safetensors"
 $cmd --num-threads "$num_threads" ${gpu[@]+"${gpu[@]}"} "$exp/log/train.log" \
   python3 -m nnet.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
     "$config" "$train" "$valid" "$exp"
-mark_done "$exp/.done" "$exp/network.yaml" "$train" "$valid" -- "$exp"/{model.safetensors,config.yaml,speakers,train_seconds}
+mark_done "$exp/.done" "${inputs[@]}" -- "$exp"/{model.safetensors,config.yaml,speakers,train_seconds}
 log "$exp: $(tail -n 1 "$exp/log/train.tsv" | cut -f 1,3,4,6,9 | tr '\t' ' ') (epoch, loss, accuracy, valid EER, seconds)"

@@ -216,8 +216,10 @@ if processes.writes:
 
 @pytest.mark.parametrize("encoder", [{}, {"type": "vgg", "channels": [4, 8], "batch_norm": True}], ids=["tdnn", "vgg"])
 def test_two_processes_train_as_one(corpus, tmp_path, encoder):
-    """In fp32 and without dropout, whose masks are each process's own: the same losses over 56 steps."""
-    config = changed(train={"epochs": 8, "precision": "fp32"}, head={"dropout": 0.0},
+    """In fp32 and without dropout, whose masks are each process's own: the same losses over 54 steps."""
+    # Settings that do not blow up differences of rounding, as Adam's first steps on 8 utterances do.
+    config = changed(train={"epochs": 18, "batch_size": 20, "precision": "fp32"}, head={"dropout": 0.0},
+                     optimizer={"type": "sgd", "lr": 0.02}, loss={"type": "softmax"},
                      encoder=encoder or SHORT["encoder"])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "record.py").write_text(RECORD)
@@ -230,7 +232,7 @@ def test_two_processes_train_as_one(corpus, tmp_path, encoder):
                               timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
         curves[name] = np.array(json.loads((tmp_path / name / "losses.json").read_text()))
-    assert len(curves["one"]) == 56
+    assert len(curves["one"]) == 54
     np.testing.assert_allclose(curves["two"][:, 0], curves["one"][:, 0], atol=1e-4)
     assert curves["one"][-1, 0] < curves["one"][:5, 0].min()  # it learns: equality is no accident of standing still
     np.testing.assert_array_equal(curves["two"][:, 1], curves["one"][:, 1])
