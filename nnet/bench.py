@@ -121,8 +121,9 @@ def main() -> None:
         make_data(Path(folder) / "data", dim)
         lines = measure(config, Path(folder) / "data", device, arguments.steps, arguments.channels_last == "true")
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    print(f"{arguments.config.stem} ({arguments.scale}): {config.train.batch_size} x {config.train.chunk_frames} x {dim}, "
-          f"{config.train.precision}, channels last {arguments.channels_last}; {device}, "
+    train = config.train
+    print(f"{arguments.config.stem} ({arguments.scale}): {train.batch_size} x {train.chunk_frames} x {dim}, "
+          f"{train.precision}, channels last {arguments.channels_last}; {device}, "
           f"{torch.get_num_threads()} threads{load}")
     print("\n".join(f"  {line}" for line in lines))
 

@@ -5,7 +5,6 @@ an equal share of its rows; gradients are averaged; batch norm takes its statist
 rate is as configured. The first process validates and writes.
 """
 
-import atexit
 import os
 import warnings
 from dataclasses import dataclass
@@ -55,6 +54,12 @@ class Processes:
             values /= self.count
         return values
 
+    def leave(self) -> None:
+        """End together: a process that leaves early takes the connections of the others down."""
+        if self.count > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+
     def from_first(self, value: float) -> float:
         """Return the first process's value."""
         shared = torch.tensor(value, dtype=torch.float64)
@@ -75,7 +80,6 @@ def start_processes(device: str) -> tuple[Processes, str]:
         torch.cuda.set_device(device)
     # Long enough for the others to wait while the first validates.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device != "cpu" else "gloo", timeout=timedelta(hours=6))
-    atexit.register(dist.destroy_process_group)
     return Processes(dist.get_rank(), count), device
 
 
@@ -133,7 +137,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(x)
         axes = [axis for axis in range(x.dim()) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
-        values = x.float()
+        values = x if x.dtype == torch.float64 else x.float()
         count = values.numel() // values.shape[1] * dist.get_world_size()
         mean = SumOverProcesses.apply(values.sum(axes)) / count
         centred = values - mean.view(shape)

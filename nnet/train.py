@@ -141,6 +141,7 @@ class Trainer:
                 self.save()
                 if stops:
                     print(f"asked to stop: saved after step {self.step}", file=sys.stderr)
+                    self.processes.leave()
                     raise SystemExit(REQUEUE)
                 if ends_epoch:
                     self.can_stop_at_once(True)
@@ -282,6 +283,7 @@ def main() -> None:
     trainer = Trainer(config, arguments.train, arguments.valid, arguments.exp, find_device(device),
                       arguments.seed, processes, stopper)
     trainer.run()
+    processes.leave()
 
 
 if __name__ == "__main__":

@@ -203,39 +203,50 @@ torch.set_num_threads(1)
 config, train, valid, exp = map(Path, sys.argv[1:])
 processes, device = start_processes("cpu")
 run = Trainer(read_network_config(str(config)), train, valid, exp, torch.device(device), 1, processes)
-step, losses = run.train_step, []
-def noted(*arguments):
-    losses.append(run.processes.mean(step(*arguments).clone())[:2].tolist())
+double, step, losses = exp.name.endswith("double"), run.train_step, []
+if double:
+    run.network.double()
+def noted(number, x, labels):
+    values = step(number, x.double() if double else x, labels)
+    losses.append(run.processes.mean(values.clone())[:2].tolist())
     return torch.tensor([*losses[-1], 1.0])
+run.validation.eer = lambda *_: 50.0
 run.train_step = noted
 run.run()
 if processes.writes:
     (exp / "losses.json").write_text(json.dumps(losses))
+processes.leave()
 """
 
 
-@pytest.mark.parametrize("encoder", [{}, {"type": "vgg", "channels": [4, 8], "batch_norm": True}], ids=["tdnn", "vgg"])
-def test_two_processes_train_as_one(corpus, tmp_path, encoder):
-    """In fp32 and without dropout, whose masks are each process's own: the same losses over 54 steps."""
-    # Settings that do not blow up differences of rounding, as Adam's first steps on 8 utterances do.
+VGG = {"type": "vgg", "channels": [4, 8], "batch_norm": True}
+
+
+@pytest.mark.parametrize(("encoder", "precision", "tolerance"), [
+    (SHORT["encoder"], "double", 1e-6), (VGG, "double", 1e-6), (SHORT["encoder"], "single", 1e-4)])
+def test_two_processes_train_as_one(corpus, tmp_path, encoder, precision, tolerance):
+    """The same losses over 54 steps, without dropout, whose masks are each process's own.
+
+    In single precision the differences of rounding grow from step to step, the faster the larger the steps.
+    """
+    rate = 0.02 if precision == "double" else 0.002
     config = changed(train={"epochs": 18, "batch_size": 20, "precision": "fp32"}, head={"dropout": 0.0},
-                     optimizer={"type": "sgd", "lr": 0.02}, loss={"type": "softmax"},
-                     encoder=encoder or SHORT["encoder"])
+                     optimizer={"type": "sgd", "lr": rate}, loss={"type": "softmax"}, encoder=encoder)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "record.py").write_text(RECORD)
     words = [str(tmp_path / "record.py"), str(tmp_path / "config.yaml"), *map(str, corpus)]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    curves = {}
+    curves = []
     for name, launcher in (("one", [sys.executable]), ("two", torchrun)):
-        (tmp_path / name).mkdir()
-        done = subprocess.run([*launcher, *words, str(tmp_path / name)], capture_output=True, text=True, check=False,
-                              timeout=300)
+        exp = tmp_path / f"{name}-{precision}"
+        exp.mkdir()
+        done = subprocess.run([*launcher, *words, str(exp)], capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
-        curves[name] = np.array(json.loads((tmp_path / name / "losses.json").read_text()))
-    assert len(curves["one"]) == 54
-    np.testing.assert_allclose(curves["two"][:, 0], curves["one"][:, 0], atol=1e-4)
-    assert curves["one"][-1, 0] < curves["one"][:5, 0].min()  # it learns: equality is no accident of standing still
-    np.testing.assert_array_equal(curves["two"][:, 1], curves["one"][:, 1])
+        curves.append(np.array(json.loads((exp / "losses.json").read_text())))
+    one, two = curves
+    assert len(one) == 54
+    np.testing.assert_allclose(two[:, 0], one[:, 0], atol=tolerance, rtol=0)
+    assert one[-10:, 0].mean() < one[:5, 0].mean() - 0.05  # it learns: equality is no accident of standing still
 
 
 GATHER = """
