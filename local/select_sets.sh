@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From the features of train (and train_sp, where there are any) assemble those of the sets that networks
-# are trained and validated on: valid, train_net, and train_net_sp = train_net + train_sp.
+# are trained and validated on: valid, train_net, train_net_sp = train_net + train_sp, and, with augmented copies,
+# train_net_aug = train_net + train_aug and train_net_sp_aug = train_net_sp + train_aug.
 # e.g.: local/select_sets.sh data data/fbank80
 # <data> <feature-data>
 . "$(dirname "$0")/../utils/step.sh"
@@ -12,8 +13,13 @@ for set in valid train_net; do
   [ ! -d "$data/$set/trials" ] || cp -R "$data/$set/trials" "$features/$set"
   mark_done "$features/$set/.done" "$data/$set" "$features/train"
 done
-[ -d "$features/train_sp" ] || exit 0
-set=train_net_sp
-up_to_date "$features/$set/.done" "$features/train_net" "$features/train_sp" && exit 0
-python3 -m utils.combine_data "$features/$set" "$features/train_net" "$features/train_sp"
-mark_done "$features/$set/.done" "$features/train_net" "$features/train_sp"
+combine() {  # set part ...
+  local set=$1; shift
+  [ -d "${*: -1}" ] || return 0
+  up_to_date "$features/$set/.done" "$@" && return
+  python3 -m utils.combine_data "$features/$set" "$@"
+  mark_done "$features/$set/.done" "$@"
+}
+combine train_net_sp "$features/train_net" "$features/train_sp"
+combine train_net_aug "$features/train_net" "$features/train_aug"
+[ ! -d "$features/train_net_sp" ] || combine train_net_sp_aug "$features/train_net_sp" "$features/train_aug"

@@ -1,4 +1,5 @@
-"""A training run on disk, as one safetensors file: weights, optimiser, best weights, and where it stands.
+"""A training run on disk, as one safetensors file: weights, optimiser, best and
+averaged weights, and where it stands.
 
 Nothing is pickled: tensors go by name, everything else as JSON in the file's header.
 """
@@ -16,27 +17,30 @@ from utils.errors import InputError
 from utils.files import write_aside
 
 
-def flatten(network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]) -> dict[str, Tensor]:
+def flatten(network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor],
+            average: nn.Module | None) -> dict[str, Tensor]:
     """Return all tensors of a run under one name each."""
     tensors = {f"model/{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in best.items()}
+    if average is not None:
+        tensors |= {f"average/{name}": value for name, value in average.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items() if value is not None}
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
 def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor],
-                    where: dict[str, Any]) -> None:
+                    average: nn.Module | None, where: dict[str, Any]) -> None:
     """Write a checkpoint aside and rename it. where: whatever JSON holds, such as the step."""
     # Copies: safetensors refuses tensors that share memory, as best and current weights may.
-    tensors = {name: value.clone() for name, value in flatten(network, optimizer, best).items()}
+    tensors = {name: value.clone() for name, value in flatten(network, optimizer, best, average).items()}
     with write_aside(path, "wb") as stream:
         stream.write(save(tensors, {"where": json.dumps(where)}))
 
 
-def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer,
+def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None,
                     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Restore network and optimiser; return the best weights and what was said of where the run stands.
+    """Restore network, its average and optimiser; return the best weights and what was said of where the run stands.
 
     Raises InputError when the file is damaged or of another network.
     """
@@ -44,7 +48,10 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dictionary)
             where = json.loads(file.metadata()["where"])
-        network.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model/")})
+        for part, module in (("model/", network), ("average/", average)):
+            if module is not None:
+                module.load_state_dict({name.removeprefix(part): value for name, value in tensors.items()
+                                        if name.startswith(part)})
     except Exception as error:  # safetensors has its own errors, load_state_dict raises RuntimeError
         message = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot resume: {message}; delete the file to train from the start") from error

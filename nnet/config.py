@@ -1,6 +1,7 @@
 """What a network's configuration may say; unknown keys and unfit values are errors that name them.
 
-`python3 -m nnet.config CONF` prints what training depends on, defaults filled in: all but the back-end.
+`python3 -m nnet.config CONF OUT` writes what training depends on, defaults filled in: all but the back-end. OUT is
+rewritten only when it changed.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from nnet.losses import LossOptions
 from steps.feat.frontend import FrontendOptions
 from utils.config import build, read_yaml
 from utils.errors import run_main
+from utils.files import write_if_changed
 
 Operation = Literal["relu", "batch_norm"]
 
@@ -74,14 +76,38 @@ class TrainOptions:
     patience: int = 0                 # epochs without a better validation EER before stopping; 0: never
     keep: Literal["best", "last"] = "best"  # which weights become the model
     checkpoint_steps: int = 1000      # steps between checkpoints, besides those at the ends of epochs
+    accumulate: int = 1               # parts of a batch whose gradients are summed; batch norm sees one part at a time
+    shuffle_mb: int = 0               # shuffle within a buffer of so many MB read in whole blocks; 0: within the epoch
     mask_frames: int = 0              # SpecAugment: longest mask in time
     mask_bands: int = 0               # SpecAugment: widest mask in frequency
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch_size, self.chunk_frames, self.valid_batch_frames,
-               self.checkpoint_steps) < 1:
-            raise ValueError("epochs, batch_size, chunk_frames, valid_batch_frames and checkpoint_steps must be "
-                             "at least 1")
+               self.checkpoint_steps, self.accumulate) < 1:
+            raise ValueError("epochs, batch_size, chunk_frames, valid_batch_frames, checkpoint_steps and accumulate "
+                             "must be at least 1")
+
+
+@dataclass(frozen=True)
+class AverageOptions:
+    """Averages of weights to use instead of the weights: `ema` weighs those of all steps, the past by `decay` a
+    step; `epochs` those at the ends of the last `epochs` epochs alike."""
+
+    type: Literal["none", "ema", "epochs"] = "none"
+    decay: float = 0.999
+    epochs: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1 or self.epochs < 1:
+            raise ValueError("wanted 0 < decay < 1 and epochs of at least 1")
+
+
+@dataclass(frozen=True)
+class InitOptions:
+    """Start from a trained model: all but the classifier, whose rows are kept for the speakers known to both."""
+
+    model: str                        # its folder; a name alone is a folder beside the one that is trained
+    freeze: tuple[Literal["encoder", "pooling", "head"], ...] = ()  # parts that stay as they are
 
 
 @dataclass(frozen=True)
@@ -99,6 +125,8 @@ class NetworkConfig:
     loss: LossOptions = field(default_factory=LossOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    average: AverageOptions = field(default_factory=AverageOptions)
+    init: InitOptions | None = None
     backend: dict[str, Any] = field(default_factory=dict)  # read by steps/backend
     # Written by training into the model's own configuration.
     feature_dim: int | None = None
@@ -133,8 +161,10 @@ def training_part(config: NetworkConfig) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("config", help="resolved configuration, as `utils.config resolve` prints it")
-    config = read_network_config(parser.parse_args().config)
-    print(yaml.safe_dump(training_part(config), sort_keys=False, width=100), end="")
+    parser.add_argument("out", help="YAML file")
+    arguments = parser.parse_args()
+    config = read_network_config(arguments.config)
+    write_if_changed(arguments.out, yaml.safe_dump(training_part(config), sort_keys=False, width=100))
 
 
 if __name__ == "__main__":

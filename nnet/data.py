@@ -1,7 +1,8 @@
 """Training data: chunks of frames, read straight from the archives and passed through the front end.
 
-A batch is a function of (seed, step) alone: the order of an epoch comes from (seed, epoch), the chunks and
-masks of a row of a batch from (seed, step, row). Resuming at a step needs no other state.
+A batch is a function of (seed, step) alone: the order of an epoch comes from (seed, epoch), the chunk and masks
+of a row from (seed, step, row). Resuming at a step needs no other state, and each of several processes makes
+its own rows of the batch.
 """
 
 import contextlib
@@ -9,14 +10,17 @@ import queue
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
+from nnet.blocks import Blocks
 from nnet.config import NetworkConfig
 from steps.feat.frontend import apply_frontend, frontend_margin
-from utils.ark import RowReader, read_matrix, read_table
+from utils.ark import Ids, RowReader, read_matrix, read_table, table_lines
 from utils.errors import InputError, first_five
 
 ORDER, BATCH = 0, 1  # what a stream of random numbers is for
@@ -64,42 +68,61 @@ class Utterances:
         return None if self.vad is None else read_matrix(self.vad[index])
 
 
-class TrainingSet:
-    """Utterances with their speakers' numbers, as batches."""
+def read_labels(data: Path, ids: Ids) -> tuple[list[str], np.ndarray]:
+    """Return the sorted speakers of a data directory, and of each utterance (as `ids`) its speaker's number."""
+    numbers: dict[str, int] = {}
+    labels = array("q")
+    for line, name in zip_longest(table_lines(data / "utt2spk"), ids, fillvalue=None):
+        if line is None or line[0] != name:
+            raise InputError(f"{data}: utt2spk and feats.scp list other utterances; repair with utils.fix_data_dir")
+        labels.append(numbers.setdefault(line[1], len(numbers)))
+    if len(numbers) < 2:
+        raise InputError(f"{data} has {len(numbers)} speaker: a network learns to tell 2 or more apart")
+    speakers = sorted(numbers)
+    place = np.empty(len(speakers), np.int64)
+    place[[numbers[name] for name in speakers]] = np.arange(len(speakers))
+    return speakers, place[np.array(labels)]
 
-    def __init__(self, data: Path, config: NetworkConfig, seed: int) -> None:
+
+class TrainingSet:
+    """Utterances with their speakers' numbers, as batches; process `rank` of `count` makes its rows of each."""
+
+    def __init__(self, data: Path, config: NetworkConfig, seed: int, rank: int = 0, count: int = 1) -> None:
         self.utterances = Utterances(data, config)
         self.train = config.train
-        self.seed = seed
-        ids, names = read_table(data / "utt2spk")
-        if ids != list(self.utterances.rows.ids):
-            raise InputError(f"{data}: utt2spk and feats.scp list other utterances; repair with utils.fix_data_dir")
-        self.speakers = sorted(set(names))
-        if len(self.speakers) < 2:
-            raise InputError(f"{data} has {len(self.speakers)} speaker: a network learns to tell 2 or more apart")
-        number = {name: index for index, name in enumerate(self.speakers)}
-        self.labels = np.array([number[name] for name in names], np.int64)
-        self.batch_size = min(self.train.batch_size, len(ids))
-        self.steps_per_epoch = len(ids) // self.batch_size
-        short = [ids[i] for i in np.flatnonzero(self.utterances.rows.num_rows < self.train.chunk_frames)[:6]]
-        if short:
-            count = int((self.utterances.rows.num_rows < self.train.chunk_frames).sum())
-            print(f"{count} of {len(ids)} utterances are shorter than a chunk of {self.train.chunk_frames} frames "
-                  f"and are repeated to fill it: {first_five(short[:5])}", file=sys.stderr)
+        self.seed, self.rank, self.count = seed, rank, count
+        self.speakers, self.labels = read_labels(data, self.utterances.rows.ids)
+        self.batch_size = min(self.train.batch_size, len(self.labels))
+        self.steps_per_epoch = len(self.labels) // self.batch_size
+        if self.batch_size % (self.count * self.train.accumulate):
+            raise InputError(f"batches of {self.batch_size} chunks cannot be split evenly over {self.count} processes "
+                             f"and {self.train.accumulate} parts (train.accumulate); change train.batch_size")
+        short = np.flatnonzero(self.utterances.rows.num_rows < self.train.chunk_frames)
+        if len(short):
+            names = [self.utterances.rows.ids[index] for index in short[:5]]
+            print(f"{len(short)} of {len(self.labels)} utterances are shorter than a chunk of "
+                  f"{self.train.chunk_frames} frames and are repeated to fill it: {first_five(names)}", file=sys.stderr)
+        self._blocks = Blocks(self.utterances.rows, self.train.shuffle_mb) if self.train.shuffle_mb else None
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
-    def batch(self, step: int, share: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Return the chunks (B x T x F) and speaker numbers (B) of a step, or of a share of its rows."""
+    def chosen(self, step: int) -> np.ndarray:
+        """Return the numbers of the utterances of a step's batch."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
             rng = np.random.default_rng((self.seed, ORDER, epoch))
-            self._order = epoch, rng.permutation(len(self.labels))
-        chosen = self._order[1][place * self.batch_size:(place + 1) * self.batch_size]
-        rows = range(len(chosen))[share]
-        chosen = chosen[share]
-        x = np.empty((len(chosen), self.train.chunk_frames, self.utterances.dim), np.float32)
-        for row, (number, index) in enumerate(zip(rows, chosen, strict=True)):
-            rng = np.random.default_rng((self.seed, BATCH, step, number))
+            self._order = epoch, self._blocks.order(rng) if self._blocks else rng.permutation(len(self.labels))
+        if self._blocks:
+            self._blocks.enter(place * self.batch_size)
+        return self._order[1][place * self.batch_size:(place + 1) * self.batch_size]
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return this process's chunks (B x T x F) and speaker numbers (B) of a step."""
+        size = self.batch_size // self.count
+        first = self.rank * size
+        chosen = self.chosen(step)[first:first + size]
+        x = np.empty((size, self.train.chunk_frames, self.utterances.dim), np.float32)
+        for row, index in enumerate(chosen):
+            rng = np.random.default_rng((self.seed, BATCH, step, first + row))
             x[row] = self.utterances.chunk(int(index), self.train.chunk_frames, rng)
             self._mask(x[row], rng)
         return x, self.labels[chosen]
@@ -116,16 +139,17 @@ class TrainingSet:
 class Prefetcher:
     """Makes batches in a thread while the device computes; `waited` is the time spent without one, s."""
 
-    def __init__(self, data: TrainingSet, first: int, last: int, share: slice = slice(None), depth: int = 4) -> None:
+    def __init__(self, data: TrainingSet, first: int, last: int, depth: int = 4) -> None:
         self._queue: queue.Queue = queue.Queue(depth)
         self._stopped = threading.Event()
+        self._steps = last - first
         self.waited = 0.0
-        threading.Thread(target=self._fill, args=(data, first, last, share), daemon=True).start()
+        threading.Thread(target=self._fill, args=(data, first, last), daemon=True).start()
 
-    def _fill(self, data: TrainingSet, first: int, last: int, share: slice) -> None:
+    def _fill(self, data: TrainingSet, first: int, last: int) -> None:
         try:
             for step in range(first, last):
-                self._put((step, *data.batch(step, share)))
+                self._put((step, *data.batch(step)))
             self._put(None)
         except Exception as error:  # handed to the thread that trains
             self._put(error)
@@ -135,6 +159,9 @@ class Prefetcher:
             with contextlib.suppress(queue.Full):
                 self._queue.put(item, timeout=0.5)
                 return
+
+    def __len__(self) -> int:
+        return self._steps
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Yield (step, chunks, labels)."""

@@ -1,116 +1,167 @@
-"""One training run in several processes, on one node or more, as torchrun starts them (RANK, WORLD_SIZE, ...).
+"""Several processes, one a device, as torchrun starts them; alone, everything here does nothing.
 
-The configured batch is that of all processes together: each computes its share of it, gradients are averaged, and
-batch normalisation takes its statistics over all of it. So N processes take the same steps as one, but for rounding
-and for dropout, whose masks differ. Learning rate and schedule mean the same with any number of processes.
+A run means the same on one process or eight: the configured batch is that of all processes together, each making
+an equal share of its rows; gradients are averaged; batch norm takes its statistics over all rows; the learning
+rate is as configured. The first process validates and writes.
 """
 
 import os
+import warnings
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from utils.errors import InputError
 
 
 @dataclass(frozen=True)
-class Group:
-    """The processes of a run: this one's number, and how many there are."""
+class Processes:
+    """Which process this is, of how many."""
 
     rank: int = 0
-    size: int = 1
+    count: int = 1
 
     @property
-    def is_first(self) -> bool:
-        """Whether this is the process that validates and writes."""
+    def writes(self) -> bool:
+        """Whether this process validates and writes files."""
         return self.rank == 0
 
-    def share(self, count: int) -> slice:
-        """Return the rows of a batch of `count` that this process computes; raises InputError when they are uneven."""
-        if count % self.size:
-            raise InputError(f"train: batch_size is {count}, which {self.size} processes cannot share evenly; use a "
-                             "multiple")
-        each = count // self.size
-        return slice(self.rank * each, (self.rank + 1) * each)
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Return what is called in training: the network, averaging its gradients over the processes."""
+        if self.count == 1:
+            return network
+        with warnings.catch_warnings():  # of the keyword's new name, which PyTorch 2.11 lacks
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(network, broadcast_buffers=False)  # batch norms are equal already
 
-    def average_gradients(self, parameters: list[nn.Parameter], stop: bool) -> bool:
-        """Average the gradients of all processes; return whether any process asks to stop."""
-        if self.size == 1:
-            return stop
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_tensor([float(stop)])])
-        dist.all_reduce(flat)
-        place = 0
-        for gradient in gradients:
-            gradient.copy_(flat[place:place + gradient.numel()].view_as(gradient))
-            gradient.div_(self.size)
-            place += gradient.numel()
-        return bool(flat[-1] > 0)
+    def any_of(self, flag: bool) -> bool:
+        """Return whether the flag is set in some process."""
+        if self.count == 1:
+            return flag
+        votes = torch.tensor(int(flag))
+        dist.all_reduce(votes, dist.ReduceOp.MAX)  # of a CPU tensor: no device waits
+        return bool(votes)
 
-    def sum(self, values: Tensor) -> Tensor:
-        """Return the sum of a tensor over all processes."""
-        if self.size > 1:
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean over the processes."""
+        if self.count > 1:
             dist.all_reduce(values)
+            values /= self.count
         return values
 
-    def from_first(self, value: float, device: torch.device) -> float:
+    def leave(self) -> None:
+        """End together: a process that leaves early takes the connections of the others down."""
+        if self.count > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+
+    def from_first(self, value: float) -> float:
         """Return the first process's value."""
-        if self.size == 1:
-            return value
-        shared = torch.tensor([value], dtype=torch.float64, device=device)
-        dist.broadcast(shared, 0)
+        shared = torch.tensor(value, dtype=torch.float64)
+        if self.count > 1:
+            dist.broadcast(shared, 0)
         return shared.item()
 
 
-def join(device: torch.device) -> Group:
-    """Join the processes that torchrun started; alone when it did not. gloo on a CPU, NCCL on GPUs."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        return Group()
-    dist.init_process_group("gloo" if device.type == "cpu" else "nccl")
-    return Group(dist.get_rank(), size)
-
-
-def local_device(device: torch.device) -> torch.device:
-    """Return the GPU of this process among those of its node, where `device` is a GPU without a number."""
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+def start_processes(device: str) -> tuple[Processes, str]:
+    """Join the processes that torchrun started; return them and this one's device."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        return Processes(), device
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"--device {device}: with {count} processes, wanted cpu or cuda; each takes its own")
+    if device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    return device
+    # Long enough for the others to wait while the first validates.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device != "cpu" else "gloo", timeout=timedelta(hours=6))
+    return Processes(dist.get_rank(), count), device
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over the processes; each process's gradient reaches all of them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+class GatherRows(torch.autograd.Function):
+    """The rows of all processes, by rank; a row's gradient is the sum of those of all processes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        rows = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(rows, x.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather(x: Tensor) -> Tensor:
+    """Return the rows of all processes, B x ..., for losses between the utterances of a batch.
+
+    Gradients flow back to the process that a row came from. DistributedDataParallel then divides them by the number
+    of processes, which makes up for each process's computing the same loss.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return x
+    return GatherRows.apply(x)
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation whose statistics are those of all processes' shares, of equal size, together."""
+    """Batch norm over the rows of all processes, on any device; PyTorch's own needs a GPU."""
 
     def _check_input_dim(self, x: Tensor) -> None:
-        """Any B x C x ... will do."""
+        pass
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        others = [axis for axis in range(x.ndim) if axis != 1]
-        shape = [1, -1, *[1] * (x.ndim - 2)]
-        values = x.float()
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
+        values = x if x.dtype == torch.float64 else x.float()
         count = values.numel() // values.shape[1] * dist.get_world_size()
-        mean = all_reduce(values.sum(others)) / count
+        mean = SumOverProcesses.apply(values.sum(axes)) / count
         centred = values - mean.view(shape)
-        variance = all_reduce(centred.square().sum(others)) / count
+        variance = SumOverProcesses.apply(centred.square().sum(axes)) / count
         with torch.no_grad():
+            self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-            self.num_batches_tracked += 1
-        scale = (variance + self.eps).rsqrt()
+        y = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
-            scale = scale * self.weight
-        normal = centred * scale.view(shape)
-        return (normal if not self.affine else normal + self.bias.view(shape)).to(x.dtype)
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(x.dtype)
 
 
-def share_batch_norm(module: nn.Module) -> None:
-    """Turn every batch normalisation inside a module into a GlobalBatchNorm with the same parameters."""
-    for child in module.modules():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            child.__class__ = GlobalBatchNorm
+def share_batch_norms(network: nn.Module, processes: Processes, device: torch.device) -> nn.Module:
+    """Return the network with batch norms over all processes; names of weights stay."""
+    if processes.count == 1:
+        return network
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    for parent in list(network.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                shared = GlobalBatchNorm(module.num_features, module.eps, module.momentum, module.affine)
+                shared.load_state_dict(module.state_dict())
+                setattr(parent, name, shared.to(device))
+    return network

@@ -2,17 +2,21 @@
 
 Writes into <exp>: model.safetensors and config.yaml (all that extraction needs), speakers (one a line, in
 the order of the classifier), train_seconds, log/train.tsv (a line an epoch) and, until it ends,
-checkpoint.safetensors. Killed at any moment and started again, it goes on from the checkpoint and ends, on
-a CPU, with the same bits: batches depend on (seed, step) alone, and so do the random numbers of a step.
+checkpoint.safetensors; TensorBoard's event files go to log/. Killed at any moment and started again, it goes on
+from the checkpoint and ends, on a CPU, with the same bits: batches depend on (seed, step) alone, and so do the
+random numbers of a step. On SIGTERM or SIGUSR1 it saves after the step and exits with 99, on which the launchers (and
+Grid Engine, and Slurm where RequeueExit says so) run a job again.
+
+Several processes: torchrun --nproc-per-node 2 -m nnet.train ...; see nnet/distributed.py.
 """
 
 import argparse
 import dataclasses
 import json
 import math
-import signal
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +25,18 @@ import yaml
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from nnet.averaging import Average
 from nnet.checkpoint import load_checkpoint, save_checkpoint
 from nnet.config import NetworkConfig, plain, read_network_config, training_part
 from nnet.data import Prefetcher, TrainingSet
 from nnet.device import find_device
-from nnet.distributed import Group, join, local_device, share_batch_norm
+from nnet.distributed import Processes, share_batch_norms, start_processes
+from nnet.initial import initialise, training_mode
 from nnet.model import Network
 from nnet.optimizers import learning_rate, make_optimizer
+from nnet.stopping import Stopper
 from nnet.validation import Validation
+from nnet.watch import Watch
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 from utils.launch.task import REQUEUE
@@ -36,6 +44,7 @@ from utils.progress import progress
 from utils.space import require_space
 
 COLUMNS = ("epoch", "step", "loss", "accuracy", "lr", "valid_eer", "utterances_per_second", "waiting", "seconds")
+ALONE = Processes()
 CHECK_STEPS = 50  # steps whose losses are fetched from the device, and checked, together
 
 
@@ -54,41 +63,44 @@ class Trainer:
     """One training run. Its state: the fields set after `steps` in the constructor."""
 
     def __init__(self, config: NetworkConfig, train: Path, valid: Path, exp: Path, device: torch.device,
-                 seed: int, group: Group = Group()) -> None:  # noqa: B008  (frozen)
-        self.config, self.exp, self.device, self.seed, self.group = config, exp, device, seed, group
-        self.data = TrainingSet(train, config, seed)
-        self.share = group.share(self.data.batch_size)
+                 seed: int, processes: Processes = ALONE, stopper: Stopper | None = None) -> None:
+        self.config, self.exp, self.device, self.seed, self.processes = config, exp, device, seed, processes
+        self.stopper = stopper
+        self.data = TrainingSet(train, config, seed, processes.rank, processes.count)
         torch.manual_seed(seed)
-        self.network = Network(config, self.data.utterances.dim, len(self.data.speakers)).to(device).train()
+        self.network = Network(config, self.data.utterances.dim, len(self.data.speakers))
+        if config.init:
+            initialise(self.network, self.data.speakers, config.init, exp)
+        self.network = share_batch_norms(self.network, processes, device).to(device)
+        training_mode(self.network, config.init)
         if config.train.chunk_frames < self.network.encoder.receptive_field:
             raise InputError(f"train: chunk_frames is {config.train.chunk_frames}, fewer than the "
                              f"{self.network.encoder.receptive_field} frames that the encoder sees at once")
-        if group.size > 1:
-            share_batch_norm(self.network)
-        self.optimizer = make_optimizer(config.optimizer, self.network.parameters())
+        self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.optimizer = make_optimizer(config.optimizer, self.trained)
+        self.average = Average(self.network, config.average, config.train.epochs, config.train.patience)
         self.validation = Validation(valid, config)
         size = sum(value.nbytes for value in self.network.state_dict().values())
-        require_space(exp, 8 * size, "the model and two checkpoints")  # weights, the best, two moments; old and new
+        require_space(exp, 10 * size, "the model and its checkpoints")  # weights, best, average, moments; old and new
         self.checkpoint = exp / "checkpoint.safetensors"
         self.steps = config.train.epochs * self.data.steps_per_epoch
         self.step, self.best_eer, self.bad_epochs, self.seconds = 0, math.inf, 0, 0.0
         self.best: dict[str, Tensor] = {}
         self.rows: list[str] = []
         self.epoch = EpochSums()
-        self.unread: list[Tensor] = []  # loss and hits of the steps since the last look
-        self.asked_to_stop = self.stopping = False
+        self.unread: list[Tensor] = []  # loss, hits and norm of the gradient of the steps since the last look
 
     def identity(self) -> str:
         """What a checkpoint must agree with."""
         rows = self.data.utterances.rows.num_rows
         return json.dumps([training_part(self.config), self.seed, self.data.speakers[:1], len(self.data.speakers),
-                           len(rows), int(rows.sum(dtype="int64"))])
+                           len(rows), int(rows.sum(dtype="int64"))], sort_keys=True)
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one; raises InputError when it is of another run."""
         if not self.checkpoint.exists():
             return
-        self.best, where = load_checkpoint(self.checkpoint, self.network, self.optimizer)
+        self.best, where = load_checkpoint(self.checkpoint, self.network, self.optimizer, self.average.model)
         if where["run"] != self.identity():
             raise InputError(f"{self.checkpoint} is of another configuration, data or seed; delete it to train anew")
         self.step, self.best_eer, self.bad_epochs = where["step"], where["best_eer"], where["bad_epochs"]
@@ -97,11 +109,11 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        if not self.group.is_first:
+        if not self.processes.writes:
             return
         where = {"run": self.identity(), "step": self.step, "best_eer": self.best_eer, "rows": self.rows,
                  "bad_epochs": self.bad_epochs, "seconds": self.seconds, "epoch": vars(self.epoch)}
-        save_checkpoint(self.checkpoint, self.network, self.optimizer, self.best, where)
+        save_checkpoint(self.checkpoint, self.network, self.optimizer, self.best, self.average.model, where)
 
     @property
     def stopped_early(self) -> bool:
@@ -109,92 +121,132 @@ class Trainer:
         return 0 < self.config.train.patience <= self.bad_epochs
 
     def run(self) -> None:
-        """Train to the end and write the model; exits with REQUEUE, the state saved, when asked to stop."""
+        """Train to the end and write the model; raises SystemExit(REQUEUE) when asked to stop before."""
         self.resume()
-        last = self.step if self.stopped_early else self.steps
-        batches = Prefetcher(self.data, self.step, last, self.share)
+        self.model = self.processes.wrap(self.network)
+        self.watch = Watch(self.exp / "log", self.step, self.device) if self.processes.writes else None
+        if self.step == (len(self.rows) + 1) * self.data.steps_per_epoch:
+            self.end_epoch()  # it was stopped in validation
+        batches = Prefetcher(self.data, self.step, self.step if self.stopped_early else self.steps)
+        bar = progress(batches, len(batches), "training", "step", self.watch.line if self.watch else str)
         looked, waited = time.perf_counter(), 0.0
-        for step, x, labels in progress(batches, last - self.step, "training", "step"):
+        for step, x, labels in bar if self.watch else batches:
+            self.can_stop_at_once(False)
             self.unread.append(self.train_step(step, torch.from_numpy(x), torch.from_numpy(labels)))
             self.step = step + 1
             ends_epoch = self.step % self.data.steps_per_epoch == 0
-            saves = ends_epoch or self.stopping or self.step % self.config.train.checkpoint_steps == 0
+            stops = self.processes.any_of(self.stopper is not None and self.stopper.asked)
+            saves = stops or ends_epoch or self.step % self.config.train.checkpoint_steps == 0
             if not saves and len(self.unread) < CHECK_STEPS:
                 continue
             self.look(time.perf_counter() - looked, batches.waited - waited)
             looked, waited = time.perf_counter(), batches.waited
-            if ends_epoch:
-                self.end_epoch()
             if saves:
                 self.save()
+                if stops:
+                    print(f"asked to stop: saved after step {self.step}", file=sys.stderr)
+                    self.processes.leave()
+                    raise SystemExit(REQUEUE)
+                if ends_epoch:
+                    self.can_stop_at_once(True)
+                    self.end_epoch()
+                    self.can_stop_at_once(False)
+                    self.save()
                 self.seconds += time.perf_counter() - looked
                 looked = time.perf_counter()
-            if self.stopping:
-                print(f"stopped as asked after step {self.step}, saved", file=sys.stderr)
-                sys.exit(REQUEUE)
             if self.stopped_early:
                 break
-        if self.group.is_first:
+        if self.processes.writes:
             self.finish()
+            self.watch.close()
 
-    def stop(self, *_signal: object) -> None:
-        """Save after the step that is under way, and exit."""
-        self.asked_to_stop = True
+    def rate(self, step: int) -> float:
+        """Return the learning rate at a step."""
+        return self.config.optimizer.lr * learning_rate(self.config.schedule, step, self.steps)
+
+    def can_stop_at_once(self, yes: bool) -> None:
+        """Say whether a signal may end the process where it is: all is saved, as in a long validation."""
+        if self.stopper:
+            self.stopper.nothing_unsaved = yes
 
     def train_step(self, step: int, x: Tensor, labels: Tensor) -> Tensor:
-        """Take one step; return loss and number of hits, still on the device."""
-        # So that dropout, too, depends on (seed, step) alone.
-        torch.manual_seed(hash((self.seed, step, self.group.rank)) % 2**63)
+        """Take one step; return loss, number of hits and norm of the gradient, still on the device."""
+        # So that dropout, too, depends on (seed, step) alone, and differs between processes.
+        torch.manual_seed(hash((self.seed, step, self.processes.rank)) % 2**63)
         options = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = options.optimizer.lr * learning_rate(options.schedule, step, self.steps)
+            group["lr"] = self.rate(step)
         warmup = options.loss.margin_warmup * self.steps
         self.network.loss.margin_share = min(1.0, step / warmup) if warmup else 1.0
-        x, labels = x.to(self.device), labels.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=options.train.precision == "bf16"):
-            loss, logits = self.network(x, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.stopping = self.group.average_gradients(list(self.network.parameters()), self.asked_to_stop)
-        nn.utils.clip_grad_norm_(self.network.parameters(), options.train.clip)
+        parts = options.train.accumulate
+        sums = torch.zeros(2, device=self.device)
+        for part, (some, theirs) in enumerate(zip(x.chunk(parts), labels.chunk(parts), strict=True), start=1):
+            some, theirs = some.to(self.device, non_blocking=True), theirs.to(self.device, non_blocking=True)
+            waits = nullcontext() if part == parts or self.processes.count == 1 else self.model.no_sync()
+            with waits:
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=options.train.precision == "bf16"):
+                    loss, logits = self.model(some, theirs)
+                (loss / parts).backward()
+            hits = (logits.argmax(dim=1) == theirs).sum()
+            sums += torch.stack([loss.detach() / parts, hits * self.processes.count])
+        norm = nn.utils.clip_grad_norm_(self.trained, options.train.clip)
         self.optimizer.step()
-        return torch.stack([loss.detach(), (logits.argmax(dim=1) == labels).sum().to(loss.dtype)])
+        self.average.after_step()
+        return torch.cat([sums, norm[None]])
 
     def look(self, seconds: float, waited: float) -> None:
-        """Add the steps since the last look to the sums; raises InputError when a loss is no number."""
-        values = self.group.sum(torch.stack(self.unread).double()).cpu()
-        values[:, 0] /= self.group.size
-        wrong = torch.nonzero(~values[:, 0].isfinite()).flatten().tolist()
-        if wrong:
-            step = self.step - len(values) + wrong[0]
-            raise InputError(f"the loss at step {step} is {values[wrong[0], 0].item()}; lower optimizer.lr "
-                             f"({self.config.optimizer.lr}) or set train.precision to fp32")
-        loss, hits = values.sum(dim=0).tolist()
+        """Add the steps since the last look to the sums; raises InputError when a loss or gradient is no number."""
+        values = self.processes.mean(torch.stack(self.unread).double()).cpu()
+        wrong = torch.nonzero(~values.isfinite())
+        if len(wrong):
+            self.refuse(self.step - len(values) + int(wrong[0, 0]), values[wrong[0, 0]])
+        loss, hits, norm = values.sum(dim=0).tolist()
         sums = self.epoch
         self.epoch = EpochSums(sums.steps + len(values), sums.loss + loss, sums.hits + hits,
                                sums.seconds + seconds, sums.waited + waited)
         self.seconds += seconds
         self.unread = []
+        if self.watch:
+            chunks = len(values) * self.data.batch_size
+            self.watch.add(self.step, {
+                "loss": loss / len(values), "accuracy": hits / chunks, "gradient_norm": norm / len(values),
+                "lr": self.rate(self.step - 1), "utterances_per_second": chunks / seconds,
+                "waiting": waited / seconds, "memory_gb": self.watch.memory_gb()})
+
+    def refuse(self, step: int, values: Tensor) -> None:
+        """Keep the batch of a step whose loss or gradient is no number; raises InputError."""
+        x, labels = self.data.batch(step)
+        path = self.exp / f"log/bad_batch.{self.processes.rank}.safetensors"
+        with write_aside(path, "wb") as stream:
+            stream.write(save({"x": torch.from_numpy(x), "labels": torch.from_numpy(labels),
+                               "utterances": torch.from_numpy(self.data.chosen(step).copy())}))
+        raise InputError(f"the loss at step {step} is {values[0].item()}, the norm of its gradient "
+                         f"{values[2].item()}; lower optimizer.lr ({self.config.optimizer.lr}) or set "
+                         f"train.precision to fp32; the batch is kept in {path}")
 
     def end_epoch(self) -> None:
         """Validate; keep the weights if they are the best so far; note the epoch in log/train.tsv."""
         started = time.perf_counter()
-        eer = self.validation.eer(self.network, self.device) if self.group.is_first else 0.0
-        eer = self.group.from_first(eer, self.device)
+        self.average.after_epoch(self.step // self.data.steps_per_epoch)
+        network = self.average.network
+        eer = self.processes.from_first(self.validation.eer(network, self.device) if self.processes.writes else 0.0)
+        training_mode(self.network, self.config.init)
         if eer < self.best_eer:
             self.best_eer, self.bad_epochs = eer, 0
-            self.best = {name: value.clone() for name, value in self.network.state_dict().items()}
+            self.best = {name: value.clone() for name, value in network.state_dict().items()}
         else:
             self.bad_epochs += 1
         sums, chunks = self.epoch, self.epoch.steps * self.data.batch_size
         seconds = self.seconds + time.perf_counter() - started
         values = [str(self.step // self.data.steps_per_epoch), str(self.step), f"{sums.loss / sums.steps:.4f}",
-                  f"{sums.hits / chunks:.4f}", f"{self.optimizer.param_groups[0]['lr']:.3g}", f"{eer:.3f}",
+                  f"{sums.hits / chunks:.4f}", f"{self.rate(self.step - 1):.3g}", f"{eer:.3f}",
                   f"{chunks / sums.seconds:.1f}", f"{sums.waited / sums.seconds:.3f}", f"{seconds:.1f}"]
         self.epoch = EpochSums()
         self.rows.append("\t".join(values))
-        if not self.group.is_first:
+        if not self.watch:
             return
+        self.watch.add(self.step, {"valid_eer": eer})
         print(f"epoch {values[0]} of {self.config.train.epochs}: "
               + ", ".join(f"{name} {value}" for name, value in zip(COLUMNS[1:], values[1:], strict=True)),
               file=sys.stderr)
@@ -203,7 +255,7 @@ class Trainer:
 
     def finish(self) -> None:
         """Write the model and what belongs to it; model.safetensors comes last."""
-        weights = self.best if self.config.train.keep == "best" else self.network.state_dict()
+        weights = self.best if self.config.train.keep == "best" else self.average.network.state_dict()
         complete = dataclasses.replace(self.config, feature_dim=self.data.utterances.feature_dim,
                                        speakers=len(self.data.speakers))
         with write_aside(self.exp / "config.yaml") as stream:
@@ -229,12 +281,13 @@ def main() -> None:
     parser.add_argument("exp", type=Path, help="model directory to write")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.num_threads)
+    stopper = Stopper()
     config = read_network_config(arguments.config)
-    device = local_device(find_device(arguments.device))
-    trainer = Trainer(config, arguments.train, arguments.valid, arguments.exp, device, arguments.seed, join(device))
-    for number in (signal.SIGTERM, signal.SIGUSR1):  # from an engine that takes the node away, or its time limit
-        signal.signal(number, trainer.stop)
+    processes, device = start_processes(arguments.device)
+    trainer = Trainer(config, arguments.train, arguments.valid, arguments.exp, find_device(device),
+                      arguments.seed, processes, stopper)
     trainer.run()
+    processes.leave()
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ seed=1              # of weights, batches and masks
 config=$1; train=$2; valid=$3; exp=$4
 
 require_file "$config" "$train/feats.scp" "$train/utt2spk" "$valid/feats.scp" "$valid/trials/valid"
-# What training depends on: a change of the back-end trains nothing again.
 mkdir -p "$exp"
-python3 -m nnet.config "$config" > "$exp/.network.new"
-if cmp -s "$exp/.network.new" "$exp/network.yaml"; then rm "$exp/.network.new"; else mv "$exp/.network.new" "$exp/network.yaml"; fi
+python3 -m nnet.config "$config" "$exp/network.yaml"   # a change of the back-end trains nothing again
 inputs=("$exp/network.yaml" "$train" "$valid")
+init=$(python3 -m utils.config get "$config" init.model --default "")   # a model to start from
+case $init in "") ;; /*) inputs+=("$init") ;; *) inputs+=("$(dirname "$exp")/$init") ;; esac
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$train"
 python3 -m utils.validate_data_dir "$valid"

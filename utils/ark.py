@@ -51,7 +51,7 @@ def read_table(path: str | os.PathLike) -> tuple[list[str], list[str]]:
     Raises InputError for a line without a second field, a CRLF line end, or an id that comes twice.
     """
     ids, rest = [], []
-    for name, value in _lines(path):
+    for name, value in table_lines(path):
         ids.append(name)
         rest.append(value)
     if len(set(ids)) < len(ids):
@@ -61,7 +61,8 @@ def read_table(path: str | os.PathLike) -> tuple[list[str], list[str]]:
     return ids, rest
 
 
-def _lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
+def table_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
+    """Yield (id, rest of the line) from a text table; raises InputError as read_table, but for repeated ids."""
     with open(path, encoding="utf-8", newline="\n", errors="surrogateescape") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.isprintable() and _SURROGATE.search(line):
@@ -102,7 +103,7 @@ def _iterate_script(path: str | os.PathLike, read: Callable[[KaldiReader], Any],
                     part: slice) -> Iterator[tuple[str, Any]]:
     with ExitStack() as stack:
         kaldi = None
-        for name, where in islice(_lines(path), part.start, part.stop):
+        for name, where in islice(table_lines(path), part.start, part.stop):
             location = parse_location(where)
             if kaldi is None or kaldi.name != location.path:
                 stack.close()
@@ -239,7 +240,8 @@ class RowReader:
     """Random access to rows of the matrices of a script, for training on chunks.
 
     ids: the utterances in the script's order; num_rows: int32 array of their lengths, from `utt2num_frames`
-    beside the script when it lists the same ids, else from the archives. A reader may be pickled or forked:
+    beside the script when it lists the same ids, else from the archives; files, file_numbers and offsets: where each
+    matrix lies. A reader may be pickled or forked:
     it holds arrays, and reads by position (pread). Text archives are refused.
     """
 
@@ -249,14 +251,14 @@ class RowReader:
         places = array("q")
 
         def entries() -> Iterator[str]:
-            for name, where in _lines(scp):
+            for name, where in table_lines(scp):
                 path, offset, first, end = parse_location(where)
                 places.extend((files.setdefault(path, len(files)), offset, first, -1 if end is None else end))
                 yield name
 
         self.ids = Ids(entries())
         self.files = list(files)
-        self._file, self._offset, self._first, self._end = np.array(places).reshape(-1, 4).T.copy()
+        self.file_numbers, self.offsets, self._first, self._end = np.array(places).reshape(-1, 4).T.copy()
         self._handles: dict[int, int] = {}
         self.num_rows = self._listed_lengths()
         if self.num_rows is None:
@@ -280,7 +282,7 @@ class RowReader:
         if not 0 <= start <= stop <= length:
             raise InputError(f"{self.scp}: {self.ids[index]} has {length} rows; {start} to {stop} asked for")
         start, stop = first + start, first + stop
-        handle = self._handles[int(self._file[index])]
+        handle = self._handles[int(self.file_numbers[index])]
         if kind == "CM":
             values = self._pread(handle, header.size_of_values, place, index)
             codes = np.frombuffer(values, np.uint8, offset=8 * cols).reshape(cols, rows)[:, start:stop]
@@ -303,13 +305,13 @@ class RowReader:
 
     def _header(self, index: int) -> tuple[str, int, int, Header | None, int]:
         """Kind, rows, columns, compression header, and the byte where the values begin."""
-        offset = int(self._offset[index])
+        offset = int(self.offsets[index])
         start = os.pread(self._handle(index), 32, offset)
         kind = start[2:6].partition(b" ")[0].decode("latin-1")
         place = 3 + len(kind)
         needed = place + (HEADER_SIZE if kind.startswith("C") else 10)
         if start[:2] != b"\0B" or kind not in MATRICES or len(start) < needed:
-            raise InputError(f"{self.files[self._file[index]]}: at byte {offset}: no binary matrix for "
+            raise InputError(f"{self.files[self.file_numbers[index]]}: at byte {offset}: no binary matrix for "
                              f"{self.ids[index]}; make the features again")
         if kind.startswith("C"):
             header = Header.from_bytes(kind, start[place:needed])
@@ -318,7 +320,7 @@ class RowReader:
         return kind, rows, cols, None, offset + needed
 
     def _handle(self, index: int) -> int:
-        file = int(self._file[index])
+        file = int(self.file_numbers[index])
         if file not in self._handles:
             try:
                 self._handles[file] = _open_file(self.files[file])
@@ -329,7 +331,7 @@ class RowReader:
     def _pread(self, handle: int, size: int, place: int, index: int) -> bytes:
         values = os.pread(handle, size, place)
         if len(values) < size:
-            raise InputError(f"{self.files[self._file[index]]}: {self.ids[index]} is cut off; "
+            raise InputError(f"{self.files[self.file_numbers[index]]}: {self.ids[index]} is cut off; "
                              "the file is truncated: make the features again")
         return values
 
@@ -339,7 +341,7 @@ class RowReader:
             return None
         lengths = np.empty(len(self), np.int32)
         count = 0
-        for name, value in _lines(path):
+        for name, value in table_lines(path):
             if count == len(self) or name != self.ids[count] or not value.isdigit():
                 return None
             lengths[count] = int(value)

@@ -1,7 +1,7 @@
 """Combine data directories into one, e.g. a corpus with its augmented copies.
 
-Tables that every input has are kept. utt2speed is also kept where only some have it (the others play at
-speed 1). No utterance may be in two inputs. Trial lists are not combined.
+Tables that every input has are kept. utt2speed and utt2augment are also kept where only some have them (the
+audio of the others is left as it is). No utterance may be in two inputs. Trial lists are not combined.
 e.g.: python3 -m utils.combine_data data/train_all data/train data/train_sp
 """
 
@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.data_dir import TABLES, DataDir, read_data_dir, separate, write_data_dir
+from utils.data_dir import CHANGES, TABLES, DataDir, read_data_dir, separate, write_data_dir
 from utils.errors import run_main
 
 
@@ -17,9 +17,9 @@ def combine(parts: list[DataDir]) -> DataDir:
     """Return the utterances of all `parts`, in order, with the tables that all of them have."""
     names = [name for name in TABLES if all(name in part.columns for part in parts)]
     columns = {name: [value for part in parts for value in part.columns[name]] for name in names}
-    if any("utt2speed" in part.columns for part in parts):
-        columns["utt2speed"] = [speed for part in parts
-                                for speed in part.columns.get("utt2speed", ["1"] * len(part.ids))]
+    for name, nothing in CHANGES.items():
+        if any(name in part.columns for part in parts):
+            columns[name] = [value for part in parts for value in part.columns.get(name, [nothing] * len(part.ids))]
     return DataDir([utterance for part in parts for utterance in part.ids], columns).in_order()
 
 

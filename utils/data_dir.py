@@ -8,6 +8,7 @@ A directory holds text tables, one line an utterance, sorted by utterance in C o
     vad.scp          id10270-x6uYqmx31kE-00001 data/mfcc24/test/vad.1.ark:26
     utt2num_frames   id10270-x6uYqmx31kE-00001 827
     utt2speed        sp0.9-id10270-x6uYqmx31kE-00001 0.9     (audio played 0.9 times as fast)
+    utt2augment      id10270-x6uYqmx31kE-00001-noise {"kind": "noise", ...}     (see steps/feat/augment.py)
 
 and spk2utt, the inverse of utt2spk. A path in wav.scp is the rest of its line and may hold spaces.
 `trials/<list>` (see utils/trials.py) names pairs of the directory's utterances.
@@ -29,8 +30,9 @@ from pathlib import Path
 from utils.errors import InputError, first_five
 from utils.files import write_aside
 
+CHANGES = {"utt2speed": "1", "utt2augment": "{}"}  # what is done to the audio -> the value for "nothing"
 KEY_FILES = ("feats.scp", "wav.scp")  # written last: where one exists, the directory is whole
-TABLES = ("utt2spk", "utt2num_frames", "utt2speed", "vad.scp", *KEY_FILES)
+TABLES = ("utt2spk", "utt2num_frames", *CHANGES, "vad.scp", *KEY_FILES)
 ONE_WORD = ("utt2spk", "utt2num_frames", "utt2speed")
 TrialLists = Mapping[str, Iterable[str]]  # name of a list -> its lines
 # An id becomes part of file names and of space-separated lines. "\n" is absent: it joins the ids in a check.

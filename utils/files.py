@@ -31,6 +31,14 @@ def write_aside(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
         raise
 
 
+def write_if_changed(path: str | os.PathLike, text: str) -> None:
+    """Write `text` unless the file holds just that: what depends on the file is then not made again."""
+    path = Path(path)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        with write_aside(path) as stream:
+            stream.write(text)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

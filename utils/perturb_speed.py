@@ -13,7 +13,7 @@ e.g.: python3 -m utils.perturb_speed --speeds 0.9,1.1 data/train data/train_sp
 import argparse
 from pathlib import Path
 
-from utils.data_dir import DataDir, plausible_speed, read_data_dir, separate, write_data_dir
+from utils.data_dir import CHANGES, DataDir, plausible_speed, read_data_dir, separate, write_data_dir
 from utils.errors import InputError, run_main
 
 
@@ -49,8 +49,9 @@ def main() -> None:
     source, output = arguments.source, arguments.output
     separate(output, [source])
     data = read_data_dir(source)
-    if "wav.scp" not in data.columns or "utt2speed" in data.columns:
-        fault = "has utt2speed already" if "utt2speed" in data.columns else "has no wav.scp"
+    changed = [name for name in CHANGES if name in data.columns]
+    if "wav.scp" not in data.columns or changed:
+        fault = f"has {changed[0]} already" if changed else "has no wav.scp"
         raise InputError(f"{source} {fault}; name the raw data directory of the original recordings")
     copies = perturbed(data, read_speeds(arguments.speeds))
     write_data_dir(output, copies)

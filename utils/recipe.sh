@@ -38,13 +38,14 @@ systems=$(awk '{ print $1 }' <<< "$system_table")
 
 of_kind() { awk -v kind="$1" '$2 == kind { print $1 }' <<< "$system_table"; }                # ivector | network
 data_of() { awk -v name="$1" -v data="$data" '$1 == name { print data "/" $3 }' <<< "$system_table"; }  # system
-train_set_of() { awk -v name="$1" '$1 == name { print $4 }' <<< "$system_table"; }           # system
+train_set_of() { awk -v name="$1" -v more="${augment:+_aug}" '$1 == name { print $4 more }' <<< "$system_table"; } # system
 all_features() { awk '{ print $3 }' <<< "$system_table" | sort -u; }
 network_features() { awk '$2 == "network" { print $3 }' <<< "$system_table" | sort -u; }
 vad_features() { awk '$5 == "vad" { print $3 }' <<< "$system_table" | sort -u; }
 sets_of() {  # features: the sets that some system with them reads
   echo train test
   awk -v name="$1" '$3 == name && $4 == "train_net_sp" { print "train_sp"; exit }' <<< "$system_table"
+  [ -z "$augment" ] || awk -v name="$1" '$2 == "network" && $3 == name { print "train_aug"; exit }' <<< "$system_table"
 }
 
 # Whether a stage is to run; says so, and how long the stage before it took.

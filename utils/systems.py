@@ -12,7 +12,7 @@ import yaml
 
 from utils.config import SCALES, get, load_config
 from utils.errors import InputError, run_main
-from utils.files import write_aside
+from utils.files import write_if_changed
 
 KINDS = ("ivector", "network")
 
@@ -45,10 +45,7 @@ def main() -> None:
         if not (arguments.conf / "features" / f"{features}.conf").is_file():
             raise InputError(f"{path}: no features {features!r} in {arguments.conf / 'features'}")
         text = yaml.safe_dump(config, sort_keys=False, width=100)
-        resolved = arguments.exp / name / "system.yaml"
-        if not resolved.is_file() or resolved.read_text(encoding="utf-8") != text:
-            with write_aside(resolved) as stream:
-                stream.write(text)
+        write_if_changed(arguments.exp / name / "system.yaml", text)
         vad = "vad" if config.get("frontend", {}).get("vad") else "no-vad"
         print(name, kind, features, config.get("train_set", "train_net"), vad)
 

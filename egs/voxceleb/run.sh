@@ -19,6 +19,9 @@ num_processes=1     # processes that share the training of a network on each nod
 num_nodes=1         # nodes that share it
 status=false        # say of each stage whether it is done, stale, partial or to do, and why; run nothing
 seed=1              # of everything drawn at random
+augment=            # augmented copies that networks also train on: words of noise, music, babble, reverb, telephone
+musan_root=         # MUSAN, for augmentation (empty: noise is made up, there is no music)
+rirs_root=          # RIRS_NOISES, for augmentation (empty: rooms are simulated)
 max_missing=0.0     # share of audio files that may be missing, empty or unreadable
 max_missing_trials=0.0 # share of trials that may lack audio
 max_shared_speakers=0.0 # share of a list's speakers that may also be trained on
@@ -36,6 +39,8 @@ if stage 0 "data directories: train, test, and held-out speakers to validate on"
   "$local/prepare_data.sh" --voxceleb1-root "$voxceleb1_root" --voxceleb2-root "$voxceleb2_root" \
     --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
     --max-shared-speakers "$max_shared_speakers" --lists "$lists" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
+  [ -z "$augment" ] || "$steps/augment_data.sh" --kinds "$augment" --musan-root "$musan_root" --rirs-root "$rirs_root" \
+    --seed "$seed" "$data/train_net" "$data/train_aug"
 fi
 
 if stage 1 "features and voice activity"; then

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from steps.feat.augment import augment, read_plan
 from steps.feat.features import compute_features
 from steps.feat.options import FeatureOptions, read_feature_options
 from utils.ark import ArkWriter
 from utils.audio import change_speed, read_audio
-from utils.data_dir import read_table
+from utils.data_dir import CHANGES, read_table
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 from utils.progress import progress
@@ -57,23 +58,28 @@ class Report:
         print(f"warning: {name}: {message}", file=sys.stderr)
 
 
-def utterances(data: Path, job: int, jobs: int) -> Iterator[tuple[str, str, float]]:
-    """Yield id, path or command, and speed of each utterance of a part."""
+def utterances(data: Path, job: int, jobs: int) -> Iterator[tuple[str, str, str, str]]:
+    """Yield id, path or command, speed and plan of augmentation of each utterance of a part."""
     ids, paths = read_table(data / "wav.scp")
-    speeds = ["1"] * len(ids)
-    if (data / "utt2speed").exists():
-        theirs, speeds = read_table(data / "utt2speed")
-        if theirs != ids:
-            raise InputError(f"{data}/utt2speed lists other utterances than wav.scp; make {data} again")
     part = part_of(len(ids), job, jobs)
-    yield from zip(ids[part], paths[part], map(float, speeds[part]), strict=True)
+    changes = []
+    for name, nothing in CHANGES.items():
+        values = [nothing] * len(ids)
+        if (data / name).exists():
+            theirs, values = read_table(data / name)
+            if theirs != ids:
+                raise InputError(f"{data}/{name} lists other utterances than wav.scp; make {data} again")
+        changes.append(values[part])
+    yield from zip(ids[part], paths[part], *changes, strict=True)
 
 
-def features_of(path: str, speed: float, options: FeatureOptions,
+def features_of(path: str, speed: str, plan: str, options: FeatureOptions,
                 pipes: bool) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the features of an audio file, and the notes on reading it."""
     audio = read_audio(path, options.rate, pipes)
-    samples = audio.samples if speed == 1 else change_speed(audio.samples, speed)
+    samples = audio.samples if float(speed) == 1 else change_speed(audio.samples, float(speed))
+    samples = augment(samples, read_plan(plan), options.rate,
+                      lambda other: read_audio(other, options.rate, pipes).samples)
     try:
         return compute_features(samples, options), audio.notes
     except InputError as error:
@@ -100,9 +106,9 @@ def compute_part(options: FeatureOptions, data: Path, output: Path, job: int, jo
     require_space(output, still, f"the features of {output}")
     with (ArkWriter(output / f"feats.{job}", compression) as writer,
           write_aside(output / f"log/utt2num_frames.{job}") as lengths):
-        for name, path, speed in progress(part, len(part), "features"):
+        for name, path, speed, plan in progress(part, len(part), "features"):
             try:
-                features, notes = features_of(path, speed, options, pipes)
+                features, notes = features_of(path, speed, plan, options, pipes)
             except InputError as error:
                 report.fail(name, error)
                 continue

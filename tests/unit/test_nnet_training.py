@@ -11,53 +11,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from made_up import CONFIG, write_data
 from safetensors.torch import load_file
 
 from nnet.config import network_config, training_part
 from nnet.data import Prefetcher, TrainingSet, Utterances
 from nnet.device import find_device
-from nnet.distributed import Group
 from nnet.extract import embed_batch, embed_utterances, load_network
 from nnet.optimizers import learning_rate
 from nnet.train import Trainer
 from nnet.validation import Validation
-from utils.ark import ArkWriter, iterate
+from utils.ark import iterate
 from utils.errors import InputError
 
 CPU = torch.device("cpu")
-CONFIG = {
-    "kind": "network", "features": "fbank", "frontend": {"cmn": "utterance"},
-    "encoder": {"type": "tdnn", "channels": [16, 16, 16, 16, 24]}, "pooling": {"type": "statistics"},
-    "head": {"before": ["batch_norm"], "layers": [{"dim": 12, "then": ["batch_norm"], "embedding": "output"}],
-             "dropout": 0.1},
-    "loss": {"type": "aam_softmax", "margin_warmup": 0.5}, "optimizer": {"type": "adamw", "lr": 0.01},
-    "schedule": {"type": "cosine", "warmup_steps": 3},
-    "train": {"epochs": 8, "batch_size": 8, "chunk_frames": 30, "keep": "last", "mask_frames": 3, "mask_bands": 2},
-}
-
-
-def write_data(folder, speakers, utterances, seed, trials=False):
-    """A data directory whose speakers differ in spectrum and in how the frames move."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir()
-    names, lengths = [], []
-    with ArkWriter(folder / "feats", compression=3) as writer:
-        for speaker in range(speakers):
-            colour = rng.normal(size=(10, 10))
-            for utterance in range(utterances):
-                length = int(rng.integers(25, 60))
-                names.append((f"s{speaker}-u{utterance}", f"s{speaker}"))
-                lengths.append(length)
-                writer.write(names[-1][0], rng.normal(size=(length, 10)) @ colour)
-    (folder / "utt2spk").write_text("".join(f"{name} {speaker}\n" for name, speaker in names))
-    (folder / "utt2num_frames").write_text(
-        "".join(f"{name} {n}\n" for (name, _), n in zip(names, lengths, strict=True)))
-    if trials:
-        (folder / "trials").mkdir()
-        pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1:]]
-        (folder / "trials/valid").write_text(
-            "".join(f"{a[0]} {b[0]} {'target' if a[1] == b[1] else 'nontarget'}\n" for a, b in pairs))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -240,14 +207,14 @@ def test_chunks_are_frames_of_the_utterance_and_batches_depend_on_seed_and_step_
 def test_prefetching_keeps_the_order_and_hands_errors_on(corpus):
     data = TrainingSet(corpus[1], network_config(CONFIG, "x"), seed=1)
     assert [step for step, *_ in Prefetcher(data, 3, 8)] == [3, 4, 5, 6, 7]
-    data.batch = lambda step, share: 1 / 0
+    data.batch = lambda step: 1 / 0
     with pytest.raises(ZeroDivisionError):
         list(Prefetcher(data, 0, 1))
 
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"train": CONFIG["train"] | {"chunk_frames": 10}}, "chunk_frames is 10, fewer than the 15 frames"),
-    ({"optimizer": {"type": "sgd", "lr": 1e30}, "schedule": {}}, "the loss at step .* is nan; lower optimizer.lr"),
+    ({"optimizer": {"type": "sgd", "lr": 1e30}, "schedule": {}}, "the loss at step .* is nan, .* lower optimizer.lr"),
     ({"frontend": {"vad": True}}, "vad.scp"),
     ({"train": CONFIG["train"] | {"epoch": 3}}, "train: unknown key 'epoch'"),
 ])
@@ -280,48 +247,3 @@ def test_weights_are_plain_tensors(trained):
     weights = load_file(trained / "model.safetensors")
     assert all(torch.isfinite(value).all() for value in weights.values())
     assert os.path.getsize(trained / "model.safetensors") < 100_000
-
-
-def test_two_processes_take_the_same_steps_as_one(corpus, tmp_path):
-    """Loss of 56 steps in fp32 to 1e-4: gradients, and statistics of batch normalisation, are of both halves.
-
-    A large margin would amplify differences of rounding beyond that, and so would Adam where gradients are near 0.
-    """
-    config = CONFIG | {"head": CONFIG["head"] | {"dropout": 0.0}, "loss": {"type": "softmax"},
-                       "optimizer": {"type": "sgd", "lr": 0.005},
-                       "train": CONFIG["train"] | {"precision": "fp32", "batch_size": 8}}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    assert train(corpus, tmp_path / "one", config=tmp_path / "config.yaml").returncode == 0
-    words = command(corpus, tmp_path / "two", config=tmp_path / "config.yaml")
-    words[1:3] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "nnet.train"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
-    assert done.returncode == 0, done.stderr[-2000:]
-    one, two = ([list(map(float, line.split("\t")[1:3])) for line in
-                 (tmp_path / name / "log/train.tsv").read_text().splitlines()[1:]] for name in ("one", "two"))
-    assert one[-1][0] >= 50
-    np.testing.assert_allclose(two, one, atol=1e-4)
-
-
-def test_a_batch_that_processes_cannot_share_is_an_error():
-    assert [Group(rank, 4).share(12) for rank in range(4)] == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)]
-    with pytest.raises(InputError, match="batch_size is 10, which 4 processes cannot share"):
-        Group(0, 4).share(10)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_run_asked_to_stop_saves_and_asks_to_be_requeued(corpus, tmp_path, number):
-    exp, config = tmp_path / "x", tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(CONFIG | {"train": CONFIG["train"] | {"epochs": 40}}))
-    process = subprocess.Popen(command(corpus, exp, config=config), stderr=subprocess.PIPE, text=True)
-    while not process.stderr.readline().startswith("epoch 2 "):
-        assert process.poll() is None
-    asked = time.monotonic()
-    process.send_signal(number)
-    said = process.communicate(timeout=30)[1]
-    assert process.returncode == 99, said
-    assert time.monotonic() - asked < 10
-    assert "saved" in said
-    assert not (exp / "model.safetensors").exists()
-    assert "resuming after step" in train(corpus, exp, config=config).stderr
-    assert train(corpus, tmp_path / "whole", config=config).returncode == 0
-    assert (exp / "model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()

@@ -1,0 +1,313 @@
+"""The training engine: stopping, resuming, averages, several processes, starting from a model."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from made_up import CONFIG, write_data
+from safetensors.torch import load_file
+
+from nnet.config import network_config
+from nnet.data import TrainingSet
+from nnet.train import Trainer
+from utils.errors import InputError
+
+CPU = torch.device("cpu")
+SHORT = CONFIG | {"train": CONFIG["train"] | {"epochs": 3}}  # 3 epochs of 7 steps
+
+
+def changed(**changes):
+    """SHORT with changes, mappings merged."""
+    merged = {key: SHORT.get(key, {}) | value if isinstance(value, dict) else value for key, value in changes.items()}
+    return SHORT | merged
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    return write_data(folder / "train", 6, 10, 0), write_data(folder / "valid", 3, 6, 1, trials=True)
+
+
+def trainer(corpus, exp, config=SHORT):
+    torch.set_num_threads(1)
+    return Trainer(network_config(config, "x"), *corpus, exp, CPU, seed=1)
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def same(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory):
+    """A run with everything on, not killed."""
+    exp = tmp_path_factory.mktemp("whole") / "x"
+    trainer(corpus, exp, EVERYTHING).run()
+    return exp
+
+
+class Killed(Exception):
+    pass
+
+
+EVERYTHING = changed(train={"accumulate": 2, "checkpoint_steps": 3, "shuffle_mb": 1},
+                     average={"type": "ema", "decay": 0.8})
+
+
+@pytest.mark.parametrize("place", [0, 1, 3, 6, 7, 13, 20, "validation", "finish"])
+def test_killed_at_any_step_it_ends_with_the_same_bits(corpus, tmp_path, whole, place):
+    killed = trainer(corpus, tmp_path / "x", EVERYTHING)
+    step, validate = killed.train_step, killed.validation.eer
+
+    def train_step(number, x, labels):
+        if number == place:
+            raise Killed
+        return step(number, x, labels)
+
+    def eer(network, device):
+        if place == "validation" and killed.step == 14:
+            raise Killed
+        return validate(network, device)
+
+    def finish():
+        raise Killed
+
+    killed.train_step, killed.validation.eer = train_step, eer
+    if place == "finish":
+        killed.finish = finish
+    with pytest.raises(Killed):
+        killed.run()
+    trainer(corpus, tmp_path / "x", EVERYTHING).run()
+    assert same(weights(tmp_path / "x"), weights(whole))
+    ours, theirs = ([line.split("\t")[:6] for line in (exp / "log/train.tsv").read_text().splitlines()]
+                    for exp in (tmp_path / "x", whole))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_queues_signal_saves_and_exits_for_a_requeue(corpus, tmp_path, number):
+    config = changed(train={"epochs": 2000})
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "nnet.train", "--num-threads", "1", str(tmp_path / "config.yaml"),
+               *map(str, corpus), str(tmp_path / "x")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 60
+    while time.time() < deadline and not (tmp_path / "x/log/train.tsv").exists():
+        time.sleep(0.01)
+    time.sleep(0.05)
+    started = time.time()
+    process.send_signal(number)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == 99, said[-500:]
+    assert time.time() - started < 10
+    assert not (tmp_path / "x/model.safetensors").exists()
+    again = trainer(corpus, tmp_path / "x", config)
+    again.resume()
+    assert again.step > 0
+    found = re.search(r"saved after step (\d+)", said)
+    assert found is None or again.step == int(found[1])  # in validation, the step before it was saved
+
+
+def test_a_batch_that_breaks_the_training_is_kept(corpus, tmp_path):
+    broken = trainer(corpus, tmp_path / "x")
+    step = broken.train_step
+
+    def train_step(number, x, labels):
+        return step(number, x * (torch.nan if number == 4 else 1), labels)
+
+    broken.train_step = train_step
+    with pytest.raises(InputError, match=r"the loss at step 4 is nan.*bad_batch\.0\.safetensors"):
+        broken.run()
+    kept = load_file(tmp_path / "x/log/bad_batch.0.safetensors")
+    x, labels = TrainingSet(corpus[0], network_config(SHORT, "x"), seed=1).batch(4)
+    np.testing.assert_array_equal(kept["x"].numpy(), x)
+    np.testing.assert_array_equal(kept["labels"].numpy(), labels)
+    assert not (tmp_path / "x/checkpoint.safetensors").exists()  # nothing spoilt was saved
+
+
+def test_accumulated_gradients_are_those_of_the_mean_loss_over_the_parts(corpus, tmp_path):
+    config = changed(train={"accumulate": 4, "precision": "fp32", "clip": 1e9}, head={"dropout": 0.0})
+    ours, reference = trainer(corpus, tmp_path / "a", config), trainer(corpus, tmp_path / "b", config)
+    x, labels = map(torch.from_numpy, ours.data.batch(0))
+    ours.model = ours.network
+    loss, *_ = ours.train_step(0, x, labels)
+    reference.network.loss.margin_share = 0.0
+    losses = [reference.network(x[i:i + 2], labels[i:i + 2])[0] for i in range(0, 8, 2)]
+    (sum(losses) / 4).backward()
+    assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-6)
+    for one, other in zip(ours.network.parameters(), reference.network.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_averages_are_those_of_their_definitions(corpus, tmp_path):
+    seen = {}
+    for kind in ("ema", "epochs"):
+        run = trainer(corpus, tmp_path / kind, changed(average={"type": kind, "decay": 0.9, "epochs": 2}))
+        values, step, name = [], run.optimizer.step, "encoder.layers.0.affine.weight"
+
+        def noted(*, run=run, values=values, step=step, name=name):
+            step()
+            values.append(run.network.state_dict()[name].double().clone())
+
+        run.optimizer.step = noted
+        run.run()
+        seen[kind] = values, weights(tmp_path / kind)[name].double()
+    values, found = seen["ema"]
+    mean = values[0]
+    for value in values[1:]:
+        mean = 0.9 * mean + 0.1 * value
+    torch.testing.assert_close(found, mean, rtol=1e-4, atol=1e-6)
+    values, found = seen["epochs"]
+    torch.testing.assert_close(found, (values[13] + values[20]) / 2, rtol=1e-4, atol=1e-6)
+    with pytest.raises(InputError, match="needs train.patience 0"):
+        trainer(corpus, tmp_path / "y", changed(average={"type": "epochs"}, train={"patience": 3}))
+
+
+def test_a_shuffle_buffer_keeps_to_its_blocks(tmp_path, monkeypatch):
+    data = write_data(tmp_path / "data", 6, 50, 0)
+    monkeypatch.setattr("nnet.blocks.BLOCK", 4000)
+    config = network_config(changed(train={"shuffle_mb": 1}), "x")
+    found = TrainingSet(data, config, seed=1)
+    found._blocks.buffer = 40_000
+    order = np.concatenate([found.chosen(step) for step in range(found.steps_per_epoch)])
+    blocks = found._blocks
+    assert len(blocks.file) > 50
+    assert len(blocks.groups) > 4
+    assert len(set(order.tolist())) == found.steps_per_epoch * 8
+    first = blocks.ends[0]
+    inside = {int(u) for block in blocks.groups[0] for u in blocks.place[blocks.first[block]:blocks.first[block + 1]]}
+    assert set(order[:first].tolist()) == inside  # an epoch's start is its first group ...
+    assert list(order[:first]) != sorted(order[:first])  # ... shuffled
+    assert sum(blocks.stop[b] - blocks.start[b] for b in blocks.groups[0]) <= 44_000
+
+
+RECORD = """
+import json, sys
+from pathlib import Path
+import torch
+from nnet.config import read_network_config
+from nnet.distributed import start_processes
+from nnet.train import Trainer
+
+torch.set_num_threads(1)
+config, train, valid, exp = map(Path, sys.argv[1:])
+processes, device = start_processes("cpu")
+run = Trainer(read_network_config(str(config)), train, valid, exp, torch.device(device), 1, processes)
+double, step, losses = exp.name.endswith("double"), run.train_step, []
+if double:
+    run.network.double()
+def noted(number, x, labels):
+    values = step(number, x.double() if double else x, labels)
+    losses.append(run.processes.mean(values.clone())[:2].tolist())
+    return torch.tensor([*losses[-1], 1.0])
+run.validation.eer = lambda *_: 50.0
+run.train_step = noted
+run.run()
+if processes.writes:
+    (exp / "losses.json").write_text(json.dumps(losses))
+processes.leave()
+"""
+
+
+VGG = {"type": "vgg", "channels": [4, 8], "batch_norm": True}
+
+
+@pytest.mark.parametrize(("encoder", "precision", "tolerance"), [
+    (SHORT["encoder"], "double", 1e-6), (VGG, "double", 1e-6), (SHORT["encoder"], "single", 1e-4)])
+def test_two_processes_train_as_one(corpus, tmp_path, encoder, precision, tolerance):
+    """The same losses over 54 steps, without dropout, whose masks are each process's own.
+
+    In single precision the differences of rounding grow from step to step, the faster the larger the steps.
+    """
+    rate = 0.02 if precision == "double" else 0.002
+    config = changed(train={"epochs": 18, "batch_size": 20, "precision": "fp32"}, head={"dropout": 0.0},
+                     optimizer={"type": "sgd", "lr": rate}, loss={"type": "softmax"}, encoder=encoder)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "record.py").write_text(RECORD)
+    words = [str(tmp_path / "record.py"), str(tmp_path / "config.yaml"), *map(str, corpus)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    curves = []
+    for name, launcher in (("one", [sys.executable]), ("two", torchrun)):
+        exp = tmp_path / f"{name}-{precision}"
+        exp.mkdir()
+        done = subprocess.run([*launcher, *words, str(exp)], capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        curves.append(np.array(json.loads((exp / "losses.json").read_text())))
+    one, two = curves
+    assert len(one) == 54
+    np.testing.assert_allclose(two[:, 0], one[:, 0], atol=tolerance, rtol=0)
+    assert one[-10:, 0].mean() < one[:5, 0].mean() - 0.05  # it learns: equality is no accident of standing still
+
+
+GATHER = """
+import torch
+from torch import distributed as dist
+from nnet.distributed import gather, start_processes
+
+processes, _ = start_processes("cpu")
+torch.manual_seed(0)
+rows, weight = torch.randn(6, 3), torch.randn(3, 3, requires_grad=True)
+ours = rows.chunk(2)[processes.rank]
+whole = gather(ours @ weight)
+(whole @ whole.T).logsumexp(1).sum().backward()
+dist.all_reduce(weight.grad)
+alone = weight.detach().clone().requires_grad_()
+((rows @ alone) @ (rows @ alone).T).logsumexp(1).sum().backward()
+torch.testing.assert_close(whole, rows @ weight)
+torch.testing.assert_close(weight.grad / 2, alone.grad)  # as DistributedDataParallel averages
+"""
+
+
+def test_losses_between_utterances_gather_the_rows_of_all_processes(tmp_path):
+    (tmp_path / "gather.py").write_text(GATHER)
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                           str(tmp_path / "gather.py")], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_batches_that_do_not_split_evenly_are_refused(corpus):
+    with pytest.raises(InputError, match="batches of 8 chunks cannot be split evenly over 3 processes"):
+        TrainingSet(corpus[0], network_config(SHORT, "x"), 1, 0, 3)
+
+
+def test_new_speakers_on_an_old_model_with_a_frozen_encoder(corpus, tmp_path):
+    trainer(corpus, tmp_path / "old").run()
+    more = write_data(tmp_path / "more", 8, 10, 3)  # s0 to s5 are known, s6 and s7 new
+    config = changed(init={"model": "old", "freeze": ["encoder"]}, loss={"margin": 0.4}, train={"chunk_frames": 40})
+    run = trainer((more, corpus[1]), tmp_path / "new", config)
+    old = weights(tmp_path / "old")
+    start = run.network.state_dict()
+    assert torch.equal(start["loss.weight"][:6], old["loss.weight"])
+    assert len(start["loss.weight"]) == 8
+    run.run()
+    new = weights(tmp_path / "new")
+    for name, value in new.items():
+        if name.startswith("encoder."):
+            assert torch.equal(value, old[name]), name  # batch-norm statistics, too
+    assert not torch.equal(new["head.layers.0.affine.weight"], old["head.layers.0.affine.weight"])
+    with pytest.raises(InputError, match="init: .*encoder, pooling and head must be those of the model"):
+        trainer(corpus, tmp_path / "other", config | {"head": {"layers": [{"dim": 13, "embedding": "affine"}]}})
+    with pytest.raises(InputError, match="train nowhere first"):
+        trainer(corpus, tmp_path / "other", config | {"init": {"model": "nowhere"}})
+
+
+def test_event_files_hold_the_curves(corpus, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer(corpus, tmp_path / "x").run()
+    events = EventAccumulator(str(tmp_path / "x/log"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("valid_eer")] == [7, 14, 21]
+    rows = [line.split("\t") for line in (tmp_path / "x/log/train.tsv").read_text().splitlines()[1:]]
+    assert [f"{event.value:.4f}" for event in events.Scalars("loss")] == [row[2] for row in rows]
+    assert {"waiting", "utterances_per_second", "memory_gb", "lr"} <= set(events.Tags()["scalars"])
