@@ -9,6 +9,7 @@ host is ended before another begins, and by `release`, so that it writes no more
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -79,14 +80,24 @@ def read_holder(path: Path) -> dict[str, Any] | None:
     """Return what a lock says; None when it is gone or damaged."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-        return holder if {"host", "pid", "started", "since", "run"} <= holder.keys() else None
-    except (OSError, ValueError, AttributeError):
+        words = [holder[name] for name in ("host", "started", "since", "run")]
+        whole = type(holder["pid"]) is int and holder["pid"] > 0 and all(isinstance(word, str) for word in words)
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+    return holder if whole else None
 
 
 def take(work: Path, pid: int, run: str) -> None:
     """Take the lock for a process; raises InputError when another holds it."""
-    path = work / ".lock"
+    # One at a time: of two that find the same lock left over, the later would remove the lock of the earlier. The file
+    # stays, since removing it would let two have turns; a folder itself cannot be locked on network disks.
+    with (work / ".lock.taking").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        _take(work / ".lock", pid, run)
+
+
+def _take(path: Path, pid: int, run: str) -> None:
+    work = path.parent
     mine: dict[str, Any] = {"host": socket.gethostname(), "pid": pid, "started": started_at(pid),
                             "since": time.strftime("%F %T"), "run": run}
     for _ in range(3):

@@ -1,5 +1,6 @@
 """The lock of a work folder: one run at a time, and what a dead run left."""
 
+import contextlib
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from utils import lock
 from utils.errors import InputError
 from utils.lock import STALE_SECONDS, left_behind, started_at, take
 
@@ -30,7 +32,7 @@ def test_a_second_run_is_told_who_holds_the_lock(tmp_path):
     take(tmp_path, os.getpid(), "r1")
     with pytest.raises(InputError, match=f"in use by process {os.getpid()} on {socket.gethostname()} since 2"):
         take(tmp_path, os.getpid(), "r2")
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".lock.taking"]
 
 
 @pytest.mark.parametrize("left", ["dead", "another process with its number", "damaged", "other host, long ago"])
@@ -69,3 +71,28 @@ def test_what_a_dead_run_left_behind_is_ended(tmp_path, capsys):
     other.kill()
     other.wait()
     assert "1 processes that a run left behind are ended" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [{"pid": "12"}, {"pid": 0}, {"pid": -1}, {"pid": True}, {"host": 1}, {"run": None}])
+def test_a_lock_with_wrong_values_is_a_damaged_one(tmp_path, wrong):
+    whole = {"host": "h", "pid": 1, "started": "", "since": "", "run": ""}
+    (tmp_path / ".lock").write_text(json.dumps(whole))
+    assert lock.read_holder(tmp_path / ".lock") == whole
+    (tmp_path / ".lock").write_text(json.dumps(whole | wrong))
+    assert lock.read_holder(tmp_path / ".lock") is None
+
+
+def test_of_two_that_find_the_same_lock_left_over_one_takes_it(tmp_path, monkeypatch):
+    (tmp_path / ".lock").write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 - 1, "started": "1",
+                                                "since": "", "run": "left-over"}))
+    others = []
+
+    def meanwhile(_run):  # the first has judged the lock, and has not removed it
+        others.append(subprocess.Popen([sys.executable, "-m", "utils.lock", "take", str(tmp_path), "1", "other"]))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            others[0].wait(3)
+
+    monkeypatch.setattr(lock, "end_left_behind", meanwhile)
+    lock.take(tmp_path, os.getpid(), "first")
+    assert others[0].wait(30) == 1
+    assert lock.read_holder(tmp_path / ".lock")["run"] == "first"

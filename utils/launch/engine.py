@@ -28,6 +28,7 @@ SLOWEST_LOOK = 5.0
 ASK_SECONDS = 5.0      # between questions to the engine
 GRACE_SECONDS = 15.0   # a job that the engine no longer has may still be writing its log, on a network disk
 SILENT_SECONDS = 900.0  # an engine that does not answer for so long is given up
+MOST_REQUEUES = 100    # a job that asks for more makes no progress
 DEAD_SECONDS = 300.0   # a node may be out of reach for so long
 PASSED_ON = ("PATH", "PYTHONPATH", "LC_ALL", "PYTHONUNBUFFERED", "VOX_ROOT", "VOX_READY", "VOX_RUN")
 
@@ -83,7 +84,8 @@ class ArrayRun:
         self.words = self.command.words(given)
         self.job_id: str | None = None
         log = Path(call.log_of(call.first)).absolute()
-        stem = log.name.removesuffix(".log").replace(f".{call.first}", "") if call.variable else log.stem
+        stem = Path(call.log).name.removesuffix(".log")
+        stem = stem.replace(f".{call.variable}", "") if call.variable else stem
         self.name = "j" + "".join(c if c.isalnum() or c in "._-" else "_" for c in stem)
         self.folder = log.parent / "q"
 
@@ -98,13 +100,17 @@ class ArrayRun:
         """Run every job to its end, the failed again as often as allowed; return how the others ended."""
         self._clear_earlier()
         left = dict.fromkeys(self.call.jobs, self.call.number("retries", 1))
+        requeues = dict.fromkeys(self.call.jobs, MOST_REQUEUES)
         todo, failed = list(self.call.jobs), {}
         while todo:
             ends = self._run_once(todo)
             todo = []
             for job, end in ends.items():
-                if end == REQUEUE:
+                if end == REQUEUE and requeues[job]:
+                    requeues[job] -= 1
                     todo.append(job)
+                elif end == REQUEUE:
+                    failed[job] = f"asked to be run again more than {MOST_REQUEUES} times"
                 elif end != 0 and left[job]:
                     left[job] -= 1
                     todo.append(job)
