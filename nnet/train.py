@@ -123,7 +123,14 @@ class Trainer:
     def run(self) -> None:
         """Train to the end and write the model; raises SystemExit(REQUEUE) when asked to stop before."""
         self.resume()
-        self.model = self.processes.wrap(self.network)
+        self.model: nn.Module | None = self.processes.wrap(self.network)
+        try:
+            self._run()
+        finally:
+            self.model = None  # it holds the connections, which must end before the process does
+
+    def _run(self) -> None:
+        """Take all steps that are left."""
         self.watch = Watch(self.exp / "log", self.step, self.device) if self.processes.writes else None
         if self.step == (len(self.rows) + 1) * self.data.steps_per_epoch:
             self.end_epoch()  # it was stopped in validation

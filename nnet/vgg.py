@@ -24,9 +24,8 @@ class VggOptions:
 class Vgg(nn.Module):
     """Blocks of two 3 x 3 convolutions (stride 1, ReLU) and a 2 x 2 max pool with stride 2.
 
-    Input B x T x F and lengths (or None); with three blocks, output B x T/8 x (C F/8), which the paper
-    writes as 16 x T/8 x 512 for 128 bands and flattens to h_t in R^8192, and lengths / 8. Reading: the bands of
-    one channel lie together, as in the authors' later code, so that a head sees some channels in all bands.
+    Input B x T x F and lengths (or None); with three blocks, output B x T/8 x (F/8 C), which the paper
+    writes as 16 x T/8 x 512 for 128 bands and flattens to h_t in R^8192, and lengths / 8.
     """
 
     def __init__(self, input_dim: int, options: VggOptions) -> None:
@@ -52,7 +51,7 @@ class Vgg(nn.Module):
                 x = max_pool2d(x, 2)
                 lengths = None if lengths is None else lengths // 2
                 x = zero_beyond(x, lengths)
-        return x.transpose(1, 2).flatten(2), lengths  # B x T/8 x C F/8
+        return x.permute(0, 2, 3, 1).flatten(2), lengths  # B x T/8 x F/8 C
 
 
 def zero_beyond(x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -86,12 +86,12 @@ def features_of(path: str, speed: str, plan: str, options: FeatureOptions,
         raise InputError(f"{path}: {error}; remove it from wav.scp") from error
 
 
-def estimate_bytes(part: list[tuple[str, str, float]], options: FeatureOptions, compression: int) -> float:
+def estimate_bytes(part: list[tuple[str, str, str, str]], options: FeatureOptions, compression: int) -> float:
     """Return about how many bytes the features of some utterances take, from the lengths of a few of the files."""
     lengths = []
-    for _, path, speed in part[::max(1, len(part) // PROBED)]:
+    for _, path, speed, _ in part[::max(1, len(part) // PROBED)]:
         with contextlib.suppress(InputError):  # what cannot be read, or is a command; its turn will come
-            lengths.append(len(read_audio(path, options.rate).samples) / options.rate / speed)
+            lengths.append(len(read_audio(path, options.rate).samples) / options.rate / float(speed))
     seconds = sum(lengths) / max(1, len(lengths))
     frames = seconds * 1000 / options.kaldi.frame_opts.frame_shift_ms
     return len(part) * (frames * options.dim * BYTES_A_VALUE.get(compression, 1) + 100)

@@ -3,6 +3,10 @@
 # Needs Debian 12 and root; installs what is missing, may be called again, returns when jobs are accepted.
 set -euo pipefail
 [ "$(id -u)" = 0 ] || { echo "$0: needs root" >&2; exit 1; }
+if ! command -v qconf > /dev/null && [ "${VOX_INSTALL_ENGINES:-}" != 1 ]; then
+  echo "$0: Grid Engine is not installed (VOX_INSTALL_ENGINES=1 installs it, on a machine to throw away)" >&2
+  exit 1
+fi
 export SGE_ROOT=/var/lib/gridengine SGE_CELL=default
 if ! command -v qconf > /dev/null || [ ! -x /etc/init.d/gridengine-master ]; then
   apt-get update -qq
@@ -17,6 +21,9 @@ for _ in $(seq 10); do
   sleep 2
 done
 pgrep -x sge_execd > /dev/null || /etc/init.d/gridengine-exec start > /dev/null 2>&1 || true
+
+others=$(qconf -sel 2> /dev/null | grep -vxF -e localhost -e "$(hostname)" || true)
+[ -z "$others" ] || { echo "$0: this is a real cluster (execution hosts: $others); tests must not change it" >&2; exit 1; }
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,6 +3,14 @@
 # Needs Debian 12 and root; installs what is missing, may be called again, returns when jobs are accepted.
 set -euo pipefail
 [ "$(id -u)" = 0 ] || { echo "$0: needs root" >&2; exit 1; }
+if ! command -v slurmctld > /dev/null && [ "${VOX_INSTALL_ENGINES:-}" != 1 ]; then
+  echo "$0: Slurm is not installed (VOX_INSTALL_ENGINES=1 installs it, on a machine to throw away)" >&2
+  exit 1
+fi
+if [ -s /etc/slurm/slurm.conf ] && ! grep -q '^ClusterName=one$' /etc/slurm/slurm.conf; then
+  echo "$0: /etc/slurm/slurm.conf is of a real cluster; tests must not change it" >&2
+  exit 1
+fi
 if ! command -v sbatch > /dev/null || ! command -v slurmctld > /dev/null; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \

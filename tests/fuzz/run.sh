@@ -9,13 +9,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export VOX_FUZZ_EXAMPLES=2000
 mapfile -t readers < <(if [ $# -gt 0 ]; then printf '%s\n' "$@"; else
   python3 -c 'from tests.fuzz.test_readers import READERS; print(*READERS, sep="\n")'; fi)
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 for reader in "${readers[@]}"; do
   end=$(($(date +%s) + 60 * minutes)) rounds=0
   while [ "$(date +%s)" -lt "$end" ]; do
     python3 -m pytest -q -p no:cacheprovider "tests/fuzz/test_readers.py::test_damaged_files_are_refused_or_read[$reader]" \
-      > /tmp/fuzz.$$ || { cat /tmp/fuzz.$$; exit 1; }
+      > "$log" || { cat "$log"; exit 1; }
     rounds=$((rounds + 1))
   done
   echo "$reader: $((2000 * rounds)) damaged files in $minutes minutes, each read or refused"
 done
-rm -f /tmp/fuzz.$$
