@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from nnet.poolings import inside_mask
+from nnet.frames import inside_mask
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,11 @@ from utils.errors import InputError
 
 CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf"
 KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "multi_head", "heads": 1},
-         {"type": "multi_head", "heads": 3}, {"type": "multi_head", "heads": 2, "scaled": True}]
+         {"type": "multi_head", "heads": 3}, {"type": "multi_head", "heads": 2, "scaled": True},
+         {"type": "self_attentive"}, {"type": "self_attentive", "hidden": False}, {"type": "attentive_statistics"},
+         {"type": "multi_head_mlp", "heads": 2}, {"type": "global_multi_head", "heads": 3},
+         {"type": "global_multi_head", "heads": 5, "resolutions": True},
+         {"type": "double_multi_head", "heads": 3, "mask": 0.0}]
 NETWORKS = [(name, scale) for name in ("xvector", "vgg_mha", "vgg_attention", "vgg_statistics", "vgg_temporal")
             for scale in ("mini", "full")]
 
@@ -24,9 +28,64 @@ def random(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
+def softmax(scores):
+    total = sum(score.exp() for score in scores)
+    return [score.exp() / total for score in scores]
+
+
+def dot(a, b):
+    return sum(a[i] * b[i] for i in range(len(a)))
+
+
+def relu(value):
+    return value if value > 0 else 0 * value
+
+
+def attention_in_loops(kind, h, module):
+    """The attention poolings but for multi_head, by their equations."""
+    frames, dim = h.shape
+    name, heads = kind["type"], kind.get("heads", 1)
+    size = dim // heads
+    if name == "self_attentive":
+        hidden = h
+        if kind.get("hidden", True):
+            w, b = module.hidden[0].weight, module.hidden[0].bias
+            hidden = [torch.stack([(dot(w[i], h[t]) + b[i]).tanh() for i in range(dim)]) for t in range(frames)]
+        weights = softmax([dot(hidden[t], module.mu) for t in range(frames)])
+        return torch.stack([sum(weights[t] * h[t, i] for t in range(frames)) for i in range(dim)])
+    if name in ("attentive_statistics", "global_multi_head"):
+        w, g, v, b = module.score.w.weight, module.score.w.bias, module.score.v.weight, module.score.v.bias
+        out = []
+        for j in range(heads):
+            temperature = max(1, 5 * (j // 2)) if kind.get("resolutions") else 1
+            scores = [dot(v[j], [relu(dot(w[i], h[t]) + g[i]) for i in range(dim)]) + b[j] for t in range(frames)]
+            weights = softmax([score / temperature for score in scores])
+            out += [sum(weights[t] * h[t, i] for t in range(frames)) for i in range(dim)]
+            if name == "attentive_statistics":
+                variances = [sum(weights[t] * (h[t, i] - out[i]) ** 2 for t in range(frames)) for i in range(dim)]
+                out += [variance.clamp_min(1e-6).sqrt() for variance in variances]
+        return torch.stack(out)
+    vectors = []
+    for j in range(heads):
+        parts = [h[t, j * size:(j + 1) * size] for t in range(frames)]
+        if name == "multi_head_mlp":
+            scores = [dot(module.v[j], [relu(dot(module.w[j, i], part) + module.g[j, i]) for i in range(size)])
+                      + module.b[j] for part in parts]
+        else:
+            scores = [dot(part, module.u[j]) for part in parts]
+        weights = softmax(scores)
+        vectors.append([sum(weights[t] * parts[t][i] for t in range(frames)) for i in range(size)])
+    if name == "multi_head_mlp":
+        return torch.stack([value for vector in vectors for value in vector])
+    weights = softmax([dot(vector, module.u_heads) for vector in vectors])
+    return torch.stack([sum(weights[j] * vectors[j][i] for j in range(heads)) for i in range(size)])
+
+
 def pool_in_loops(kind, h, module):
     """Pool the frames (T x d, a list of lists of scalars) of one utterance by the equation."""
     frames, dim = h.shape
+    if kind["type"] not in ("temporal", "statistics", "multi_head"):
+        return attention_in_loops(kind, h, module)
     if kind["type"] != "multi_head":
         mean = [sum(h[t, i] for t in range(frames)) / frames for i in range(dim)]
         if kind["type"] == "temporal":
@@ -83,10 +142,35 @@ def test_head_weights_sum_to_one_over_the_frames():
     assert sum(p.numel() for p in module.parameters()) == 8  # d, whatever K is
 
 
+def test_masked_heads_do_not_count_and_some_head_always_does():
+    module = make_part(POOLINGS, "pooling", {"type": "double_multi_head", "heads": 4, "mask": 0.9}, 8)
+    h = random(200, 3, 8).float()
+    alone = torch.stack([(module.weights(h)[:, :, j, None] * h.unflatten(2, (4, 2))[:, :, j]).sum(1) for j in range(4)])
+    torch.manual_seed(0)
+    pooled = module(h)
+    assert torch.isfinite(pooled).all()
+    one_head = torch.isclose(pooled, alone, atol=1e-5).all(2).any(0)  # what one head alone would give
+    assert 0.2 < one_head.float().mean() < 0.9
+    module.eval()
+    torch.testing.assert_close(module(h), module(h))
+
+
+def test_resolutions_flatten_the_weights_of_later_heads():
+    module = make_part(POOLINGS, "pooling", {"type": "global_multi_head", "heads": 6, "resolutions": True}, 8)
+    assert module.temperatures.tolist() == [1, 1, 5, 5, 10, 10]
+    with torch.no_grad():
+        module.score.v.weight[:] = module.score.v.weight[0]
+        module.score.v.bias[:] = 0
+    weights = module.weights(3 * random(4, 30, 8).float())
+    entropy = -(weights * weights.log()).sum(1).mean(0)
+    assert entropy[0] < entropy[2] < entropy[4] < math.log(30)
+    assert "temperatures" not in module.state_dict()
+
+
 def test_heads_must_divide_the_width():
     with pytest.raises(InputError, match=r"heads is 5, which does not divide .* width 8; allowed: 1, 2, 4, 8"):
         make_part(POOLINGS, "pooling", {"type": "multi_head", "heads": 5}, 8)
-    with pytest.raises(InputError, match="pooling: type is 'max'; allowed: temporal, statistics, multi_head"):
+    with pytest.raises(InputError, match="pooling: type is 'max'; allowed: temporal, statistics, multi_head, "):
         make_part(POOLINGS, "pooling", {"type": "max"}, 8)
     with pytest.raises(InputError, match="pooling: unknown key 'head'; allowed: type, heads, scaled"):
         make_part(POOLINGS, "pooling", {"type": "multi_head", "head": 2}, 8)

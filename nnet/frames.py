@@ -1,0 +1,36 @@
+"""What poolings share: weights over the frames of a padded batch."""
+
+import torch
+from torch import Tensor
+
+VARIANCE_FLOOR = 1e-6  # keeps the gradient of the standard deviation finite on constant frames
+
+
+def frame_weights(h: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return B x T: 1 / length on the frames of an utterance, 0 beyond them."""
+    if lengths is None:
+        return h.new_full(h.shape[:2], 1 / h.shape[1])
+    inside = inside_mask(h.shape[1], lengths)
+    return inside.to(h.dtype) / lengths[:, None].to(h.dtype)
+
+
+def inside_mask(frames: int, lengths: Tensor) -> Tensor:
+    """Return B x frames, true where a frame belongs to the utterance."""
+    return torch.arange(frames, device=lengths.device) < lengths[:, None]
+
+
+def softmax_over_frames(scores: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return softmax_t of B x T x K scores, zero beyond each utterance's length."""
+    if lengths is not None:
+        scores = scores.masked_fill(~inside_mask(scores.shape[1], lengths)[..., None], float("-inf"))
+    return scores.softmax(dim=1)
+
+
+def weighted_mean(weights: Tensor, h: Tensor) -> Tensor:
+    """Return sum_t weights_t h_t: B x T and B x T x d give B x d."""
+    return torch.bmm(weights[:, None], h)[:, 0]
+
+
+def head_means(weights: Tensor, h: Tensor) -> Tensor:
+    """Return sum_t w_tj h_t for every head: B x T x K and B x T x d give B x K x d."""
+    return weights.transpose(1, 2) @ h
