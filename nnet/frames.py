@@ -34,3 +34,10 @@ def weighted_mean(weights: Tensor, h: Tensor) -> Tensor:
 def head_means(weights: Tensor, h: Tensor) -> Tensor:
     """Return sum_t w_tj h_t for every head: B x T x K and B x T x d give B x K x d."""
     return weights.transpose(1, 2) @ h
+
+
+def zero_beyond(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return x (B x C x T x F) with zeros beyond each length, as the padding of a convolution would see."""
+    if lengths is None:
+        return x
+    return x * inside_mask(x.shape[2], lengths)[:, None, :, None]

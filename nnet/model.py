@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from nnet.config import HeadOptions, LayerOptions, NetworkConfig
 from nnet.losses import LOSSES
 from nnet.poolings import POOLINGS
+from nnet.resnet import ResNet, ResNetOptions
 from nnet.tdnn import Tdnn, TdnnOptions
 from nnet.vgg import Vgg, VggOptions
 from utils.config import build
 from utils.errors import InputError
 
-ENCODERS = {"tdnn": (Tdnn, TdnnOptions), "vgg": (Vgg, VggOptions)}
+ENCODERS = {"tdnn": (Tdnn, TdnnOptions), "vgg": (Vgg, VggOptions), "resnet": (ResNet, ResNetOptions)}
 
 
 def make_part(table: dict[str, Any], part: str, mapping: dict[str, Any], input_dim: int) -> nn.Module:

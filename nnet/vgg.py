@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
-from nnet.frames import inside_mask
+from nnet.frames import zero_beyond
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,3 @@ class Vgg(nn.Module):
                 lengths = None if lengths is None else lengths // 2
                 x = zero_beyond(x, lengths)
         return x.permute(0, 2, 3, 1).flatten(2), lengths  # B x T/8 x F/8 C
-
-
-def zero_beyond(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return x (B x C x T x F) with zeros beyond each length, as the padding of a convolution would see."""
-    if lengths is None:
-        return x
-    return x * inside_mask(x.shape[2], lengths)[:, None, :, None]

@@ -214,11 +214,17 @@ def test_the_angular_margin_keeps_falling_beyond_pi():
 
 
 def small(encoder):
-    mapping = {"tdnn": {"type": "tdnn", "channels": [8, 8, 8, 8, 12]}, "vgg": {"type": "vgg", "channels": [4, 6]}}
+    thin = {"type": "resnet", "channels": [4, 6], "blocks": [1, 2], "strides": [1, 2]}
+    mapping = {"tdnn": {"type": "tdnn", "channels": [8, 8, 8, 8, 12]}, "vgg": {"type": "vgg", "channels": [4, 6]},
+               "resnet": thin, "se": thin | {"stem": 7, "stem_stride": [1, 2], "squeeze": 2, "frequency": "mean"},
+               "last": thin | {"stem_stride": [2, 2], "frequency": "convolution"}}
     return make_part(ENCODERS, "encoder", mapping[encoder], 16)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+SMALL = ("tdnn", "vgg", "resnet", "se", "last")
+
+
+@pytest.mark.parametrize("encoder", SMALL)
 def test_encoders_give_each_utterance_of_a_padded_batch_what_it_gets_alone(encoder):
     module = small(encoder).eval()
     for parameter in module.parameters():  # batch norm's mean and bias must not leak in from beyond the end
@@ -232,11 +238,29 @@ def test_encoders_give_each_utterance_of_a_padded_batch_what_it_gets_alone(encod
         torch.testing.assert_close(h[row, :found[row]], alone[0], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", SMALL)
 def test_receptive_field_is_the_shortest_utterance(encoder):
     module = small(encoder).eval()
     frames, _ = module(torch.zeros(1, module.receptive_field, 16))
     assert frames.shape[1] == 1
+
+
+def test_residual_encoders_have_the_papers_sizes():
+    """40 bands: Fast ResNet-34 has 1.4 M parameters with its dense layer (512), 1 x T/4 x 128 after the mean."""
+    fast = make_part(ENCODERS, "encoder", {
+        "type": "resnet", "stem": 7, "stem_stride": [1, 2], "channels": [16, 32, 64, 128], "strides": [1, 2, 2, 1],
+        "squeeze": 8, "frequency": "mean"}, 40)
+    assert fast.output_dim == 128
+    assert fast.receptive_field == 4
+    assert 1.35e6 < sum(p.numel() for p in fast.parameters()) + 129 * 512 < 1.45e6
+    wide = make_part(ENCODERS, "encoder", {"type": "resnet", "frequency": "convolution"}, 40)
+    assert wide.output_dim == 512
+    frames, _ = wide.eval()(torch.zeros(1, 80, 40))
+    assert frames.shape == (1, 10, 512)
+    with pytest.raises(InputError, match="frequency: convolution takes 3 to 5 to one"):
+        make_part(ENCODERS, "encoder", {"type": "resnet", "frequency": "convolution"}, 80)
+    with pytest.raises(InputError, match="3 blocks"):
+        make_part(ENCODERS, "encoder", {"type": "resnet", "blocks": [3, 4, 6]}, 80)
 
 
 def test_tdnn_layer_sees_the_frames_of_its_context():
@@ -287,7 +311,7 @@ def test_wrong_configurations_name_key_and_what_is_allowed():
     for change, message in (({"optimiser": {}}, "unknown key 'optimiser'; allowed: kind, features"),
                             ({"train": {"epochs": 0}}, "train: epochs, batch_size"),
                             ({"encoder": {"type": "tdnn", "channels": [8]}}, "encoder: 1 channels but 5 contexts"),
-                            ({"encoder": {"type": "resnet"}}, "encoder: type is 'resnet'; allowed: tdnn, vgg"),
+                            ({"encoder": {"type": "lstm"}}, "encoder: type is 'lstm'; allowed: tdnn, vgg, resnet"),
                             ({"head": {"layers": [{"dim": 8}]}}, "0 layers have the key `embedding`")):
         with pytest.raises(InputError, match=message):
             Network(network_config(good | change, "x.yaml"), 90, 3)
