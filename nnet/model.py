@@ -10,12 +10,18 @@ from nnet.config import HeadOptions, LayerOptions, NetworkConfig
 from nnet.losses import LOSSES
 from nnet.poolings import POOLINGS
 from nnet.resnet import ResNet, ResNetOptions
+from nnet.saep import Saep, SaepOptions
 from nnet.tdnn import Tdnn, TdnnOptions
 from nnet.vgg import Vgg, VggOptions
 from utils.config import build
 from utils.errors import InputError
 
-ENCODERS = {"tdnn": (Tdnn, TdnnOptions), "vgg": (Vgg, VggOptions), "resnet": (ResNet, ResNetOptions)}
+ENCODERS = {
+    "tdnn": (Tdnn, TdnnOptions),
+    "vgg": (Vgg, VggOptions),
+    "resnet": (ResNet, ResNetOptions),
+    "saep": (Saep, SaepOptions),
+}
 
 
 def make_part(table: dict[str, Any], part: str, mapping: dict[str, Any], input_dim: int) -> nn.Module:

@@ -217,11 +217,12 @@ def small(encoder):
     thin = {"type": "resnet", "channels": [4, 6], "blocks": [1, 2], "strides": [1, 2]}
     mapping = {"tdnn": {"type": "tdnn", "channels": [8, 8, 8, 8, 12]}, "vgg": {"type": "vgg", "channels": [4, 6]},
                "resnet": thin, "se": thin | {"stem": 7, "stem_stride": [1, 2], "squeeze": 2, "frequency": "mean"},
+               "saep": {"type": "saep", "d_k": 8, "d_ff": 12},
                "last": thin | {"stem_stride": [2, 2], "frequency": "convolution"}}
     return make_part(ENCODERS, "encoder", mapping[encoder], 16)
 
 
-SMALL = ("tdnn", "vgg", "resnet", "se", "last")
+SMALL = ("tdnn", "vgg", "resnet", "se", "last", "saep")
 
 
 @pytest.mark.parametrize("encoder", SMALL)
@@ -261,6 +262,32 @@ def test_residual_encoders_have_the_papers_sizes():
         make_part(ENCODERS, "encoder", {"type": "resnet", "frequency": "convolution"}, 80)
     with pytest.raises(InputError, match="3 blocks"):
         make_part(ENCODERS, "encoder", {"type": "resnet", "blocks": [3, 4, 6]}, 80)
+
+
+def test_self_attention_encoder_equals_its_equations():
+    module = make_part(ENCODERS, "encoder", {"type": "saep", "blocks": 1, "d_k": 3, "d_ff": 5}, 4).double().eval()
+    block = module.blocks[0]
+    x = random(1, 6, 4)
+    q, k, v = (layer(x[0]) for layer in (block.query, block.key, block.value))
+    for t in range(6):
+        weights = torch.stack(softmax([dot(q[t], k[s]) / math.sqrt(3) for s in range(6)]))
+        attended = torch.stack([sum(weights[s] * v[s, i] for s in range(6)) for i in range(3)])
+        y = torch.nn.functional.layer_norm(x[0, t] + block.output(attended), (4,), *vars_of(block.attention_norm))
+        hidden = block.feed_forward[0](y).clamp_min(0)
+        z = torch.nn.functional.layer_norm(y + block.feed_forward[2](hidden), (4,), *vars_of(block.feed_forward_norm))
+        torch.testing.assert_close(module(x)[0][0, t], z)
+
+
+def vars_of(norm):
+    return norm.weight, norm.bias
+
+
+@pytest.mark.parametrize(("d_k", "d_ff", "parameters"), [
+    (512, 2048, 1_158_848), (128, 2048, 880_064), (64, 2048, 833_600), (64, 1024, 462_912)])
+def test_saep_has_the_papers_parameters_up_to_the_embedding(d_k, d_ff, parameters):
+    config = load_config(CONF / "saep.yaml")
+    config["encoder"] |= {"d_k": d_k, "d_ff": d_ff}
+    assert Network(network_config(config, "x"), 90, 1211).parameters_to_embedding() == parameters
 
 
 def test_tdnn_layer_sees_the_frames_of_its_context():
@@ -311,7 +338,7 @@ def test_wrong_configurations_name_key_and_what_is_allowed():
     for change, message in (({"optimiser": {}}, "unknown key 'optimiser'; allowed: kind, features"),
                             ({"train": {"epochs": 0}}, "train: epochs, batch_size"),
                             ({"encoder": {"type": "tdnn", "channels": [8]}}, "encoder: 1 channels but 5 contexts"),
-                            ({"encoder": {"type": "lstm"}}, "encoder: type is 'lstm'; allowed: tdnn, vgg, resnet"),
+                            ({"encoder": {"type": "lstm"}}, "encoder: type is 'lstm'; allowed: tdnn, vgg"),
                             ({"head": {"layers": [{"dim": 8}]}}, "0 layers have the key `embedding`")):
         with pytest.raises(InputError, match=message):
             Network(network_config(good | change, "x.yaml"), 90, 3)
