@@ -92,7 +92,7 @@ def data_dir(path: Path) -> None:
 
 
 def checkpoint(path: Path) -> None:
-    load_checkpoint(path, *NETWORK)
+    load_checkpoint(path, *NETWORK, None)
 
 
 def write_table(path: Path, binary: bool = True, compression: int = 0) -> None:
@@ -148,7 +148,7 @@ READERS = {  # file name: what writes a valid file, what reads it
     "gselect.ark": (lambda path: write_alignment(path, write_gselect),
                     lambda path: list(iterate_alignments(path, gselect=True))),
     "state.safetensors": (lambda path: save_state(path, {"m": torch.ones(4)}, iteration=1), load_state),
-    "checkpoint.safetensors": (lambda path: save_checkpoint(path, *NETWORK, {}, {"step": 1}), checkpoint),
+    "checkpoint.safetensors": (lambda path: save_checkpoint(path, *NETWORK, {}, None, {"step": 1}), checkpoint),
     "trials": (lambda path: path.write_text(TRIALS), fixed_list),
     "veri_test.txt": (lambda path: path.write_text("1 id1/v/1.wav id1/v/2.wav\n0 id1/v/1.wav id2/v/1.wav\n"),
                       lambda path: list(TrialList(path, {}).read())),

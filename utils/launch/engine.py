@@ -2,18 +2,22 @@
 
 A job is over when its log ends with the end marker (task.py). Between looks at the logs the engine is asked what it
 still has: a job that it has lost, that sits on a dead node or can never start is noticed, not waited for. An
-engine that does not answer, as while its daemon restarts, is asked again for a while.
+engine that does not answer, as while its daemon restarts, is asked again for a while. Each array has a name of its own,
+which is noted before it is submitted: what a killed launcher left in the queue is found by it.
 """
 
 import abc
 import contextlib
 import json
 import os
+import re
+import secrets
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from utils.errors import InputError
@@ -38,6 +42,7 @@ class Engine(abc.ABC):
 
     name: str
     task_variable: str  # where a job finds its number
+    unreachable: re.Pattern[str]  # what its programs say when they cannot reach its daemon
 
     @abc.abstractmethod
     def submit_words(self, name: str, count: int, output: Path, at_once: int | None) -> list[str]:
@@ -54,6 +59,10 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def cancel(self, job_id: str, task: int | None = None) -> None:
         """Remove an array, or one of its tasks."""
+
+    @abc.abstractmethod
+    def cancel_named(self, name: str) -> None:
+        """Remove the arrays of a name, if there are any."""
 
     @abc.abstractmethod
     def account(self, job_id: str, task: int) -> str:
@@ -88,12 +97,13 @@ class ArrayRun:
         stem = stem.replace(f".{call.variable}", "") if call.variable else stem
         self.name = "j" + "".join(c if c.isalnum() or c in "._-" else "_" for c in stem)
         self.folder = log.parent / "q"
+        self.note = self.folder / f"{self.name}.name"  # the name of the array in the queue, while there is one
 
-    def submit_line(self, count: int) -> list[str]:
-        """Return the command that submits `count` jobs."""
+    def submit_line(self, name: str, count: int) -> list[str]:
+        """Return the command that submits `count` jobs under a name."""
         at_once = self.call.number("max-jobs-run", 0) if "max-jobs-run" in self.call.options else None
         output = self.folder / f"{self.name}.o"
-        return [*self.words, *self.engine.submit_words(self.name, count, output, at_once),
+        return [*self.words, *self.engine.submit_words(name, count, output, at_once),
                 str(self.folder / f"{self.name}.sh")]
 
     def run(self) -> dict[int, int | str]:
@@ -124,15 +134,41 @@ class ArrayRun:
         if self.job_id is not None:
             with contextlib.suppress(OSError):
                 self.engine.cancel(self.job_id)
-            (self.folder / f"{self.name}.id").unlink(missing_ok=True)
+            self.note.unlink(missing_ok=True)
 
     def _clear_earlier(self) -> None:
         """Remove the jobs of a launcher that was killed: they would write the same files."""
-        note = self.folder / f"{self.name}.id"
-        if note.is_file():
-            with contextlib.suppress(OSError):
-                self.engine.cancel(note.read_text().strip())
-            note.unlink()
+        if self.note.is_file():
+            self._until_reached(lambda: self.engine.cancel_named(self.note.read_text().strip()))
+            self.note.unlink()
+
+    def _until_reached(self, action: Callable[[], str | None]) -> str | None:
+        """Do what needs the engine's daemon, again while it cannot be reached."""
+        started = time.monotonic()
+        while True:
+            try:
+                return action()
+            except OSError as error:
+                if not self.engine.unreachable.search(str(error)) or time.monotonic() - started > SILENT_SECONDS:
+                    raise
+            time.sleep(ASK_SECONDS)
+
+    def _submit(self, count: int) -> str:
+        """Submit an array under a name of its own; return its id."""
+        name = f"{self.name}.{secrets.token_hex(4)}"
+        with write_aside(self.note) as stream:
+            stream.write(f"{name}\n")
+
+        tried = False
+
+        def attempt() -> str:
+            nonlocal tried
+            if tried:  # an engine that could not answer may have taken the array all the same
+                self.engine.cancel_named(name)
+            tried = True
+            return self.engine.job_id(ask(self.submit_line(name, count)))
+
+        return self._until_reached(attempt)
 
     def _run_once(self, jobs: list[int]) -> dict[int, int | str]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -145,11 +181,9 @@ class ArrayRun:
                                 for job in jobs]}, stream)
         with write_aside(self.folder / f"{self.name}.sh") as stream:
             stream.write(self._script(spec))
-        self.job_id = self.engine.job_id(ask(self.submit_line(len(jobs))))
-        with write_aside(self.folder / f"{self.name}.id") as stream:
-            stream.write(f"{self.job_id}\n")
+        self.job_id = self._submit(len(jobs))
         ends = self._watch(jobs)
-        (self.folder / f"{self.name}.id").unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
         self.job_id = None
         return ends
 
@@ -211,7 +245,7 @@ def launch(engine: Engine) -> None:
     call = parse_call(engine.name, sys.argv[1:])
     run = ArrayRun(call, engine)
     if call.dry_run:
-        print(shlex.join(run.submit_line(len(call.jobs))))
+        print(shlex.join(run.submit_line(run.name, len(call.jobs))))
         return
 
     def interrupted(number: int, _frame: object) -> None:

@@ -14,6 +14,7 @@ class GridEngine(Engine):
 
     name = "sge"
     task_variable = "SGE_TASK_ID"
+    unreachable = re.compile(r"commlib|unable to (?:contact|send|connect)|can't connect|got no response|no answer in", re.I)
 
     def submit_words(self, name: str, count: int, output: Path, at_once: int | None) -> list[str]:
         return ["-terse", "-N", name, "-o", str(output), "-t", f"1-{count}"]
@@ -43,6 +44,13 @@ class GridEngine(Engine):
 
     def cancel(self, job_id: str, task: int | None = None) -> None:
         ask(["qdel", job_id] if task is None else ["qdel", "-f", job_id, "-t", str(task)])  # -f: its node may be dead
+
+    def cancel_named(self, name: str) -> None:
+        try:
+            ask(["qdel", name])
+        except OSError as error:
+            if "does not exist" not in str(error):
+                raise
 
     def account(self, job_id: str, task: int) -> str:
         try:
