@@ -10,6 +10,7 @@ import time
 import pytest
 import yaml
 
+from tests.conftest import ROOT
 from tests.tiny import command, make_conf, make_corpus, results
 
 # Files that say when and by whom, not what.
@@ -75,6 +76,21 @@ def test_an_engine_gives_the_same_table(engine, finished, corpus, conf, tmp_path
     log = next((tmp_path / "exp/ivector/embeddings_test/log").glob("extract.1.log")).read_text()
     assert "# Running on" in log
     assert (tmp_path / "exp/ivector/embeddings_test/log/q").is_dir()
+
+
+def test_two_nodes_train_as_two_processes_do(engine, finished, tmp_path):
+    """Training on two of Slurm's nodes, which torchrun brings together, ends with the same bits as on one."""
+    if engine == "sge":
+        pytest.skip("the Grid Engine that tests start has one host")
+    work, _ = finished
+    data, words = work / "data/fbank80", ["--num-threads", "1", "--seed", "1"]
+    for name, more in (("one", ["--cmd", "run", "--num-processes", "2"]), ("two", ["--cmd", engine, "--num-nodes", "2"])):
+        done = subprocess.run([ROOT / "steps/train_network.sh", *words, *more, work / "exp/xvector/system.yaml",
+                               data / "train_net_sp", data / "valid", tmp_path / name],
+                              capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two")]
+    assert models[0] == models[1]
 
 
 def test_status_says_what_is_done_stale_and_to_do(finished, corpus, conf, tmp_path):

@@ -27,7 +27,9 @@ others=$(qconf -sel 2> /dev/null | grep -vxF -e localhost -e "$(hostname)" || tr
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-qconf -sconf | sed 's/^min_uid .*/min_uid 0/; s/^min_gid .*/min_gid 0/' > "$work/global"  # root may run jobs
+# Root may run jobs, and they do not wait for what root's profile does at login.
+qconf -sconf | sed 's/^min_uid .*/min_uid 0/; s/^min_gid .*/min_gid 0/; s/^login_shells .*/login_shells none/' \
+  > "$work/global"
 qconf -Mconf "$work/global" > /dev/null
 qconf -as localhost > /dev/null 2>&1 || true
 if ! qconf -shgrp @allhosts > /dev/null 2>&1; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Start a Slurm of one node on this machine, to test with: partition main, 2 CPUs.
+# Start a Slurm on this machine, to test with: partition main of two nodes, 2 CPUs each, both of them this machine.
 # Needs Debian 12 and root; installs what is missing, may be called again, returns when jobs are accepted.
 set -euo pipefail
 [ "$(id -u)" = 0 ] || { echo "$0: needs root" >&2; exit 1; }
@@ -17,7 +17,7 @@ if ! command -v sbatch > /dev/null || ! command -v slurmctld > /dev/null; then
     slurmctld slurmd slurm-client munge > /dev/null
 fi
 run=/var/tmp/attvec-slurm
-mkdir -p /run/munge "$run"/{state,spool,log} /etc/slurm
+mkdir -p /run/munge "$run"/{state,spool.node1,spool.node2,log} /etc/slurm
 chown munge /run/munge
 if [ ! -s /etc/munge/munge.key ]; then
   head -c 1024 /dev/urandom > /etc/munge/munge.key
@@ -37,21 +37,23 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 StateSaveLocation=$run/state
-SlurmdSpoolDir=$run/spool
+SlurmdSpoolDir=$run/spool.%n
 SlurmctldPidFile=$run/slurmctld.pid
-SlurmdPidFile=$run/slurmd.pid
+SlurmdPidFile=$run/slurmd.%n.pid
 SlurmctldLogFile=$run/log/slurmctld.log
-SlurmdLogFile=$run/log/slurmd.log
+SlurmdLogFile=$run/log/slurmd.%n.log
 MpiDefault=none
-NodeName=$(hostname) NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=4000 State=UNKNOWN
+NodeName=node[1-2] NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=[17001-17002] CPUs=$(nproc) RealMemory=4000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
 pgrep -x slurmctld > /dev/null || slurmctld
-pgrep -x slurmd > /dev/null || slurmd
+for node in node1 node2; do
+  pgrep -x slurmd -a | grep -q "$node" || slurmd -N "$node"
+done
 for _ in $(seq 60); do
-  sinfo -h -t idle,mixed,allocated 2> /dev/null | grep -q main && exit 0
+  [ "$(sinfo -h -N -t idle,mixed,allocated 2> /dev/null | grep -c main)" = 2 ] && exit 0
   sleep 1
 done
 sinfo >&2
-echo "$0: no node accepts jobs after a minute" >&2
+echo "$0: the two nodes accept no jobs after a minute" >&2
 exit 1
