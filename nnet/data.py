@@ -23,7 +23,7 @@ from steps.feat.frontend import apply_frontend, frontend_margin
 from utils.ark import Ids, RowReader, read_matrix, read_table, table_lines
 from utils.errors import InputError, first_five
 
-ORDER, BATCH = 0, 1  # what a stream of random numbers is for
+ORDER, BATCH, LENGTH = 0, 1, 2  # what a stream of random numbers is for
 
 
 class Utterances:
@@ -97,11 +97,12 @@ class TrainingSet:
         if self.batch_size % (self.count * self.train.accumulate):
             raise InputError(f"batches of {self.batch_size} chunks cannot be split evenly over {self.count} processes "
                              f"and {self.train.accumulate} parts (train.accumulate); change train.batch_size")
-        short = np.flatnonzero(self.utterances.rows.num_rows < self.train.chunk_frames)
+        longest = max(self.train.chunk_frames, self.train.max_chunk_frames)
+        short = np.flatnonzero(self.utterances.rows.num_rows < longest)
         if len(short):
             names = [self.utterances.rows.ids[index] for index in short[:5]]
             print(f"{len(short)} of {len(self.labels)} utterances are shorter than a chunk of "
-                  f"{self.train.chunk_frames} frames and are repeated to fill it: {first_five(names)}", file=sys.stderr)
+                  f"{longest} frames and are repeated to fill it: {first_five(names)}", file=sys.stderr)
         self._blocks = Blocks(self.utterances.rows, self.train.shuffle_mb) if self.train.shuffle_mb else None
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
@@ -115,15 +116,22 @@ class TrainingSet:
             self._blocks.enter(place * self.batch_size)
         return self._order[1][place * self.batch_size:(place + 1) * self.batch_size]
 
+    def chunk_frames(self, step: int) -> int:
+        """Return the length T of the chunks of a step."""
+        if not self.train.max_chunk_frames:
+            return self.train.chunk_frames
+        rng = np.random.default_rng((self.seed, LENGTH, step))
+        return int(rng.integers(self.train.chunk_frames, self.train.max_chunk_frames + 1))
+
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Return this process's chunks (B x T x F) and speaker numbers (B) of a step."""
         size = self.batch_size // self.count
         first = self.rank * size
-        chosen = self.chosen(step)[first:first + size]
-        x = np.empty((size, self.train.chunk_frames, self.utterances.dim), np.float32)
+        chosen, frames = self.chosen(step)[first:first + size], self.chunk_frames(step)
+        x = np.empty((size, frames, self.utterances.dim), np.float32)
         for row, index in enumerate(chosen):
             rng = np.random.default_rng((self.seed, BATCH, step, first + row))
-            x[row] = self.utterances.chunk(int(index), self.train.chunk_frames, rng)
+            x[row] = self.utterances.chunk(int(index), frames, rng)
             self._mask(x[row], rng)
         return x, self.labels[chosen]
 
