@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nnet.config import HeadOptions, LayerOptions, NetworkConfig
 from nnet.losses import LOSSES
+from nnet.mcsae import ScResNet, ScResNetOptions
 from nnet.poolings import POOLINGS
 from nnet.resnet import ResNet, ResNetOptions
 from nnet.saep import Saep, SaepOptions
@@ -21,6 +22,7 @@ ENCODERS = {
     "vgg": (Vgg, VggOptions),
     "resnet": (ResNet, ResNetOptions),
     "saep": (Saep, SaepOptions),
+    "sc_resnet": (ScResNet, ScResNetOptions),
 }
 
 

@@ -24,7 +24,8 @@ KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "multi_head", "h
 NETWORKS = sorted(path.stem for path in CONF.glob("*.yaml") if not path.stem.startswith("ivector"))
 # At full size, one of each encoder: the poolings are small beside it.
 SCALES = [(name, "mini") for name in NETWORKS] + [(name, "full") for name in (
-    "xvector", "vgg_mha", "saep_small", "fast_resnet34_sap", "resnet34_multi_resolution6")]
+    "xvector", "vgg_mha", "saep_small", "fast_resnet34_sap", "resnet34_multi_resolution6",
+    "sc_resnet18_mcsae", "resnet34_tstp")]
 
 
 def random(*shape, seed=0):
