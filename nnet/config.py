@@ -144,6 +144,16 @@ class NetworkConfig:
     feature_dim: int | None = None
     speakers: int | None = None
 
+    def __post_init__(self) -> None:
+        if not self.loss.by_speakers:
+            return
+        if self.train.batch_size % self.loss.utterances:
+            raise ValueError(f"train: batch_size is {self.train.batch_size}, not a multiple of the "
+                             f"{self.loss.utterances} utterances a speaker (loss: utterances)")
+        if self.train.accumulate > 1 or self.train.shuffle_mb:
+            raise ValueError(f"train: accumulate is {self.train.accumulate} and shuffle_mb {self.train.shuffle_mb}; "
+                             f"loss: {self.loss.type} needs whole batches drawn by speaker; wanted 1 and 0")
+
 
 def network_config(mapping: dict[str, Any], where: str) -> NetworkConfig:
     """Build and check a network's configuration; raises InputError with `where` and the key."""

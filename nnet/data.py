@@ -19,6 +19,7 @@ import numpy as np
 
 from nnet.blocks import Blocks
 from nnet.config import NetworkConfig
+from nnet.speaker_batches import SpeakerBatches
 from steps.feat.frontend import apply_frontend, frontend_margin
 from utils.ark import Ids, RowReader, read_matrix, read_table, table_lines
 from utils.errors import InputError, first_five
@@ -94,6 +95,11 @@ class TrainingSet:
         self.speakers, self.labels = read_labels(data, self.utterances.rows.ids)
         self.batch_size = min(self.train.batch_size, len(self.labels))
         self.steps_per_epoch = len(self.labels) // self.batch_size
+        self._speakers: SpeakerBatches | None = None
+        if config.loss.by_speakers:
+            self._speakers = SpeakerBatches(self.labels, self.train.batch_size, config.loss.utterances,
+                                            config.loss.type)
+            self.batch_size, self.steps_per_epoch = self._speakers.batch_size, self._speakers.steps
         if self.batch_size % (self.count * self.train.accumulate):
             raise InputError(f"batches of {self.batch_size} chunks cannot be split evenly over {self.count} processes "
                              f"and {self.train.accumulate} parts (train.accumulate); change train.batch_size")
@@ -111,7 +117,8 @@ class TrainingSet:
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
             rng = np.random.default_rng((self.seed, ORDER, epoch))
-            self._order = epoch, self._blocks.order(rng) if self._blocks else rng.permutation(len(self.labels))
+            source = self._blocks or self._speakers
+            self._order = epoch, source.order(rng) if source else rng.permutation(len(self.labels))
         if self._blocks:
             self._blocks.enter(place * self.batch_size)
         return self._order[1][place * self.batch_size:(place + 1) * self.batch_size]

@@ -195,10 +195,9 @@ class Trainer:
             waits = nullcontext() if part == parts or self.processes.count == 1 else self.model.no_sync()
             with waits:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=options.train.precision == "bf16"):
-                    loss, logits = self.model(some, theirs)
+                    loss, accuracy = self.model(some, theirs)
                 (loss / parts).backward()
-            hits = (logits.argmax(dim=1) == theirs).sum()
-            sums += torch.stack([loss.detach() / parts, hits * self.processes.count])
+            sums += torch.stack([loss.detach() / parts, accuracy * len(theirs) * self.processes.count])
         norm = nn.utils.clip_grad_norm_(self.trained, options.train.clip)
         self.optimizer.step()
         self.average.after_step()

@@ -21,11 +21,12 @@ KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "multi_head", "h
          {"type": "multi_head_mlp", "heads": 2}, {"type": "global_multi_head", "heads": 3},
          {"type": "global_multi_head", "heads": 5, "resolutions": True},
          {"type": "double_multi_head", "heads": 3, "mask": 0.0}]
+PAIRWISE = {"type": "cross_attentive"}
 NETWORKS = sorted(path.stem for path in CONF.glob("*.yaml") if not path.stem.startswith("ivector"))
 # At full size, one of each encoder: the poolings are small beside it.
 SCALES = [(name, "mini") for name in NETWORKS] + [(name, "full") for name in (
     "xvector", "vgg_mha", "saep_small", "fast_resnet34_sap", "resnet34_multi_resolution6",
-    "sc_resnet18_mcsae", "resnet34_tstp")]
+    "sc_resnet18_mcsae", "resnet34_tstp", "fast_resnet34_cap")]
 
 
 def random(*shape, seed=0):
@@ -125,7 +126,7 @@ def test_poolings_equal_their_equations(kind, frames):
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("kind", [*KINDS, PAIRWISE], ids=str)
 def test_poolings_ignore_padding(kind):
     module = make_part(POOLINGS, "pooling", kind, 12)
     h = random(3, 9, 12).float()
@@ -180,10 +181,10 @@ def test_heads_must_divide_the_width():
         make_part(POOLINGS, "pooling", {"type": "multi_head", "head": 2}, 8)
 
 
-@pytest.mark.parametrize("kind", ["softmax", "am_softmax", "aam_softmax"])
+@pytest.mark.parametrize("kind", ["softmax", "a_softmax", "am_softmax", "aam_softmax"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_losses_equal_their_equations(kind, share):
-    options = LossOptions(type=kind, scale=5.0, margin=0.3)
+    options = LossOptions(type=kind, scale=5.0, margin=4 if kind == "a_softmax" else 0.3)
     torch.manual_seed(0)
     module = LOSSES[kind](4, 3, options).double()
     module.margin_share = share
@@ -200,6 +201,13 @@ def test_losses_equal_their_equations(kind, share):
                 continue
             w = module.weight[speaker]
             cosine = sum(row[i] * w[i] for i in range(4)) / row.norm() / w.norm()
+            if kind == "a_softmax":
+                if speaker == label and share:
+                    angle, annealing = torch.acos(cosine), 5 / share
+                    k = math.floor(4 * angle / math.pi)
+                    cosine = (annealing * cosine + (-1) ** k * torch.cos(4 * angle) - 2 * k) / (1 + annealing)
+                logits.append(row.norm() * cosine)
+                continue
             if speaker == label:
                 cosine = cosine - margin if kind == "am_softmax" else torch.cos(torch.acos(cosine) + margin)
             logits.append(options.scale * cosine)
@@ -313,12 +321,12 @@ def test_every_configuration_builds_and_learns_one_batch(name, scale):
     dim = config.frontend.output_dim(read_feature_options(CONF / f"features/{config.features}.conf").dim)
     torch.manual_seed(0)
     network = Network(config, dim, 3)
-    x, labels = random(4, 40, dim).float(), torch.tensor([0, 1, 2, 0])
+    x, labels = random(4, 40, dim).float(), torch.tensor([0, 0, 2, 2])
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3 if scale == "mini" else 1e-4)
     losses = []
     for _ in range(5 if scale == "mini" else 2):
-        loss, logits = network(x, labels)
-        assert logits.shape == (4, 3)
+        loss, accuracy = network(x, labels)
+        assert 0 <= accuracy <= 1
         optimizer.zero_grad()
         loss.backward()
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
