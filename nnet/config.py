@@ -48,7 +48,7 @@ class HeadOptions:
 class OptimizerOptions:
     """As torch.optim calls them."""
 
-    type: Literal["adam", "adamw", "sgd"] = "adam"
+    type: Literal["adam", "adamw", "radam", "sgd"] = "adam"
     lr: float = 1e-4
     weight_decay: float = 0.0
     momentum: float = 0.9
@@ -56,11 +56,19 @@ class OptimizerOptions:
 
 @dataclass(frozen=True)
 class ScheduleOptions:
-    """constant, or cosine: down to `final` times the rate; both after a linear warm-up."""
+    """All after a linear warm-up: constant; cosine, down to `final` times the rate; step, times `factor` every `every`
+    epochs; plateau, times `factor` whenever the validation EER was not better for `patience` epochs."""
 
-    type: Literal["constant", "cosine"] = "constant"
+    type: Literal["constant", "cosine", "step", "plateau"] = "constant"
     warmup_steps: int = 0
     final: float = 0.001
+    factor: float = 0.1
+    every: int = 10
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < 1 or min(self.every, self.patience) < 1 or self.warmup_steps < 0:
+            raise ValueError("wanted 0 < factor < 1, every and patience of at least 1, warmup_steps of at least 0")
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ class TrainOptions:
     epochs: int
     batch_size: int = 64
     chunk_frames: int = 300
+    max_chunk_frames: int = 0         # each step draws its T from chunk_frames to this; 0: always chunk_frames
     valid_batch_frames: int = 20000   # padded frames of one batch when embedding whole utterances
     precision: Literal["bf16", "fp32"] = "bf16"  # of the products; sums, logits and losses are fp32
     clip: float = 5.0                 # largest norm of the gradient
@@ -86,6 +95,9 @@ class TrainOptions:
                self.checkpoint_steps, self.accumulate) < 1:
             raise ValueError("epochs, batch_size, chunk_frames, valid_batch_frames, checkpoint_steps and accumulate "
                              "must be at least 1")
+        if self.max_chunk_frames and self.max_chunk_frames < self.chunk_frames:
+            raise ValueError(f"max_chunk_frames is {self.max_chunk_frames} and chunk_frames {self.chunk_frames}; "
+                             "wanted 0 or a number that is not smaller")
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,16 @@ class NetworkConfig:
     # Written by training into the model's own configuration.
     feature_dim: int | None = None
     speakers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.loss.by_speakers:
+            return
+        if self.train.batch_size % self.loss.utterances:
+            raise ValueError(f"train: batch_size is {self.train.batch_size}, not a multiple of the "
+                             f"{self.loss.utterances} utterances a speaker (loss: utterances)")
+        if self.train.accumulate > 1 or self.train.shuffle_mb:
+            raise ValueError(f"train: accumulate is {self.train.accumulate} and shuffle_mb {self.train.shuffle_mb}; "
+                             f"loss: {self.loss.type} needs whole batches drawn by speaker; wanted 1 and 0")
 
 
 def network_config(mapping: dict[str, Any], where: str) -> NetworkConfig:

@@ -19,11 +19,12 @@ import numpy as np
 
 from nnet.blocks import Blocks
 from nnet.config import NetworkConfig
+from nnet.speaker_batches import SpeakerBatches
 from steps.feat.frontend import apply_frontend, frontend_margin
 from utils.ark import Ids, RowReader, read_matrix, read_table, table_lines
 from utils.errors import InputError, first_five
 
-ORDER, BATCH = 0, 1  # what a stream of random numbers is for
+ORDER, BATCH, LENGTH = 0, 1, 2  # what a stream of random numbers is for
 
 
 class Utterances:
@@ -94,14 +95,20 @@ class TrainingSet:
         self.speakers, self.labels = read_labels(data, self.utterances.rows.ids)
         self.batch_size = min(self.train.batch_size, len(self.labels))
         self.steps_per_epoch = len(self.labels) // self.batch_size
+        self._speakers: SpeakerBatches | None = None
+        if config.loss.by_speakers:
+            self._speakers = SpeakerBatches(self.labels, self.train.batch_size, config.loss.utterances,
+                                            config.loss.type)
+            self.batch_size, self.steps_per_epoch = self._speakers.batch_size, self._speakers.steps
         if self.batch_size % (self.count * self.train.accumulate):
             raise InputError(f"batches of {self.batch_size} chunks cannot be split evenly over {self.count} processes "
                              f"and {self.train.accumulate} parts (train.accumulate); change train.batch_size")
-        short = np.flatnonzero(self.utterances.rows.num_rows < self.train.chunk_frames)
+        longest = max(self.train.chunk_frames, self.train.max_chunk_frames)
+        short = np.flatnonzero(self.utterances.rows.num_rows < longest)
         if len(short):
             names = [self.utterances.rows.ids[index] for index in short[:5]]
             print(f"{len(short)} of {len(self.labels)} utterances are shorter than a chunk of "
-                  f"{self.train.chunk_frames} frames and are repeated to fill it: {first_five(names)}", file=sys.stderr)
+                  f"{longest} frames and are repeated to fill it: {first_five(names)}", file=sys.stderr)
         self._blocks = Blocks(self.utterances.rows, self.train.shuffle_mb) if self.train.shuffle_mb else None
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
@@ -110,20 +117,28 @@ class TrainingSet:
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
             rng = np.random.default_rng((self.seed, ORDER, epoch))
-            self._order = epoch, self._blocks.order(rng) if self._blocks else rng.permutation(len(self.labels))
+            source = self._blocks or self._speakers
+            self._order = epoch, source.order(rng) if source else rng.permutation(len(self.labels))
         if self._blocks:
             self._blocks.enter(place * self.batch_size)
         return self._order[1][place * self.batch_size:(place + 1) * self.batch_size]
+
+    def chunk_frames(self, step: int) -> int:
+        """Return the length T of the chunks of a step."""
+        if not self.train.max_chunk_frames:
+            return self.train.chunk_frames
+        rng = np.random.default_rng((self.seed, LENGTH, step))
+        return int(rng.integers(self.train.chunk_frames, self.train.max_chunk_frames + 1))
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Return this process's chunks (B x T x F) and speaker numbers (B) of a step."""
         size = self.batch_size // self.count
         first = self.rank * size
-        chosen = self.chosen(step)[first:first + size]
-        x = np.empty((size, self.train.chunk_frames, self.utterances.dim), np.float32)
+        chosen, frames = self.chosen(step)[first:first + size], self.chunk_frames(step)
+        x = np.empty((size, frames, self.utterances.dim), np.float32)
         for row, index in enumerate(chosen):
             rng = np.random.default_rng((self.seed, BATCH, step, first + row))
-            x[row] = self.utterances.chunk(int(index), self.train.chunk_frames, rng)
+            x[row] = self.utterances.chunk(int(index), frames, rng)
             self._mask(x[row], rng)
         return x, self.labels[chosen]
 

@@ -37,7 +37,8 @@ def describe(network: Network) -> list[tuple[str, str, str, int]]:
             module.register_forward_hook(note(name))
     network.eval()
     with torch.no_grad():
-        network(torch.zeros(1, FRAMES, network.input_dim), torch.zeros(1, dtype=torch.long))
+        count = getattr(network.loss, "utterances", 1)
+        network(torch.zeros(count, FRAMES, network.input_dim), torch.zeros(count, dtype=torch.long))
     counted = {row[0] for row in rows}
     for name, module in network.named_modules():  # those whose parameters are used without calling them
         own = sum(parameter.numel() for parameter in module.parameters(recurse=False))

@@ -7,8 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from nnet.config import HeadOptions, LayerOptions, NetworkConfig
+from nnet.cross_attention import CrossAttentive, all_with_all
+from nnet.distributed import gather
 from nnet.losses import LOSSES
+from nnet.mcsae import ScResNet, ScResNetOptions
 from nnet.poolings import POOLINGS
+from nnet.prototypical import Prototypical
 from nnet.resnet import ResNet, ResNetOptions
 from nnet.saep import Saep, SaepOptions
 from nnet.tdnn import Tdnn, TdnnOptions
@@ -21,6 +25,7 @@ ENCODERS = {
     "vgg": (Vgg, VggOptions),
     "resnet": (ResNet, ResNetOptions),
     "saep": (Saep, SaepOptions),
+    "sc_resnet": (ScResNet, ScResNetOptions),
 }
 
 
@@ -92,6 +97,12 @@ class Head(nn.Module):
         return found
 
 
+def diversity_penalty(weights: Tensor) -> Tensor:
+    """Return ||A^T A - I||_F^2 of attention weights A (B x T x K), the mean over the batch (Lin et al. 2017)."""
+    products = weights.transpose(1, 2) @ weights
+    return (products - torch.eye(weights.shape[2], device=weights.device)).square().sum(dim=(1, 2)).mean()
+
+
 class Network(nn.Module):
     """Frames in (B x T x F), embeddings or loss out. Encoder under autocast, the rest in float32."""
 
@@ -100,22 +111,47 @@ class Network(nn.Module):
         self.encoder = make_part(ENCODERS, "encoder", config.encoder, input_dim)
         self.pooling = make_part(POOLINGS, "pooling", config.pooling, self.encoder.output_dim)
         self.head = Head(self.pooling.output_dim, config.head)
-        self.loss = LOSSES[config.loss.type](self.head.output_dim, speakers, config.loss)
-        self.input_dim = input_dim
+        kind = Prototypical if config.loss.by_speakers else LOSSES[config.loss.type]
+        self.loss = kind(self.head.output_dim, speakers, config.loss)
+        self.input_dim, self.diversity = input_dim, config.loss.diversity
+        if self.pairwise and not config.loss.by_speakers:
+            raise InputError(f"pooling: type is {config.pooling['type']}, which pools pairs, but loss: type is "
+                             f"{config.loss.type}; allowed: prototypical, normalised_prototypical, "
+                             "angular_prototypical")
+        if self.diversity and not hasattr(self.pooling, "weights"):
+            with_heads = [name for name, (module, _) in POOLINGS.items() if hasattr(module, "weights")]
+            raise InputError(f"loss: diversity is {self.diversity}, but pooling: type is {config.pooling['type']}, "
+                             f"which has no attention weights; allowed: {', '.join(with_heads)}")
         # Two-dimensional convolutions run much faster with the channels last; other modules do not change.
         self.to(memory_format=torch.channels_last)
 
+    @property
+    def pairwise(self) -> bool:
+        """Whether embeddings are of pairs of utterances."""
+        return isinstance(self.pooling, CrossAttentive)
+
+    def frames(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the encoder's frames (B x T' x d, not in half precision) and lengths."""
+        h, lengths = self.encoder(x, lengths)
+        return h.float() if h.dtype == torch.bfloat16 else h, lengths
+
     def pool(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the pooled vector: B x P."""
-        h, lengths = self.encoder(x, lengths)
+        h, lengths = self.frames(x, lengths)
         with torch.autocast(x.device.type, enabled=False):
-            return self.pooling(h.float() if h.dtype == torch.bfloat16 else h, lengths)
+            return self.pooling(h, lengths)
 
     def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean loss and logits of a training batch."""
-        pooled = self.pool(x)
+        """Return mean loss and accuracy of a training batch."""
+        h, _ = self.frames(x)
         with torch.autocast(x.device.type, enabled=False):
-            return self.loss(self.head(pooled), labels)
+            if self.pairwise:
+                pairs = all_with_all(self.pooling, self.head, *self.loss.split(gather(h)))
+                return self.loss.of_pairs(*pairs, gather(labels))
+            loss, accuracy = self.loss(self.head(self.pooling(h)), labels)
+            if self.diversity:
+                loss = loss + self.diversity * diversity_penalty(self.pooling.weights(h))
+        return loss, accuracy
 
     def embed(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the embeddings of a padded batch: B x E."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nnet.attention_poolings import ATTENTION_POOLINGS
+from nnet.cross_attention import CrossAttentive, CrossOptions
 from nnet.frames import VARIANCE_FLOOR, frame_weights, weighted_mean
 
 
@@ -56,4 +57,5 @@ POOLINGS = {
     "temporal": (TemporalPooling, NoOptions),
     "statistics": (StatisticsPooling, NoOptions),
     **ATTENTION_POOLINGS,
+    "cross_attentive": (CrossAttentive, CrossOptions),
 }

@@ -84,7 +84,7 @@ class Trainer:
         require_space(exp, 10 * size, "the model and its checkpoints")  # weights, best, average, moments; old and new
         self.checkpoint = exp / "checkpoint.safetensors"
         self.steps = config.train.epochs * self.data.steps_per_epoch
-        self.step, self.best_eer, self.bad_epochs, self.seconds = 0, math.inf, 0, 0.0
+        self.step, self.best_eer, self.bad_epochs, self.drops, self.seconds = 0, math.inf, 0, 0, 0.0
         self.best: dict[str, Tensor] = {}
         self.rows: list[str] = []
         self.epoch = EpochSums()
@@ -105,6 +105,7 @@ class Trainer:
             raise InputError(f"{self.checkpoint} is of another configuration, data or seed; delete it to train anew")
         self.step, self.best_eer, self.bad_epochs = where["step"], where["best_eer"], where["bad_epochs"]
         self.seconds, self.rows, self.epoch = where["seconds"], where["rows"], EpochSums(**where["epoch"])
+        self.drops = where["drops"]
         print(f"resuming after step {self.step} of {self.steps}", file=sys.stderr)
 
     def save(self) -> None:
@@ -112,7 +113,7 @@ class Trainer:
         if not self.processes.writes:
             return
         where = {"run": self.identity(), "step": self.step, "best_eer": self.best_eer, "rows": self.rows,
-                 "bad_epochs": self.bad_epochs, "seconds": self.seconds, "epoch": vars(self.epoch)}
+                 "bad_epochs": self.bad_epochs, "drops": self.drops, "seconds": self.seconds, "epoch": vars(self.epoch)}
         save_checkpoint(self.checkpoint, self.network, self.optimizer, self.best, self.average.model, where)
 
     @property
@@ -169,7 +170,8 @@ class Trainer:
 
     def rate(self, step: int) -> float:
         """Return the learning rate at a step."""
-        return self.config.optimizer.lr * learning_rate(self.config.schedule, step, self.steps)
+        epochs = self.config.train.epochs
+        return self.config.optimizer.lr * learning_rate(self.config.schedule, step, self.steps, epochs, self.drops)
 
     def can_stop_at_once(self, yes: bool) -> None:
         """Say whether a signal may end the process where it is: all is saved, as in a long validation."""
@@ -193,10 +195,9 @@ class Trainer:
             waits = nullcontext() if part == parts or self.processes.count == 1 else self.model.no_sync()
             with waits:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=options.train.precision == "bf16"):
-                    loss, logits = self.model(some, theirs)
+                    loss, accuracy = self.model(some, theirs)
                 (loss / parts).backward()
-            hits = (logits.argmax(dim=1) == theirs).sum()
-            sums += torch.stack([loss.detach() / parts, hits * self.processes.count])
+            sums += torch.stack([loss.detach() / parts, accuracy * len(theirs) * self.processes.count])
         norm = nn.utils.clip_grad_norm_(self.trained, options.train.clip)
         self.optimizer.step()
         self.average.after_step()
@@ -237,6 +238,7 @@ class Trainer:
         started = time.perf_counter()
         self.average.after_epoch(self.step // self.data.steps_per_epoch)
         network = self.average.network
+        rate = self.rate(self.step - 1)
         eer = self.processes.from_first(self.validation.eer(network, self.device) if self.processes.writes else 0.0)
         training_mode(self.network, self.config.init)
         if eer < self.best_eer:
@@ -244,10 +246,11 @@ class Trainer:
             self.best = {name: value.clone() for name, value in network.state_dict().items()}
         else:
             self.bad_epochs += 1
+            self.drops += self.bad_epochs % self.config.schedule.patience == 0
         sums, chunks = self.epoch, self.epoch.steps * self.data.batch_size
         seconds = self.seconds + time.perf_counter() - started
         values = [str(self.step // self.data.steps_per_epoch), str(self.step), f"{sums.loss / sums.steps:.4f}",
-                  f"{sums.hits / chunks:.4f}", f"{self.rate(self.step - 1):.3g}", f"{eer:.3f}",
+                  f"{sums.hits / chunks:.4f}", f"{rate:.3g}", f"{eer:.3f}",
                   f"{chunks / sums.seconds:.1f}", f"{sums.waited / sums.seconds:.3f}", f"{seconds:.1f}"]
         self.epoch = EpochSums()
         self.rows.append("\t".join(values))

@@ -1,0 +1,115 @@
+"""Learning-rate schedules, optimisers and random chunk lengths in training, and what they do through a resume."""
+
+import numpy as np
+import pytest
+import torch
+from made_up import CONFIG, write_data
+
+from nnet.config import ScheduleOptions, network_config
+from nnet.data import TrainingSet
+from nnet.optimizers import learning_rate
+from nnet.train import Trainer
+from utils.errors import InputError
+
+TRAIN = CONFIG["train"] | {"epochs": 6}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    return write_data(folder / "train", 4, 6, 0), write_data(folder / "valid", 3, 4, 1, trials=True)
+
+
+def trainer(corpus, exp, **changes):
+    torch.set_num_threads(1)
+    return Trainer(network_config(CONFIG | changes, "x"), *corpus, exp, torch.device("cpu"), seed=1)
+
+
+def test_the_rate_falls_by_a_factor_every_so_many_epochs():
+    schedule = ScheduleOptions(type="step", every=10, factor=0.95)
+    rates = [learning_rate(schedule, step, 300, epochs=30) for step in range(300)]  # ten steps an epoch
+    assert rates[:100] == [1.0] * 100
+    assert rates[100:200] == [0.95] * 100
+    assert rates[200:] == [pytest.approx(0.95**2)] * 100
+
+
+def test_the_rate_falls_on_plateaus_of_the_validation_also_through_a_resume(corpus, tmp_path):
+    changes = {"schedule": {"type": "plateau", "factor": 0.1, "patience": 2}, "optimizer": {"type": "sgd", "lr": 0.01},
+               "train": TRAIN | {"checkpoint_steps": 1}}
+    eers = iter([9.0, 9.5, 9.4, 8.0, 8.1, 8.2])  # not better for two epochs after the third and after the sixth
+
+    def begin():
+        found = trainer(corpus, tmp_path / "x", **changes)
+        found.validation.eer = lambda network, device: next(eers)
+        return found
+
+    first = begin()
+    save = first.save
+
+    def save_and_die():
+        save()
+        if first.step == 3 * first.data.steps_per_epoch + 1:
+            raise KeyboardInterrupt
+
+    first.save = save_and_die
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    second = begin()
+    second.run()
+    rates = [line.split("\t")[4] for line in (tmp_path / "x/log/train.tsv").read_text().splitlines()[1:]]
+    assert rates == ["0.01", "0.01", "0.01", "0.001", "0.001", "0.001"]
+    assert second.drops == 2
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "radam", "sgd"])
+def test_every_optimiser_learns(corpus, tmp_path, kind):
+    found = trainer(corpus, tmp_path / kind, optimizer={"type": kind, "lr": 0.01, "weight_decay": 1e-4}, train=TRAIN,
+                    loss={"type": "softmax"})
+    found.run()
+    losses = [float(line.split("\t")[2]) for line in (tmp_path / kind / "log/train.tsv").read_text().splitlines()[1:]]
+    assert losses[-1] < losses[0]
+
+
+def test_radam_takes_the_steps_of_its_paper():
+    """Liu et al. 2020, algorithm 2, in plain numbers: momentum alone while the variance is not tractable."""
+    from nnet.config import OptimizerOptions
+    from nnet.optimizers import make_optimizer
+    parameter = torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+    optimizer = make_optimizer(OptimizerOptions(type="radam", lr=0.1), [parameter])
+    theta, m, v = 1.0, 0.0, 0.0
+    longest = 2 / (1 - 0.999) - 1
+    for t in range(1, 12):
+        parameter.grad = torch.tensor([np.sin(t) + parameter.item()])
+        gradient = np.sin(t) + theta
+        optimizer.step()
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        mean = m / (1 - 0.9**t)
+        length = longest - 2 * t * 0.999**t / (1 - 0.999**t)
+        if length > 5:
+            r = np.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
+            theta -= 0.1 * r * mean / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        else:
+            theta -= 0.1 * mean
+        assert parameter.item() == pytest.approx(theta, rel=1e-6)
+
+
+def test_every_step_draws_the_length_of_its_chunks(corpus):
+    config = network_config(CONFIG | {"train": CONFIG["train"] | {"chunk_frames": 20, "max_chunk_frames": 70}}, "x")
+    data, again = (TrainingSet(corpus[0], config, seed=3) for _ in range(2))
+    shapes = {data.batch(step)[0].shape for step in range(40)}
+    lengths = {shape[1] for shape in shapes}
+    assert {shape[::2] for shape in shapes} == {(8, 10)}
+    assert min(lengths) >= 20
+    assert max(lengths) <= 70
+    assert len(lengths) > 20
+    np.testing.assert_array_equal(data.batch(7)[0], again.batch(7)[0])
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"schedule": {"type": "step", "factor": 1.5}}, "schedule: wanted 0 < factor < 1"),
+    ({"schedule": {"type": "plateau", "patience": 0}}, "every and patience of at least 1"),
+    ({"train": {"epochs": 1, "max_chunk_frames": 200}}, "max_chunk_frames is 200 and chunk_frames 300"),
+])
+def test_unfit_values_are_named(change, message):
+    with pytest.raises(InputError, match=message):
+        network_config(CONFIG | change, "x")
