@@ -40,12 +40,20 @@ def draw_conditions(generator: np.random.Generator, spread: float, telephone: fl
     if is_telephone:  # 300 to 3400 Hz
         microphone *= np.abs(signal.freqz_sos(signal.butter(4, (300, 3400), "bandpass", fs=RATE, output="sos"),
                                               frequencies, fs=RATE)[1])
-    response = fft.irfft(fft.rfft(room) * microphone, RESPONSE)
+    response = fft.irfft(fft.rfft(room) * minimum_phase(microphone), RESPONSE)
     colour = np.maximum(frequencies, 60) ** -generator.uniform(0.0, 1.2)
     bump = generator.uniform(0, 3) * np.exp(-0.5 * ((frequencies - generator.uniform(200, 4000)) / 400) ** 2)
     noise_db = 20 + spread * generator.uniform(-10, 10)
     return Conditions(response.astype(np.float32), (colour * (1 + bump) * microphone).astype(np.float32),
                       noise_db, generator.uniform(-32, -22), is_telephone)
+
+
+def minimum_phase(magnitude: np.ndarray) -> np.ndarray:
+    """Return the spectrum of this magnitude, (RESPONSE / 2 + 1,), whose response is causal and as short as can be."""
+    cepstrum = fft.irfft(np.log(np.maximum(magnitude, 1e-6 * np.max(magnitude))), RESPONSE)
+    cepstrum[1:RESPONSE // 2] *= 2
+    cepstrum[RESPONSE // 2 + 1:] = 0
+    return np.exp(fft.rfft(cepstrum))
 
 
 def record(speech: np.ndarray, conditions: Conditions, generator: np.random.Generator) -> np.ndarray:

@@ -2,20 +2,19 @@
 
     dev/wav/<speaker>/<session>/<utterance>.wav    speakers to train on
     test/wav/...                                   speakers of the trials
-    veri_test.txt, veri_test_hard.txt              trials; non-targets of the hard list have one gender
+    simulated_test.txt, simulated_test_hard.txt    trials; non-targets of the hard list have one gender
     meta.csv                                       speaker, gender, length of the vocal tract in cm, part
-    SIMULATED.txt                                  what this is, and how it was made
+    README.txt                                     what this is, and how it was made
 
 It is no speech: results on it say whether a system works, not how good it is. Every speaker's id begins with
-`sim`, and so does every utterance id made of it. The same seed and options make the same bytes for any number
-of jobs, and the first speakers of a part do not depend on how many follow.
+`simulated`, and so does every utterance id made of it. The same seed and options make the same bytes for any
+number of jobs, and the first speakers of a part do not depend on how many follow.
 e.g.: python3 -m local.simulate_corpus --speakers 60 --utterances 30 --seed 1 exp/simulated
 """
 
 import argparse
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -30,8 +29,9 @@ from local.simulated_voice import RATE, draw_speaker, utter
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 from utils.progress import progress
+from utils.space import require_space
 
-SPREAD = 1.0  # of sessions; chosen so that i-vectors with PLDA err about as often as on real speech
+SPREAD = 0.5  # of sessions; chosen so that i-vectors with PLDA err about as often as on real speech
 SECONDS = (3.0, 6.0)  # of an utterance
 VOICE, SESSION, UTTERANCE, TRIALS = range(4)  # what a random stream is for
 
@@ -48,7 +48,7 @@ class Task(NamedTuple):
 
     @property
     def speaker(self) -> str:
-        return f"sim{'dev' if self.part == 'dev' else 'test'}{self.number + 1:04}"
+        return f"simulated{(10001 if self.part == 'test' else 1) + self.number:05}"
 
     @property
     def gender(self) -> str:
@@ -113,9 +113,11 @@ def simulate(root: Path, tasks: Sequence[Task], jobs: int) -> None:
     if os.path.lexists(root):
         raise InputError(f"{root} exists; remove it or name another folder")
     root.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".tmp", dir=root.parent))
+    require_space(root, len(tasks) * tasks[0].utterances * SECONDS[1] * RATE * 2.0, "the simulated recordings")
+    aside = root.parent / f".{root.name}.unfinished"
+    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
+    aside.mkdir()
     try:
-        aside.chmod(0o755)
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             done = pool.map(make_speaker, [aside] * len(tasks), tasks)
             lengths = list(progress(done, len(tasks), "simulate", "speakers"))
@@ -127,16 +129,16 @@ def simulate(root: Path, tasks: Sequence[Task], jobs: int) -> None:
 
 
 def write_texts(root: Path, tasks: Sequence[Task], lengths: Sequence[float]) -> None:
-    """Write lists, meta.csv and SIMULATED.txt."""
+    """Write lists, meta.csv and README.txt."""
     test = [task for task in tasks if task.part == "test"]
-    for name, hard in (("veri_test.txt", False), ("veri_test_hard.txt", True)):
+    for name, hard in (("simulated_test.txt", False), ("simulated_test_hard.txt", True)):
         with write_aside(root / name) as stream:
             stream.writelines(f"{line}\n" for line in draw_trials(test, hard))
     with write_aside(root / "meta.csv") as stream:
         stream.write("speaker_id\tgender\tvocal_tract_cm\tset\n")
         stream.writelines(f"{task.speaker}\t{task.gender}\t{length:.2f}\t{task.part}\n"
                           for task, length in zip(tasks, lengths, strict=True))
-    with write_aside(root / "SIMULATED.txt") as stream:
+    with write_aside(root / "README.txt") as stream:
         stream.write("Simulated speakers, made by local/simulate_corpus.py: this is no speech, and results on it "
                      f"are no results on speech.\nseed {tasks[0].seed}, {len(tasks)} speakers "
                      f"({len(test)} of them to test on), {tasks[0].utterances} utterances each in "
@@ -147,9 +149,10 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for option, default, meaning in (
-            ("--speakers", 60, "speakers, of both genders alike"), ("--test-speakers", 20, "how many of them to test on"),
-            ("--utterances", 30, "utterances of a speaker"), ("--sessions", 5, "sessions of a speaker"),
-            ("--seed", 1, "of everything drawn at random"), ("--jobs", os.cpu_count(), "processes")):
+            ("--speakers", 60, "speakers, of both genders alike"),
+            ("--test-speakers", 20, "how many of them to test on"),
+            ("--utterances", 20, "utterances of a speaker"), ("--sessions", 5, "sessions of a speaker"),
+            ("--seed", 1, "of everything drawn at random"), ("--nj", os.cpu_count(), "processes")):
         parser.add_argument(option, type=int, default=default, metavar="N", help=f"{meaning} (default: %(default)s)")
     parser.add_argument("--telephone", type=float, default=0.0, metavar="SHARE",
                         help="share of sessions over a telephone line (default: 0)")
@@ -163,12 +166,13 @@ def main() -> None:
     for option, value, low, high in (
             ("--test-speakers", test, 4, 9999), ("--speakers", arguments.speakers, test + 2, 9999),
             ("--sessions", sessions, 2, 999), ("--utterances", arguments.utterances, sessions, 99999),
-            ("--telephone", arguments.telephone, 0, 1), ("--jobs", arguments.jobs, 1, 999), ("--seed", arguments.seed, 0, 2 ** 32)):
+            ("--telephone", arguments.telephone, 0, 1), ("--nj", arguments.nj, 1, 999),
+            ("--seed", arguments.seed, 0, 2 ** 32)):
         if not low <= value <= high:
             raise InputError(f"{option} {value} is not between {low} and {high}; name another number")
     counts = (("dev", arguments.speakers - test), ("test", test))
     simulate(arguments.root, [Task(arguments.seed, number, part, arguments.utterances, sessions, arguments.telephone)
-                              for part, count in counts for number in range(count)], arguments.jobs)
+                              for part, count in counts for number in range(count)], arguments.nj)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from scipy.io import wavfile
 from local import prepare_voxceleb
 from local.recording_conditions import draw_conditions, record
 from local.simulate_corpus import Task, draw_trials
-from local.simulated_voice import (FFT, FREQUENCIES, HOP, RATE, Track, draw_speaker, glottal_source, utter,
-                                   vocal_tract)
+from local.simulated_voice import FFT, FREQUENCIES, HOP, RATE, Track, draw_speaker, glottal_source, utter, vocal_tract
 from utils.data_dir import read_data_dir
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,13 +37,13 @@ def digests(root: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("corpora") / "simulated"
-    done = simulate(root, *SMALL, "--telephone", 0.5, "--jobs", 2)
+    done = simulate(root, *SMALL, "--telephone", 0.5, "--nj", 2)
     assert done.returncode == 0, done.stderr
     return root
 
 
 def test_same_bytes_for_any_number_of_jobs_and_others_for_another_seed(corpus: Path, tmp_path: Path) -> None:
-    assert simulate(tmp_path / "again", *SMALL, "--telephone", 0.5, "--jobs", 1).returncode == 0
+    assert simulate(tmp_path / "again", *SMALL, "--telephone", 0.5, "--nj", 1).returncode == 0
     assert simulate(tmp_path / "other", *SMALL, "--telephone", 0.5, "--seed", 2).returncode == 0
     first, again, other = digests(corpus), digests(tmp_path / "again"), digests(tmp_path / "other")
     assert again == first
@@ -57,15 +56,16 @@ def test_layout_is_what_the_recipe_reads(corpus: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(sys, "argv", ["prepare", "--voxceleb1-root", str(corpus), str(tmp_path / "data")])
     prepare_voxceleb.main()
     train, test = read_data_dir(tmp_path / "data/train"), read_data_dir(tmp_path / "data/test")
-    assert Counter(train.speakers) == dict.fromkeys(("simdev0001", "simdev0002"), 4)
-    assert Counter(test.speakers) == {f"simtest000{number}": 4 for number in range(1, 5)}
-    assert test.ids[:4] == [f"simtest0001-s{session}-0000{one}" for session, one in ((1, 1), (1, 2), (2, 3), (2, 4))]
-    assert sorted(path.name for path in (tmp_path / "data/test/trials").iterdir()) == ["veri_test", "veri_test_hard"]
+    assert Counter(train.speakers) == dict.fromkeys(("simulated00001", "simulated00002"), 4)
+    assert Counter(test.speakers) == {f"simulated1000{number}": 4 for number in range(1, 5)}
+    assert test.ids[:4] == [f"simulated10001-s{session}-0000{one}" for session, one in ((1, 1), (1, 2), (2, 3), (2, 4))]
+    assert sorted(path.name for path in (tmp_path / "data/test/trials").iterdir()) == [
+        "simulated_test", "simulated_test_hard"]
     rows = [line.split("\t") for line in (corpus / "meta.csv").read_text().splitlines()]
     assert rows[0] == ["speaker_id", "gender", "vocal_tract_cm", "set"]
     assert Counter((row[1], row[3]) for row in rows[1:]) == {("f", "dev"): 1, ("m", "dev"): 1,
                                                              ("f", "test"): 2, ("m", "test"): 2}
-    assert "this is no speech" in (corpus / "SIMULATED.txt").read_text()
+    assert "this is no speech" in (corpus / "README.txt").read_text()
 
 
 @pytest.mark.parametrize("hard", [False, True])
