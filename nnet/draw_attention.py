@@ -93,13 +93,14 @@ def spectrogram(data: Path, utterance: str) -> np.ndarray:
 
 def draw(title: str, energies: np.ndarray, name: str, many: Attention, single: Mapping[str, Attention]) -> Figure:
     """Return the figure of a system with several heads, beside systems with one."""
-    figure = new_figure(9.0, 6.6)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure = new_figure(9.0, 6.4)
+    figure.suptitle(title, fontsize=11)
     grid = figure.add_gridspec(3, 2, height_ratios=(1.1, 0.9, 1.5), width_ratios=(5, 1))
     seconds = len(many.frames) * SHIFT
     top = figure.add_subplot(grid[0, 0])
     low, high = np.percentile(energies, (2, 99.5))
-    top.imshow(energies.T, origin="lower", aspect="auto", extent=(0, seconds, 0, BANDS), cmap="magma", vmin=low, vmax=high)
+    top.imshow(energies.T, origin="lower", aspect="auto", extent=(0, seconds, 0, BANDS), cmap="magma", vmin=low,
+               vmax=high)
     top.set(title="log mel spectrogram", ylabel="band")
     middle = figure.add_subplot(grid[1, 0], sharex=top)
     lines = [(f"{name}: mean of {many.heads} heads", many.over_time().mean(axis=1)),
@@ -114,6 +115,8 @@ def draw(title: str, energies: np.ndarray, name: str, many: Attention, single: M
     image = bottom.imshow(over_time.T, aspect="auto", interpolation="nearest", cmap="cividis", vmin=0,
                           extent=(0, seconds, many.heads + 0.5, 0.5), vmax=np.percentile(over_time, 99.5))
     bottom.set(title=f"{name}: each head", ylabel="head", xlabel="seconds")
+    for axis in (top, middle):
+        axis.tick_params(labelbottom=False)
     legend = figure.add_subplot(grid[1, 1])
     legend.axis("off")
     legend.legend(*middle.get_legend_handles_labels(), loc="upper left", borderaxespad=0, fontsize=8)

@@ -13,7 +13,7 @@ DASHES = ("-", (0, (6, 2)), (0, (4, 1.5, 1, 1.5)), (0, (1.5, 1.5)))
 SETTINGS = {
     "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
     "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "lines.linewidth": 1.6,
-    "figure.dpi": 120, "savefig.dpi": 120,
+    "figure.dpi": 110, "savefig.dpi": 110,
 }
 
 
@@ -29,6 +29,6 @@ def line_style(number: int) -> dict[str, object]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all; the same figure gives the same bytes."""
+    """Write a figure as PNG, whole or not at all; a figure drawn again gives the same bytes."""
     with write_aside(path, "wb") as stream:
         figure.savefig(stream, format="png", metadata={"Software": None})

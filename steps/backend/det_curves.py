@@ -60,8 +60,8 @@ def draw_list(title: str, panels: Mapping[str, Mapping[str, Curve]]) -> Figure:
     systems = sorted({system for panel in panels.values() for system in panel})
     styles = {system: line_style(number) for number, system in enumerate(systems)}
     low, high = limits(panels)
-    figure = new_figure(1.0 + 4.2 * len(panels), 4.9)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure = new_figure(0.6 + 4.2 * len(panels), 5.1)
+    figure.suptitle(title, fontsize=11)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for place, (axis, backend) in enumerate(zip(axes, sorted(panels), strict=True)):
         draw_panel(axis, panels[backend], styles, low, high)
