@@ -13,9 +13,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def look(work, conf, *more):
-    return subprocess.run(["bash", str(ROOT / "egs/voxceleb/run.sh"), "--work", str(work), "--conf", str(conf), "--nj", "2",
-                           "--systems", "vgg_attention vgg_mha", "--simulated-speakers", "12", "--valid-speakers", "3",
-                           *more], capture_output=True, text=True, check=False, env={**os.environ, "HOME": "/nonexistent"})
+    command = ["bash", str(ROOT / "egs/voxceleb/run.sh"), "--work", str(work), "--conf", str(conf), "--nj", "2",
+               "--systems", "vgg_attention vgg_mha", "--simulated-speakers", "12", "--valid-speakers", "3", *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False,
+                          env={**os.environ, "HOME": "/nonexistent"})
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_everything_says_that_it_is_simulated(finished):
     assert all(line.startswith("simulated") for line in (work / "data/test/utt2spk").read_text().splitlines())
     report = (work / "exp/RESULTS.md").read_text()
     assert report.startswith("# Results on simulated speakers: no speech\n")
-    assert "--voxceleb1-root simulated --scale mini" in report
+    assert "run.sh --voxceleb1-root simulated --work " in report
     assert "\n# Results on simulated speakers: no speech\n" in done.stdout
     assert {row[2] for row in results(work)[1:]} == {"simulated_test", "simulated_test_hard"}
     assert [row[0] for row in results(work)[1::2]] == ["vgg_attention", "vgg_mha"] * 2
@@ -46,7 +47,8 @@ def test_the_figures_are_there_and_the_end_names_them(finished):
     assert figures == ["attention_vgg_mha.png", "det_simulated_test.png", "det_simulated_test_hard.png"]
     assert all((work / "exp/figures" / name).read_bytes().startswith(b"\x89PNG") for name in figures)
     rows = [line.split("\t") for line in (work / "exp/figures/attention.tsv").read_text().splitlines()[1:]]
-    assert [(row[0], row[2]) for row in rows] == [("vgg_attention", "1"), *(("vgg_mha", str(k)) for k in range(1, 6))]
+    heads = [("vgg_attention", "1"), *(("vgg_mha", str(head)) for head in range(1, 6))]
+    assert [(row[0], row[2]) for row in rows] == heads
     assert all(row[1].startswith("simulated1") and 0 < float(row[3]) <= float(row[4]) for row in rows)
     end = done.stderr[done.stderr.rindex("\ntable:"):]
     assert str(work / "exp/RESULTS.md") in end and str(work / "exp/figures") in end
@@ -72,6 +74,8 @@ def test_only_a_call_without_any_corpus_is_the_first_look(finished, tmp_path):
     _, conf, _ = finished
     done = look(tmp_path, conf, "--voxceleb1-root", "")
     assert done.returncode == 1 and "no corpus: name one with --voxceleb1-root DIR" in done.stderr
+    done = look(tmp_path, conf, "--stage", "2", "--systems", "ivector")
+    assert done.returncode == 1 and "data/mfcc24/train" in done.stderr and "simulated" not in done.stderr
     done = look(tmp_path, conf, "--status")
     assert done.returncode == 0 and done.stdout.count("to do") >= 8
     (tmp_path / "simulated").mkdir()
