@@ -22,6 +22,7 @@ roots=()
 [ -z "$voxceleb2_root" ] || roots+=("$voxceleb2_root")
 [ ${#roots[@]} -gt 0 ] || die "no corpus: name one with --voxceleb1-root DIR"
 read -ra lists <<< "$lists"
+[ -z "${VOX_STATUS:-}" ] || require_file "${roots[@]}"
 # What the corpus holds now, so that a file that came or went makes the data anew.
 mkdir -p "$data"
 python3 -m local.list_corpus "${roots[@]}" ${lists[@]+"${lists[@]}"} > "$data/corpus"

@@ -41,7 +41,7 @@ def collect(root: Path, number: int, names: Mapping[str, str], test: set[str]) -
         speakers = [one.speaker for one in utterances if one.part == part]
         if speakers:
             tell(f"{root}: {part}: {len(set(speakers))} speakers, {len(speakers)} utterances")
-    strange = sorted({one.speaker for one in utterances if not re.fullmatch(r"id\d+", one.speaker)})
+    strange = sorted({one.speaker for one in utterances if not re.fullmatch(r"(id|simulated)\d+", one.speaker)})
     if strange:
         what = "not in vox1_meta.csv" if names else "no ids (where the lists have ids, map them with --meta)"
         tell(f"{root}: {len(strange)} names of speakers are {what}: {first_five(strange)}")

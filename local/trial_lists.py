@@ -10,9 +10,9 @@ from utils.errors import InputError
 
 # Lists whose speakers are VoxCeleb1's test speakers: O, O cleaned, and their names in Kaldi's recipe.
 ORIGINAL = ("veri_test.txt", "veri_test2.txt", "voxceleb1_test.txt", "voxceleb1_test_v2.txt")
-# E, E cleaned, H, H cleaned, and minivox's hard list.
+# E, E cleaned, H, H cleaned, minivox's hard list, and those of simulated speakers.
 OFFICIAL = (*ORIGINAL, "list_test_all.txt", "list_test_all2.txt", "list_test_hard.txt",
-            "list_test_hard2.txt", "veri_test_hard.txt")
+            "list_test_hard2.txt", "veri_test_hard.txt", "simulated_test.txt", "simulated_test_hard.txt")
 PLACES = ("", "meta", "lists", "trials", "test", "dev", "wav", "test/wav")  # under the corpus folder
 LABELS = {"1": "target", "0": "nontarget"}
 

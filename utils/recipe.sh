@@ -71,6 +71,26 @@ print_status() {
     }'
 }
 
+# Says where the results are, and what to try next.
+recipe_ended() {
+  stage_ended
+  [ -z "${VOX_STATUS:-}" ] && [ "$stop_stage" -ge 7 ] || return 0
+  local call=$script
+  cat >&2 <<END
+
+table:    $exp/RESULTS.md (and results.tsv)
+figures:  $exp/figures/ ($(cd "$exp/figures" && echo *.png))
+END
+  [[ "${script_call[*]}" == *"root simulated"* ]] || return 0
+  cat >&2 <<END
+
+These speakers are simulated: the figures show that the system works, not how good it is. To go on:
+  $call --systems "ivector vgg_statistics vgg_mha"    another pooling on the same speakers
+  $VOX_ROOT/egs/speechocean762/run.sh    real, free speech, which it downloads
+  $call --voxceleb1-root /corpora/VoxCeleb1 --device cuda    VoxCeleb, at the papers' sizes
+END
+}
+
 # Says what the stage took: the time, and the memory of its largest job (from the logs that it wrote).
 current_stage=
 stage_ended() {

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Speaker verification on VoxCeleb: attention-pooled embeddings, x-vectors and i-vectors, stage by
-# stage from wav files to one table. Running it again does nothing for what is done.
-# e.g.: egs/voxceleb/run.sh --voxceleb1-root /corpora/VoxCeleb1 --systems "ivector xvector vgg_mha" --device cuda
-voxceleb1_root=     # VoxCeleb1, in any layout in circulation
+# stage from wav files to one table and figures. Running it again does nothing for what is done. Without a corpus it
+# simulates speakers and shows the whole system on them in minutes, in first_look/ here.
+# e.g.: egs/voxceleb/run.sh
+#       egs/voxceleb/run.sh --voxceleb1-root /corpora/VoxCeleb1 --systems "ivector xvector vgg_mha" --device cuda
+voxceleb1_root=     # VoxCeleb1, in any layout in circulation; or the word simulated, for simulated speakers
 voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
 lists=              # trial lists to use, as words (empty: those found in the corpus folder)
 systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
@@ -26,16 +28,24 @@ max_missing=0.0     # share of audio files that may be missing, empty or unreada
 max_missing_trials=0.0 # share of trials that may lack audio
 max_shared_speakers=0.0 # share of a list's speakers that may also be trained on
 valid_speakers=     # training speakers held out to validate networks on (empty: 40, mini 10)
+simulated_speakers=60 # speakers of the simulated corpus, a third of them to test on
 # (no arguments)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
+# Without a corpus, from the start: a first look, in a folder of its own. Options that are given count more.
+[[ " $* " =~ " --voxceleb"[12][-_]root|" --stage"[\ =]|" --help " ]] || set -- --voxceleb1-root simulated \
+  --work "$here/first_look" --scale mini --systems "ivector xvector vgg_attention vgg_mha" --valid-speakers 5 "$@"
 # shellcheck source=../../utils/recipe.sh
 . "$root/utils/recipe.sh"
 
 [ -n "$valid_speakers" ] || valid_speakers=$([ "$scale" = mini ] && echo 10 || echo 40)
 
 if stage 0 "data directories: train, test, and held-out speakers to validate on"; then
+  if [ "$voxceleb1_root" = simulated ]; then
+    voxceleb1_root=$work/simulated
+    "$local/simulate_corpus.sh" --speakers "$simulated_speakers" --nj "$nj" --seed "$seed" "$voxceleb1_root"
+  fi
   "$local/prepare_data.sh" --voxceleb1-root "$voxceleb1_root" --voxceleb2-root "$voxceleb2_root" \
     --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
     --max-shared-speakers "$max_shared_speakers" --lists "$lists" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
@@ -107,7 +117,8 @@ if stage 6 "scores of every trial list, cosine and PLDA"; then
   done
 fi
 
-if stage 7 "table: exp/results.tsv and exp/RESULTS.md"; then
+if stage 7 "table exp/RESULTS.md and figures exp/figures/*.png"; then
   "$steps/report.sh" --command "$recipe_call" --seed "$seed" "$work"
+  "$steps/figures.sh" "$work"
 fi
-stage_ended
+recipe_ended

@@ -12,14 +12,15 @@ from steps.backend.metrics import measure, read_labelled_scores
 from utils.done import code_version
 from utils.errors import InputError, run_main
 from utils.files import write_aside
+from utils.simulated import has_simulated
 
 COLUMNS = ("system", "backend", "list", "trials", "targets", "eer", "mindcf01", "mindcf05", "mindcf01_unnormalised",
            "train_seconds")
 
 
-def collect(work: Path) -> list[tuple[str, ...]]:
-    """Return a row of COLUMNS for each exp/<system>/scores_<set>/<list>.<backend>, sorted."""
-    rows = []
+def score_files(work: Path) -> list[tuple[str, str, str, Path, Path]]:
+    """Return (system, back-end, list, scores, trials) of each exp/<system>/scores_<set>/<list>.<backend>, sorted."""
+    found = []
     for scores in sorted(work.glob("exp/*/scores_*/*.*")):
         if scores.name.startswith("."):
             continue
@@ -28,14 +29,22 @@ def collect(work: Path) -> list[tuple[str, ...]]:
         trials = work / "data" / data / "trials" / name
         if not trials.is_file():
             raise InputError(f"{scores}: no list {trials}; delete the scores or prepare the list again")
+        found.append((system, backend, name, scores, trials))
+    return sorted(found, key=lambda one: (one[2], one[0], one[1]))
+
+
+def collect(work: Path) -> list[tuple[str, ...]]:
+    """Return a row of COLUMNS for each file of scores, sorted by list, system and back-end."""
+    rows = []
+    for system, backend, name, scores, trials in score_files(work):
         found = measure(*read_labelled_scores(trials, scores))
         seconds = scores.parents[1] / "train_seconds"
         took = f"{float(seconds.read_text()):.0f}" if seconds.is_file() else "-"
-        rows.append((name, system, backend, str(found.trials), str(found.targets), f"{found.eer:.3f}",
+        rows.append((system, backend, name, str(found.trials), str(found.targets), f"{found.eer:.3f}",
                      f"{found.mindcf01:.4f}", f"{found.mindcf05:.4f}", f"{found.mindcf01_unnormalised:.5f}", took))
     if not rows:
         raise InputError(f"no scores under {work}/exp; run the stages before this one")
-    return [(row[1], row[2], row[0], *row[3:]) for row in sorted(rows)]
+    return rows
 
 
 def aligned(rows: list[tuple[str, ...]]) -> str:
@@ -71,14 +80,16 @@ def main() -> None:
         stream.writelines("\t".join(row) + "\n" for row in [COLUMNS, *rows])
     table = aligned(rows)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "kaldi-native-fbank"))
+    simulated = any(has_simulated(trials) for *_, trials in score_files(arguments.work))
+    heading = "# Results on simulated speakers: no speech" if simulated else "# Results"
     with write_aside(arguments.work / "exp/RESULTS.md") as stream:
-        stream.write(f"# Results\n\n    {arguments.command}\n\n{date.today()}, seed {arguments.seed}, code "
+        stream.write(f"{heading}\n\n    {arguments.command}\n\n{date.today()}, seed {arguments.seed}, code "
                      f"{code_version()}, Python {platform.python_version()}, {versions}, {processor()}.\n\n"
                      "EER in %, interpolated where misses and false alarms cross; minDCF at P_target 0.01 and 0.05, "
                      "divided by min(P, 1 - P)\nunless called unnormalised. Cosine scores are of centred embeddings; "
                      "plda is LDA, length normalisation, PLDA.\n\n"
                      f"{table}\n")
-    print(table, file=sys.stdout)
+    print(f"{heading}\n\n{table}" if simulated else table, file=sys.stdout)
 
 
 if __name__ == "__main__":

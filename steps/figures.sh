@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Draw the systems of a work folder into exp/figures: DET curves of every trial list (det_<list>.png), and the weights of
+# attention poolings under an utterance's spectrogram (attention_<system>.png, their entropies in attention.tsv).
+# e.g.: steps/figures.sh egs/voxceleb
+utterance=          # utterance of the test set whose attention is drawn (empty: the first)
+systems=            # systems whose attention is drawn, as words (empty: all)
+# <work>
+. "$(dirname "$0")/../utils/step.sh"
+work=$1 out=$1/exp/figures
+
+inputs=("$work"/exp/*/scores_*/.done.*)
+for model in "$work"/exp/*/model.safetensors; do [ ! -e "$model" ] || inputs+=("$model"); done
+up_to_date "$out/.done" "${inputs[@]}" && exit 0
+mkdir -p "$out"
+rm -f "$out"/*.png
+python3 -m steps.backend.det_curves "$work" "$out" >&2
+python3 -m nnet.draw_attention --utterance "$utterance" --systems "$systems" "$work" "$out" >&2
+mark_done "$out/.done" "${inputs[@]}"

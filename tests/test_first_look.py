@@ -1,0 +1,85 @@
+"""The recipe without a corpus: simulated speakers, networks, table and figures, all labelled."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import CONF, make_conf, results
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def look(work, conf, *more):
+    command = ["bash", str(ROOT / "egs/voxceleb/run.sh"), "--work", str(work), "--conf", str(conf), "--nj", "2",
+               "--systems", "vgg_attention vgg_mha", "--simulated-speakers", "12", "--valid-speakers", "3", *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False,
+                          env={**os.environ, "HOME": "/nonexistent"})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    conf = make_conf(tmp_path_factory.mktemp("conf"))
+    shutil.copy(CONF / "vgg_attention.yaml", conf)
+    work = tmp_path_factory.mktemp("work") / "first look"
+    done = look(work, conf)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return work, conf, done
+
+
+def test_everything_says_that_it_is_simulated(finished):
+    work, _, done = finished
+    assert (work / "simulated/README.txt").read_text().startswith("Simulated speakers")
+    assert all(line.startswith("simulated") for line in (work / "data/test/utt2spk").read_text().splitlines())
+    report = (work / "exp/RESULTS.md").read_text()
+    assert report.startswith("# Results on simulated speakers: no speech\n")
+    assert "run.sh --voxceleb1-root simulated --work " in report
+    assert "\n# Results on simulated speakers: no speech\n" in done.stdout
+    assert {row[2] for row in results(work)[1:]} == {"simulated_test", "simulated_test_hard"}
+    assert [row[0] for row in results(work)[1::2]] == ["vgg_attention", "vgg_mha"] * 2
+
+
+def test_the_figures_are_there_and_the_end_names_them(finished):
+    work, _, done = finished
+    figures = sorted(path.name for path in (work / "exp/figures").glob("*.png"))
+    assert figures == ["attention_vgg_mha.png", "det_simulated_test.png", "det_simulated_test_hard.png"]
+    assert all((work / "exp/figures" / name).read_bytes().startswith(b"\x89PNG") for name in figures)
+    rows = [line.split("\t") for line in (work / "exp/figures/attention.tsv").read_text().splitlines()[1:]]
+    heads = [("vgg_attention", "1"), *(("vgg_mha", str(head)) for head in range(1, 6))]
+    assert [(row[0], row[2]) for row in rows] == heads
+    assert all(row[1].startswith("simulated1") and 0 < float(row[3]) <= float(row[4]) for row in rows)
+    end = done.stderr[done.stderr.rindex("\ntable:"):]
+    assert str(work / "exp/RESULTS.md") in end and str(work / "exp/figures") in end
+    commands = [line.split() for line in end.splitlines() if line.startswith("  ")]
+    assert len(commands) == 3 and all(Path(words[0]).name == "run.sh" for words in commands)
+
+
+def test_again_it_does_nothing_and_another_seed_makes_other_speakers(finished, tmp_path):
+    work, conf, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in [*work.rglob("*.wav"), *work.rglob("*.png")]}
+    done = look(work, conf)
+    assert done.returncode == 0 and "made again" not in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    copy = tmp_path / "copy"
+    shutil.copytree(work / "simulated", copy / "simulated")
+    done = look(copy, conf, "--seed", "2", "--stop-stage", "0")
+    assert done.returncode == 0 and "option seed was '1', is now '2'" in done.stderr
+    path = "dev/wav/simulated00001/s1/00001.wav"
+    assert (copy / "simulated" / path).read_bytes() != (work / "simulated" / path).read_bytes()
+
+
+def test_only_a_call_without_any_corpus_is_the_first_look(finished, tmp_path):
+    _, conf, _ = finished
+    done = look(tmp_path, conf, "--voxceleb1-root", "")
+    assert done.returncode == 1 and "no corpus: name one with --voxceleb1-root DIR" in done.stderr
+    done = look(tmp_path, conf, "--stage", "2", "--systems", "ivector")
+    assert done.returncode == 1 and "data/mfcc24/train" in done.stderr and "simulated" not in done.stderr
+    done = look(tmp_path, conf, "--status")
+    assert done.returncode == 0 and done.stdout.count("to do") >= 8
+    (tmp_path / "simulated").mkdir()
+    (tmp_path / "simulated/mine").write_text("precious")
+    done = look(tmp_path, conf)
+    assert done.returncode == 1 and "exists and is no simulated corpus" in done.stderr
+    assert (tmp_path / "simulated/mine").read_text() == "precious"
