@@ -10,12 +10,14 @@ e.g.: python3 -m nnet.bench --scale mini egs/voxceleb/conf/xvector.yaml
 import argparse
 import dataclasses
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,17 +33,30 @@ from utils.errors import run_main
 UTTERANCES, FRAMES, SPEAKERS = 200, 800, 50
 
 
-def make_data(folder: Path, dim: int) -> None:
-    """Write a data directory with features of `dim` values, and trials to satisfy the validation."""
+def make_data(folder: Path, conf: Path, audio: bool) -> None:
+    """Write a data directory with features such as `conf` describes, and trials to satisfy the validation.
+
+    audio: write what the features could be of, too.
+    """
+    options = read_feature_options(conf)
     rng = np.random.default_rng(0)
     ids = [f"id{row % SPEAKERS:05}-{row:05}" for row in range(UTTERANCES)]
     ids.sort()
     folder.mkdir()
     with ArkWriter(folder / "feats", compression=3) as writer:
         for name in ids:
-            writer.write(name, rng.normal(size=(FRAMES, dim)))
+            writer.write(name, rng.normal(size=(FRAMES, options.dim)))
     (folder / "utt2spk").write_text("".join(f"{name} {name[:7]}\n" for name in ids))
     (folder / "utt2num_frames").write_text("".join(f"{name} {FRAMES}\n" for name in ids))
+    shutil.copy(conf, folder / "feats.conf")
+    if audio:
+        frame = options.kaldi.frame_opts
+        samples = options.rate * round(FRAMES * frame.frame_shift_ms) // 1000
+        if frame.snip_edges:
+            samples += options.rate * round(frame.frame_length_ms - frame.frame_shift_ms) // 1000
+        for name in ids:
+            soundfile.write(folder / f"{name}.wav", 0.1 * rng.standard_normal(samples), options.rate, subtype="PCM_16")
+        (folder / "wav.scp").write_text("".join(f"{name} {folder}/{name}.wav\n" for name in ids))
     (folder / "trials").mkdir()
     (folder / "trials/valid").write_text(f"{ids[0]} {ids[1]} target\n{ids[0]} {ids[-1]} nontarget\n")
 
@@ -116,12 +131,13 @@ def main() -> None:
               "precision": arguments.precision}
     config = dataclasses.replace(config, init=None, train=dataclasses.replace(
         config.train, **{name: value for name, value in wanted.items() if value is not None}))
-    dim = read_feature_options(arguments.config.parent / f"features/{config.features}.conf").dim
+    conf = arguments.config.parent / f"features/{config.features}.conf"
     with tempfile.TemporaryDirectory() as folder:
-        make_data(Path(folder) / "data", dim)
+        make_data(Path(folder) / "data", conf, config.online is not None)
         lines = measure(config, Path(folder) / "data", device, arguments.steps, arguments.channels_last == "true")
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     train = config.train
+    dim = read_feature_options(conf).dim
     print(f"{arguments.config.stem} ({arguments.scale}): {train.batch_size} x {train.chunk_frames} x {dim}, "
           f"{train.precision}, channels last {arguments.channels_last}; {device}, "
           f"{torch.get_num_threads()} threads{load}")

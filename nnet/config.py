@@ -115,6 +115,21 @@ class AverageOptions:
 
 
 @dataclass(frozen=True)
+class OnlineOptions:
+    """Chunks are cut from the wav files and changed anew each time; features are computed on the device.
+
+    What is added is that of steps/feat/augment.py; MUSAN and RIRS_NOISES are named on the command line.
+    """
+
+    kinds: tuple[Literal["noise", "music", "babble", "reverb", "telephone"], ...]  # each as likely as another
+    share: float = 0.6                # of the chunks that are changed
+
+    def __post_init__(self) -> None:
+        if not self.kinds or not 0 <= self.share <= 1:
+            raise ValueError("wanted one kind or more, and a share from 0 to 1")
+
+
+@dataclass(frozen=True)
 class InitOptions:
     """Start from a trained model: all but the classifier, whose rows are kept for the speakers known to both."""
 
@@ -138,6 +153,7 @@ class NetworkConfig:
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     average: AverageOptions = field(default_factory=AverageOptions)
+    online: OnlineOptions | None = None
     init: InitOptions | None = None
     backend: dict[str, Any] = field(default_factory=dict)  # read by steps/backend
     # Written by training into the model's own configuration.

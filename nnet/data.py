@@ -16,6 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from nnet.blocks import Blocks
 from nnet.config import NetworkConfig
@@ -142,13 +143,23 @@ class TrainingSet:
             self._mask(x[row], rng)
         return x, self.labels[chosen]
 
+    def on_device(self, x: Tensor, step: int) -> Tensor:
+        """Return what the network takes, B x T x F, of a batch that is on its device."""
+        return x
+
     def _mask(self, frames: np.ndarray, rng: np.random.Generator) -> None:
         """SpecAugment (Park et al. 2019): one mask in time and one in frequency, set to 0, the mean."""
         for axis, widest in ((0, self.train.mask_frames), (1, self.train.mask_bands)):
             if widest:
-                width = int(rng.integers(min(widest, frames.shape[axis]) + 1))
-                start = int(rng.integers(frames.shape[axis] - width + 1))
-                np.moveaxis(frames, axis, 0)[start:start + width] = 0
+                start, stop = mask_span(rng, widest, frames.shape[axis])
+                np.moveaxis(frames, axis, 0)[start:stop] = 0
+
+
+def mask_span(rng: np.random.Generator, widest: int, size: int) -> tuple[int, int]:
+    """Draw a mask of SpecAugment: 0 to `widest` of `size` frames or bands, from start to stop."""
+    width = int(rng.integers(min(widest, size) + 1))
+    start = int(rng.integers(size - width + 1))
+    return start, start + width
 
 
 class Prefetcher:

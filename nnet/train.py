@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from nnet.averaging import Average
 from nnet.checkpoint import load_checkpoint, save_checkpoint
 from nnet.config import NetworkConfig, plain, read_network_config, training_part
-from nnet.data import Prefetcher, TrainingSet
+from nnet.data import Prefetcher
 from nnet.device import find_device
 from nnet.distributed import Processes, share_batch_norms, start_processes
 from nnet.initial import initialise, training_mode
 from nnet.model import Network
+from nnet.online import training_set
 from nnet.optimizers import learning_rate, make_optimizer
 from nnet.stopping import Stopper
 from nnet.validation import Validation
@@ -63,10 +64,12 @@ class Trainer:
     """One training run. Its state: the fields set after `steps` in the constructor."""
 
     def __init__(self, config: NetworkConfig, train: Path, valid: Path, exp: Path, device: torch.device,
-                 seed: int, processes: Processes = ALONE, stopper: Stopper | None = None) -> None:
+                 seed: int, processes: Processes = ALONE, stopper: Stopper | None = None,
+                 musan: Path | None = None, rirs: Path | None = None) -> None:
         self.config, self.exp, self.device, self.seed, self.processes = config, exp, device, seed, processes
         self.stopper = stopper
-        self.data = TrainingSet(train, config, seed, processes.rank, processes.count)
+        self.corpora = musan, rirs
+        self.data = training_set(train, config, seed, processes, musan, rirs)
         torch.manual_seed(seed)
         self.network = Network(config, self.data.utterances.dim, len(self.data.speakers))
         if config.init:
@@ -94,7 +97,7 @@ class Trainer:
         """What a checkpoint must agree with."""
         rows = self.data.utterances.rows.num_rows
         return json.dumps([training_part(self.config), self.seed, self.data.speakers[:1], len(self.data.speakers),
-                           len(rows), int(rows.sum(dtype="int64"))], sort_keys=True)
+                           len(rows), int(rows.sum(dtype="int64")), list(map(str, self.corpora))], sort_keys=True)
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one; raises InputError when it is of another run."""
@@ -190,8 +193,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         parts = options.train.accumulate
         sums = torch.zeros(2, device=self.device)
+        x = self.data.on_device(x.to(self.device, non_blocking=True), step)
         for part, (some, theirs) in enumerate(zip(x.chunk(parts), labels.chunk(parts), strict=True), start=1):
-            some, theirs = some.to(self.device, non_blocking=True), theirs.to(self.device, non_blocking=True)
+            theirs = theirs.to(self.device, non_blocking=True)
             waits = nullcontext() if part == parts or self.processes.count == 1 else self.model.no_sync()
             with waits:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=options.train.precision == "bf16"):
@@ -285,6 +289,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1,
                         help="of weights, batches, masks and dropout (default: %(default)s)")
     parser.add_argument("--num-threads", type=int, default=2, help="threads on a CPU (default: %(default)s)")
+    parser.add_argument("--musan-root", type=Path, help="MUSAN, for `online:`; without it noise is made up")
+    parser.add_argument("--rirs-root", type=Path, help="RIRS_NOISES, for `online:`; without it rooms are simulated")
     parser.add_argument("config", help="resolved configuration, as `utils.config resolve` prints it")
     parser.add_argument("train", type=Path, help="data directory with features: the training speakers")
     parser.add_argument("valid", type=Path, help="data directory with features and trials/valid: other speakers")
@@ -295,7 +301,7 @@ def main() -> None:
     config = read_network_config(arguments.config)
     processes, device = start_processes(arguments.device)
     trainer = Trainer(config, arguments.train, arguments.valid, arguments.exp, find_device(device),
-                      arguments.seed, processes, stopper)
+                      arguments.seed, processes, stopper, arguments.musan_root, arguments.rirs_root)
     trainer.run()
     processes.leave()
 

@@ -1,4 +1,5 @@
-"""Kaldi's log mel energies and MFCC of a batch of waveforms, on the device, for systems that augment online.
+"""Kaldi's log mel energies and MFCC of a batch of waveforms, and the front end, on the device, for systems that augment
+online.
 
 The steps and their order are those of Kaldi's feature-window.cc, feature-fbank.cc and feature-mfcc.cc, for the
 options that a feature file may set; steps/feat computes the same for stored features.
@@ -9,6 +10,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from steps.feat.cmvn import VARIANCE_FLOOR, sliding_windows
+from steps.feat.deltas import delta_filters
+from steps.feat.frontend import FrontendOptions
 from steps.feat.options import FeatureOptions
 from utils.errors import InputError
 
@@ -65,9 +69,9 @@ class KaldiFeatures(nn.Module):
                 cosines *= 1 + 0.5 * kaldi.cepstral_lifter * torch.sin(math.pi * order / kaldi.cepstral_lifter)
             self.register_buffer("cosines", cosines.float(), False)
 
-    def frames(self, samples: Tensor) -> Tensor:
+    def frames(self, samples: Tensor, snip_edges: bool) -> Tensor:
         """Return B x T x window frames; without snip-edges, the ends are mirrored."""
-        if not self.options.kaldi.frame_opts.snip_edges:
+        if not snip_edges:
             count = (samples.shape[1] + self.shift // 2) // self.shift
             first = self.shift // 2 - self.length // 2
             place = torch.arange(first, first + (count - 1) * self.shift + self.length, device=samples.device)
@@ -79,11 +83,12 @@ class KaldiFeatures(nn.Module):
         return samples.unfold(1, self.length, self.shift)
 
     @torch.no_grad()
-    def forward(self, samples: Tensor) -> Tensor:
+    def forward(self, samples: Tensor, snip_edges: bool | None = None) -> Tensor:
+        """snip_edges: whether all frames lie within the samples; None: as the options have it."""
         kaldi, frame = self.options.kaldi, self.options.kaldi.frame_opts
         tiny = torch.finfo(torch.float32).eps
         with torch.autocast(samples.device.type, enabled=False):
-            x = self.frames(samples.float())
+            x = self.frames(samples.float(), frame.snip_edges if snip_edges is None else snip_edges)
             if frame.remove_dc_offset:
                 x = x - x.mean(dim=2, keepdim=True)
             raw = x
@@ -92,9 +97,38 @@ class KaldiFeatures(nn.Module):
             energy = (raw if kaldi.raw_energy else x).square().sum(dim=2).clamp_min(tiny).log()
             if kaldi.energy_floor > 0:
                 energy = energy.clamp_min(math.log(kaldi.energy_floor))
-            power = torch.fft.rfft(x, self.size).abs().square()[:, :, :self.size // 2]
-            mel = (power @ self.banks).clamp_min(tiny).log()
+            spectrum = torch.view_as_real(torch.fft.rfft(x, self.size)[:, :, :self.size // 2])
+            mel = (spectrum.square().sum(dim=3) @ self.banks).clamp_min(tiny).log()
             if self.options.kind == "fbank":
                 return torch.cat([energy[:, :, None], mel], dim=2) if kaldi.use_energy else mel
             cepstra = mel @ self.cosines
             return torch.cat([energy[:, :, None], cepstra[:, :, 1:]], dim=2) if kaldi.use_energy else cepstra
+
+
+def frontend_of_batch(x: Tensor, options: FrontendOptions) -> Tensor:
+    """Return what steps/feat/frontend.py makes of each matrix of a batch, voicing apart: B x T x F to B x T x F'."""
+    frames = x.shape[1]
+    if options.deltas:
+        reach = options.deltas * options.delta_window
+        padded = torch.cat([x[:, :1].expand(-1, reach, -1), x, x[:, -1:].expand(-1, reach, -1)], dim=1)
+        filters = delta_filters(options.deltas, options.delta_window)
+        x = torch.cat([sum(weight * padded[:, shift:shift + frames]
+                           for shift, weight in enumerate(weights.tolist(), start=reach - len(weights) // 2) if weight)
+                       for weights in filters], dim=2)
+    if options.cmn == "none":
+        return x
+    if options.cmn == "utterance" or options.cmn_window >= frames:
+        x = x - x.mean(dim=1, keepdim=True)
+        variance = x.square().mean(dim=1, keepdim=True) if options.norm_vars else None
+    else:
+        start, end = (torch.from_numpy(place).to(x.device) for place in sliding_windows(frames, options.cmn_window))
+        mean = window_means(x, start, end)
+        variance = window_means(x.double().square(), start, end) - mean.square() if options.norm_vars else None
+        x = x - mean.float()
+    return x if variance is None else x / variance.clamp_min(VARIANCE_FLOOR).sqrt().to(x.dtype)
+
+
+def window_means(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Return the means of B x T x F over the frames start..end of each frame, float64."""
+    sums = nn.functional.pad(x.double().cumsum(dim=1), (0, 0, 1, 0))
+    return (sums[:, end] - sums[:, start]) / (end - start)[:, None]

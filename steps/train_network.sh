@@ -7,6 +7,8 @@ num_threads=$(getconf _NPROCESSORS_ONLN) # threads of each process on a CPU
 num_processes=1     # processes on each node that share every batch, one a GPU
 num_nodes=1         # nodes
 seed=1              # of weights, batches and masks
+musan_root=         # MUSAN, for what the configuration augments online (empty: noise is made up, there is no music)
+rirs_root=          # RIRS_NOISES, likewise (empty: rooms are simulated)
 # <config> <train-data> <valid-data> <exp>
 . "$(dirname "$0")/../utils/step.sh"
 config=$1; train=$2; valid=$3; exp=$4
@@ -30,7 +32,7 @@ start=(python3 -m)
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "${resources[@]}" "$exp/log/train.log" \
   "${start[@]}" nnet.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
-    "$config" "$train" "$valid" "$exp"
+    ${musan_root:+--musan-root "$musan_root"} ${rirs_root:+--rirs-root "$rirs_root"} "$config" "$train" "$valid" "$exp"
 mark_done "$exp/.done" "${inputs[@]}" -- "$exp"/{model.safetensors,config.yaml,speakers,train_seconds}
 rm -r "$exp/unfinished"
 log "$exp: $(tail -n 1 "$exp/log/train.tsv" | cut -f 1,3,4,6,9 | tr '\t' ' ') (epoch, loss, accuracy, valid EER, seconds)"

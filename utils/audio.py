@@ -5,6 +5,7 @@ content, never from its name. Samples are float32 on the scale of 16-bit integer
 expect: a 16-bit file gives exactly its integers.
 """
 
+import contextlib
 import io
 import os
 import re
@@ -64,6 +65,41 @@ def read_audio(path: str | os.PathLike, rate: int = SAMPLE_RATE, allow_pipes: bo
     if file_rate != rate:
         notes = (f"{file_rate} Hz", *notes)
     return Audio(resample(samples, file_rate, rate), notes)
+
+
+class Recording:
+    """The samples of a file at `rate` Hz, on the scale of `read_audio`; `[start:stop]` gives some of them.
+
+    Of WAV and FLAC files at that rate only those are read and decoded; other files are decoded whole, once. Raises
+    InputError, one line with the name and the cause, as `read_audio`.
+    """
+
+    def __init__(self, path: str | os.PathLike, rate: int = SAMPLE_RATE) -> None:
+        self.path, self._file = os.fspath(path), None
+        with contextlib.suppress(soundfile.SoundFileError):  # of what PyAV may read, or of what is no audio
+            file = soundfile.SoundFile(self.path)
+            if file.format in ("WAV", "WAVEX", "FLAC") and file.samplerate == rate and file.frames:
+                self._file, self._samples = file, np.empty(0)
+        if self._file is None:
+            self._samples = read_audio(path, rate).samples
+
+    def __len__(self) -> int:
+        return self._file.frames if self._file else len(self._samples)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        if self._file is None:
+            return self._samples[part]
+        start, stop, _ = part.indices(len(self))
+        try:
+            self._file.seek(start)
+            found = self._file.read(stop - start, dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as error:
+            raise InputError(f"{self.path}: damaged ({getattr(error, 'error_string', error)}); {_WAY_OUT}") from error
+        if len(found) < stop - start:
+            raise _truncated(self.path, start + len(found), self._file.samplerate)
+        if not np.isfinite(found).all():
+            raise InputError(f"{self.path}: NaN or infinite samples; {_WAY_OUT}")
+        return _mono(found.T * np.float32(_FULL_SCALE), self._file.samplerate, ())[0]
 
 
 def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:

@@ -9,7 +9,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.data_dir import CHANGES, TABLES, DataDir, read_data_dir, separate, write_data_dir
+from utils.data_dir import (
+    CHANGES,
+    TABLES,
+    DataDir,
+    common_feature_options,
+    read_data_dir,
+    separate,
+    write_data_dir,
+    write_feature_options,
+)
 from utils.errors import run_main
 
 
@@ -31,8 +40,9 @@ def main() -> None:
     output, sources = arguments.output, arguments.sources
     separate(output, sources)
     parts = [read_data_dir(source) for source in sources]
-    data = combine(parts)
+    data, options = combine(parts), common_feature_options(sources)
     write_data_dir(output, data)
+    write_feature_options(output, options)
     left_out = sorted({name for part in parts for name in part.columns} - set(data.columns))
     if left_out:
         print(f"{output}: without {', '.join(left_out)}, which not every input has", file=sys.stderr)

@@ -10,7 +10,8 @@ A directory holds text tables, one line an utterance, sorted by utterance in C o
     utt2speed        sp0.9-id10270-x6uYqmx31kE-00001 0.9     (audio played 0.9 times as fast)
     utt2augment      id10270-x6uYqmx31kE-00001-noise {"kind": "noise", ...}     (see steps/feat/augment.py)
 
-and spk2utt, the inverse of utt2spk. A path in wav.scp is the rest of its line and may hold spaces.
+and spk2utt, the inverse of utt2spk; feats.conf says what the features are.
+A path in wav.scp is the rest of its line and may hold spaces.
 `trials/<list>` (see utils/trials.py) names pairs of the directory's utterances.
 
 Memory: one list of ids and one list of values a table, about 200 bytes an utterance and table.
@@ -279,6 +280,23 @@ def _staged(folder: Path) -> Iterator[Path]:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
         raise
+
+
+def common_feature_options(folders: Sequence[Path]) -> str | None:
+    """Return the feats.conf of directories with features, None where not all have one; raises InputError on others."""
+    found = [path.read_text(encoding="utf-8") for folder in folders if (path := folder / "feats.conf").is_file()]
+    if len(set(found)) > 1:
+        raise InputError(f"{' and '.join(map(str, folders))}: their feats.conf differ; make the features of all alike")
+    return found[0] if len(found) == len(folders) else None
+
+
+def write_feature_options(folder: Path, text: str | None) -> None:
+    """Write feats.conf, or remove it where nothing is known of the features."""
+    if text is None:
+        (folder / "feats.conf").unlink(missing_ok=True)
+        return
+    with write_aside(folder / "feats.conf") as stream:
+        stream.write(text)
 
 
 def spread(rows: Sequence[int], number: int) -> list[int]:

@@ -31,21 +31,28 @@ data=$work/data exp=$work/exp conf=${conf:-$here/conf}
 recipe_call="${script_call[*]}"
 jobs=(--nj "$nj" --cmd "$cmd")
 
-# A line a system: name kind features train_set vad
+# A line a system: name kind features train_set vad online
 read -ra names <<< "$systems"
 system_table=$(python3 -m utils.systems --scale "$scale" --conf "$conf" --exp "$exp" ${names[@]+"${names[@]}"})
 systems=$(awk '{ print $1 }' <<< "$system_table")
 
 of_kind() { awk -v kind="$1" '$2 == kind { print $1 }' <<< "$system_table"; }                # ivector | network
 data_of() { awk -v name="$1" -v data="$data" '$1 == name { print data "/" $3 }' <<< "$system_table"; }  # system
-train_set_of() { awk -v name="$1" -v more="${augment:+_aug}" '$1 == name { print $4 more }' <<< "$system_table"; } # system
+train_set_of() {  # system: what augments online needs no augmented copies
+  awk -v name="$1" -v more="${augment:+_aug}" '$1 == name { print $4 ($6 == "online" ? "" : more) }' <<< "$system_table"
+}
+noises_of() {  # system: sets noises, the options that name corpora to a system that augments online
+  noises=()
+  [ -z "$(awk -v name="$1" '$1 == name && $6 == "online"' <<< "$system_table")" ] ||
+    noises=(--musan-root "$musan_root" --rirs-root "$rirs_root")
+}
 all_features() { awk '{ print $3 }' <<< "$system_table" | sort -u; }
 network_features() { awk '$2 == "network" { print $3 }' <<< "$system_table" | sort -u; }
 vad_features() { awk '$5 == "vad" { print $3 }' <<< "$system_table" | sort -u; }
 sets_of() {  # features: the sets that some system with them reads
   echo train test
   awk -v name="$1" '$3 == name && $4 == "train_net_sp" { print "train_sp"; exit }' <<< "$system_table"
-  [ -z "$augment" ] || awk -v name="$1" '$2 == "network" && $3 == name { print "train_aug"; exit }' <<< "$system_table"
+  [ -z "$augment" ] || awk -v name="$1" '$2 == "network" && $3 == name && $6 == "stored" { print "train_aug"; exit }' <<< "$system_table"
 }
 
 # Whether a stage is to run; says so, and how long the stage before it took.

@@ -12,7 +12,15 @@ from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
 
-from utils.data_dir import DataDir, read_data_dir, separate, spread, write_data_dir
+from utils.data_dir import (
+    DataDir,
+    common_feature_options,
+    read_data_dir,
+    separate,
+    spread,
+    write_data_dir,
+    write_feature_options,
+)
 from utils.errors import InputError, first_five, run_main
 from utils.trials import check_trials, list_files, trial_lines
 
@@ -121,6 +129,7 @@ def main() -> None:
         except InputError:
             print(f"{output}: without trials/{path.name}, which names utterances left out", file=sys.stderr)
     write_data_dir(output, subset, trials)
+    write_feature_options(output, common_feature_options([source]))
     print(f"{output}: {len(subset.ids)} of {len(data.ids)} utterances of {source}")
 
 

@@ -1,6 +1,6 @@
 """Resolve the configurations of the chosen systems; print one line a system for the recipe's shell.
 
-    name kind features train_set vad        e.g.  xvector network fbank80 train_net_sp no-vad
+    name kind features train_set vad online     e.g.  xvector network fbank80 train_net_sp no-vad stored
 
 The resolved configuration goes to <exp>/<name>/system.yaml, rewritten only when it changed.
 """
@@ -47,7 +47,8 @@ def main() -> None:
         text = yaml.safe_dump(config, sort_keys=False, width=100)
         write_if_changed(arguments.exp / name / "system.yaml", text)
         vad = "vad" if config.get("frontend", {}).get("vad") else "no-vad"
-        print(name, kind, features, config.get("train_set", "train_net"), vad)
+        online = "online" if config.get("online") else "stored"
+        print(name, kind, features, config.get("train_set", "train_net"), vad, online)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,8 @@ fi
 
 if stage 3 "networks: training, validated on the held-out speakers"; then
   for system in $(of_kind network); do
-    "$steps/train_network.sh" --cmd "$cmd" --device "$device" --num-processes "$num_processes" \
+    noises_of "$system"
+    "$steps/train_network.sh" ${noises[@]+"${noises[@]}"} --cmd "$cmd" --device "$device" --num-processes "$num_processes" \
       --num-nodes "$num_nodes" --seed "$seed" "$exp/$system/system.yaml" \
       "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" "$exp/$system"
   done

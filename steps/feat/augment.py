@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy.signal import butter, fftconvolve, sosfilt
 
-from utils.audio import resample
+from utils.audio import Recording, resample
 from utils.errors import InputError
 
 KINDS = ("noise", "music", "babble", "reverb", "telephone")
@@ -90,10 +90,11 @@ def read_plan(text: str) -> dict[str, Any]:
     return plan
 
 
-def augment(samples: np.ndarray, plan: dict[str, Any], rate: int, read: Callable[[str], np.ndarray]) -> np.ndarray:
+def augment(samples: np.ndarray, plan: dict[str, Any], rate: int,
+            read: Callable[[str], np.ndarray | Recording]) -> np.ndarray:
     """Return the copy of `samples` (16-bit scale) that a plan describes, of the same length; {}: no change.
 
-    read: returns the samples of a file at `rate` Hz.
+    read: returns the samples of a file at `rate` Hz, or what reads some of them when they are asked for.
     """
     if not plan:
         return samples
@@ -102,7 +103,7 @@ def augment(samples: np.ndarray, plan: dict[str, Any], rate: int, read: Callable
     if kind == "telephone":
         return telephone(samples, rate)
     if kind == "reverb":
-        return reverberate(samples, read(files[0]) if files else simulated_room(rate, rng))
+        return reverberate(samples, read(files[0])[:] if files else simulated_room(rate, rng))
     if kind == "noise" and not files:
         return add_at(samples, made_up_noise(len(samples), rate, rng), plan["snr_db"])
     added = np.zeros(len(samples))
@@ -111,11 +112,13 @@ def augment(samples: np.ndarray, plan: dict[str, Any], rate: int, read: Callable
     return add_at(samples, added, plan["snr_db"])
 
 
-def fit(sound: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+def fit(sound: np.ndarray | Recording, length: int, rng: np.random.Generator) -> np.ndarray:
     """Return `length` samples from a random place of a sound, which is repeated when it is shorter."""
     spare = len(sound) - length
     start = int(rng.integers(spare + 1)) if spare > 0 else int(rng.integers(len(sound)))
-    return np.take(sound, np.arange(start, start + length), mode="wrap")
+    if spare > 0:
+        return sound[start:start + length]
+    return np.take(sound[:], np.arange(start, start + length), mode="wrap")
 
 
 def add_at(samples: np.ndarray, added: np.ndarray, snr_db: float) -> np.ndarray:

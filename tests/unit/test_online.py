@@ -1,0 +1,286 @@
+"""Training on waveforms: chunks against the stored features, repeatability, and what is refused."""
+
+import re
+import subprocess
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from made_up import CONFIG
+from safetensors.torch import load_file
+
+from nnet.config import network_config
+from nnet.data import TrainingSet
+from nnet.distributed import Processes
+from nnet.online import OnlineSet, training_set
+from nnet.train import Trainer
+from nnet.waveform import frontend_of_batch
+from steps.feat.augment import KINDS
+from steps.feat.features import compute_features
+from steps.feat.frontend import FrontendOptions, apply_frontend
+from steps.feat.options import read_feature_options
+from utils.ark import ArkWriter
+from utils.audio import Recording, change_speed, read_audio
+from utils.errors import InputError
+
+RATE, SPEEDS = 16000, ("0.9", "1.1")
+ONLINE = {"kinds": [kind for kind in KINDS if kind != "music"], "share": 0.7}
+CPU = torch.device("cpu")
+
+
+def config(**changes):
+    train = CONFIG["train"] | {"epochs": 2, "chunk_frames": 40} | changes.pop("train", {})
+    return CONFIG | {"online": ONLINE, "train": train} | changes
+
+
+def sound(seed, seconds):
+    """A buzz whose pitch is its speaker's, in noise."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * RATE)) / RATE
+    buzz = sum(np.sin(2 * np.pi * (90 + 40 * (seed % 6)) * k * time) / k for k in range(1, 20))
+    return (0.1 * buzz + 0.02 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+def write_corpus(folder, speakers, utterances, snip_edges, first=0):
+    """Wav and flac files, copies at other speeds, and their features without compression."""
+    folder.mkdir(parents=True)
+    (folder / "feats.conf").write_text(
+        f"--feature-type=fbank\n--num-mel-bins=10\n--snip-edges={'true' if snip_edges else 'false'}\n")
+    options = read_feature_options(folder / "feats.conf")
+    lines = {name: [] for name in ("wav.scp", "utt2spk", "utt2speed", "utt2num_frames")}
+    features = {}
+    for speaker in range(first, first + speakers):
+        for number in range(utterances):
+            path = folder / f"a s{speaker} {number}.{'flac' if number % 2 else 'wav'}"
+            soundfile.write(path, sound(speaker + 6 * number, 0.4 + 0.07 * number), RATE, subtype="PCM_16")
+            for speed in ("1", *(SPEEDS if number == 0 else ())):
+                samples = read_audio(path).samples
+                if speed != "1":
+                    samples = change_speed(samples, float(speed))
+                name = f"s{speaker}-u{number}" if speed == "1" else f"sp{speed}-s{speaker}-u{number}"
+                features[name] = path, speed, compute_features(samples, options)
+    with ArkWriter(folder / "feats") as writer:
+        for name in sorted(features):
+            path, speed, values = features[name]
+            writer.write(name, values)
+            for table, value in zip(lines, (path, name.rpartition("-")[0], speed, len(values)), strict=True):
+                lines[table].append(f"{name} {value}\n")
+    for table, texts in lines.items():
+        (folder / table).write_text("".join(texts))
+    (folder / "trials").mkdir()
+    names = [name for name in sorted(features) if name.startswith("s") and not name.startswith("sp")]
+    (folder / "trials/valid").write_text("".join(
+        f"{a} {b} {'target' if a[:2] == b[:2] else 'nontarget'}\n" for i, a in enumerate(names) for b in names[i + 1:]))
+    return folder
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["snip", "mirror"])
+def data(request, tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "train", 4, 4, request.param)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    return write_corpus(folder / "train", 6, 4, False), write_corpus(folder / "valid", 3, 3, False, first=6)
+
+
+def open_set(folder, options, rank=0, count=1):
+    return training_set(folder, network_config(options, "x"), 1, Processes(rank, count), None, None)
+
+
+@pytest.mark.parametrize("frontend", [{}, {"cmn": "utterance", "norm_vars": True}])
+def test_unchanged_chunks_have_the_stored_features(data, frontend):
+    """All utterances of a few epochs, at all speeds, but for those that are repeated."""
+    options = config(online=ONLINE | {"share": 0.0}, frontend=frontend,
+                     train={"chunk_frames": 35, "batch_size": 6, "mask_frames": 0, "mask_bands": 0})
+    online, stored = open_set(data, options), TrainingSet(data, network_config(options, "x"), 1)
+    assert isinstance(online, OnlineSet)
+    assert set(online.waveforms.speeds.tolist()) == {1, np.float32(0.9), np.float32(1.1)}
+    compared = 0
+    for step in range(4 * online.steps_per_epoch):
+        x, labels = online.batch(step)
+        frames = online.on_device(torch.from_numpy(x), step).numpy()
+        theirs, their_labels = stored.batch(step)
+        np.testing.assert_array_equal(labels, their_labels)
+        long = stored.utterances.rows.num_rows[stored.chosen(step)] >= 35
+        compared += long.sum()
+        assert np.abs(frames - theirs)[long].max() < 0.02
+        assert np.quantile(np.abs(frames - theirs)[long], 0.99) < 2e-3
+        assert frames.shape == theirs.shape
+    assert compared > 60
+
+
+@pytest.mark.parametrize("speed", ["0.5", "0.83", "0.9", "1.1", "1.7"])
+def test_a_part_at_another_speed_is_that_part_of_the_whole(data, tmp_path, speed):
+    soundfile.write(tmp_path / "a.wav", sound(0, 2), RATE)
+    recording, found = Recording(tmp_path / "a.wav"), open_set(data, config())
+    whole = change_speed(recording[:], float(speed))
+    for start, stop in ((0, 7000), (1, 400), (4321, 9999), (len(whole) - 3000, len(whole))):
+        part = found.waveforms._read(recording, Fraction(speed), start, stop)
+        np.testing.assert_allclose(part, whole[start:stop], atol=0.01)  # of 32768
+
+
+def test_a_short_utterance_is_repeated(data):
+    options = config(online=ONLINE | {"share": 0.0}, train={"chunk_frames": 100})
+    found = open_set(data, options)
+    x, _ = found.batch(0)
+    recording = read_audio(found.waveforms.paths[int(found.chosen(0)[0])]).samples
+    if found.waveforms.speeds[int(found.chosen(0)[0])] == 1:
+        np.testing.assert_array_equal(x[0][:len(recording)], recording)
+        np.testing.assert_array_equal(x[0][len(recording):2 * len(recording)], recording[:len(x[0]) - len(recording)])
+    assert found.on_device(torch.from_numpy(x), 0).shape == (8, 100, 10)
+
+
+def test_batches_depend_on_seed_and_step_alone(corpus):
+    first, second = (open_set(corpus[0], config()) for _ in range(2))
+    for step in (5, 2):
+        (x, labels), (theirs, their_labels) = first.batch(step), second.batch(step)
+        np.testing.assert_array_equal(x, theirs)
+        np.testing.assert_array_equal(labels, their_labels)
+        ours = first.on_device(torch.from_numpy(x), step)
+        assert torch.equal(ours, second.on_device(torch.from_numpy(theirs), step))
+        halves = [open_set(corpus[0], config(), rank, 2) for rank in (0, 1)]
+        parts = [half.on_device(torch.from_numpy(half.batch(step)[0]), step) for half in halves]
+        torch.testing.assert_close(torch.cat(parts), ours, rtol=0, atol=1e-4)
+    assert (ours == 0).any()  # masks
+    clean = open_set(corpus[0], config(online=ONLINE | {"share": 0.0}))
+    changed = [np.abs(first.batch(step)[0] - clean.batch(step)[0]).max(axis=1) > 0 for step in range(20)]
+    assert 0.6 < np.mean(changed) < 0.8
+
+
+def test_a_killed_run_ends_with_the_same_bits(corpus, tmp_path):
+    torch.set_num_threads(1)
+
+    def trainer(exp):
+        return Trainer(network_config(config(train={"checkpoint_steps": 2}), "x"), *corpus, exp, CPU, seed=1)
+
+    trainer(tmp_path / "whole").run()
+    killed = trainer(tmp_path / "x")
+    step = killed.train_step
+
+    def train_step(number, x, labels):
+        if number == 3:
+            raise KeyboardInterrupt
+        return step(number, x, labels)
+
+    killed.train_step = train_step
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    trainer(tmp_path / "x").run()
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("x", "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_two_processes_train_as_one(corpus, tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config(
+        head=CONFIG["head"] | {"dropout": 0.0}, optimizer={"type": "sgd", "lr": 0.002},
+        train={"precision": "fp32", "epochs": 3})))
+    curves = []
+    for name, words in (("one", ["-m"]), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+                                                  "2", "-m"])):
+        command = [sys.executable, *words, "nnet.train", "--num-threads", "1", str(tmp_path / "config.yaml")]
+        done = subprocess.run([*command, *map(str, corpus), str(tmp_path / name)], capture_output=True, text=True,
+                              check=False, timeout=200)
+        assert done.returncode == 0, done.stderr[-3000:]
+        rows = (tmp_path / name / "log/train.tsv").read_text().splitlines()[1:]
+        curves.append([float(row.split("\t")[2]) for row in rows])
+    np.testing.assert_allclose(curves[0], curves[1], atol=2e-4)
+
+
+@pytest.mark.parametrize("frontend", [
+    {}, {"cmn": "utterance"}, {"cmn": "utterance", "norm_vars": True}, {"cmn": "sliding", "cmn_window": 15},
+    {"cmn": "sliding", "cmn_window": 15, "norm_vars": True}, {"cmn": "sliding", "norm_vars": True},
+    {"deltas": 2, "cmn": "utterance", "norm_vars": True}, {"deltas": 1, "delta_window": 3}])
+def test_the_front_end_of_a_batch_is_that_of_each_chunk(frontend):
+    options = FrontendOptions(**frontend)
+    x = (5 + 3 * np.random.default_rng(0).standard_normal((3, 50, 7))).astype(np.float32)
+    ours = frontend_of_batch(torch.from_numpy(x), options).numpy()
+    for row in range(3):
+        np.testing.assert_allclose(ours[row], apply_frontend(x[row], None, options), atol=2e-5)
+
+
+def test_a_recording_gives_the_samples_of_the_whole_file(tmp_path):
+    for name, rate, channels, subtype in (("a.wav", RATE, 1, "PCM_16"), ("b.flac", RATE, 1, "PCM_16"),
+                                          ("c.wav", RATE, 2, "FLOAT"), ("d.wav", 8000, 1, "PCM_16"),
+                                          ("e.ogg", RATE, 1, None)):
+        samples = np.stack([sound(row, 1.0) for row in range(channels)], axis=1)
+        soundfile.write(tmp_path / name, samples, rate, subtype=subtype)
+        whole, recording = read_audio(tmp_path / name).samples, Recording(tmp_path / name)
+        assert len(recording) == len(whole)
+        for part in (slice(None), slice(0, 1), slice(4001, 9999), slice(-5, None), slice(15000, 99999)):
+            np.testing.assert_array_equal(recording[part], whole[part])
+
+
+def test_damaged_recordings_end_in_one_line(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, sound(0, 2), RATE)
+    path.write_bytes(path.read_bytes()[:len(path.read_bytes()) // 2])
+    with pytest.raises(InputError, match=r"a\.flac: (truncated|damaged)"):
+        Recording(path)[20000:32000]
+    (tmp_path / "b.wav").write_bytes(b"RIFF and nothing else")
+    for name, message in (("b.wav", "not audio"), ("c.wav", "No such file"), ("cat x |", "is a command")):
+        with pytest.raises(InputError, match=message):
+            Recording(name if name.endswith("|") else tmp_path / name)
+
+
+def lines_changed(path, change):
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(change(lines)))
+
+
+@pytest.mark.parametrize(("damage", "message"), [
+    (lambda d: (d / "wav.scp").unlink(), "wav.scp is missing; `online:` reads the audio"),
+    (lambda d: lines_changed(d / "wav.scp", lambda lines: lines[1:]), "wav.scp and feats.scp list other utterances"),
+    (lambda d: lines_changed(d / "utt2speed", lambda lines: [*lines, "zz 1\n"]), "utt2speed and feats.scp list other"),
+    (lambda d: lines_changed(d / "utt2speed", lambda lines: [*lines[:-1], "sp1.1-s1-u0 fast\n"]),
+     "'fast' is not a speed"),
+    (lambda d: (d / "feats.conf").unlink(), "has no feats.conf"),
+    (lambda d: (d / "feats.conf").write_text("--feature-type=fbank\n--num-mel-bins=12\n"), "feats.conf means 12"),
+    (lambda d: (d / "utt2augment").write_text("x {}\n"), "copies that are augmented already"),
+])
+def test_bad_data_directories_are_refused(tmp_path, damage, message):
+    folder = write_corpus(tmp_path / "data", 2, 2, False)
+    damage(folder)
+    with pytest.raises(InputError, match=message):
+        open_set(folder, config(train={"batch_size": 2}))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"online": {"kinds": ["music"]}}, "music needs MUSAN"),
+    ({"online": {"kinds": ["nose"]}}, "online: kinds: 'nose' is not one of noise, music"),
+    ({"online": {"kinds": []}}, "wanted one kind or more"),
+    ({"online": {"kinds": ["noise"], "share": 2}}, "share from 0 to 1"),
+    ({"frontend": {"vad": True}}, "vad"),
+    ({"train": {"shuffle_mb": 1}}, "online: frontend.vad and train.shuffle_mb are for stored features"),
+])
+def test_bad_configurations_are_refused(corpus, change, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        open_set(corpus[0], config(**change))
+
+
+def test_audio_of_another_length_than_its_features_is_refused(tmp_path):
+    folder = write_corpus(tmp_path / "data", 2, 2, False)
+    soundfile.write(folder / "a s0 0.wav", sound(0, 0.2), RATE)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config(train={"batch_size": 2})))
+    done = subprocess.run([sys.executable, "-m", "nnet.train", str(tmp_path / "config.yaml"), str(folder), str(folder),
+                           str(tmp_path / "exp")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.search(r"s0-u0: .*a s0 0\.wav gives \d+ frames, its features are \d+; make the features again",
+                     done.stderr.splitlines()[-1])
+
+
+def test_corpora_of_noise_are_taken_from_the_command_line(corpus, tmp_path):
+    for name, seconds in (("musan/noise/a", 3), ("musan/music/b", 3), ("rirs/simulated_rirs/c", 0.1)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / f"{name}.wav", sound(1, seconds), RATE)
+    options = network_config(config(online={"kinds": list(KINDS), "share": 1.0}), "x")
+    found = training_set(corpus[0], options, 1, Processes(), tmp_path / "musan", tmp_path / "rirs")
+    assert [len(found.sources.noise), len(found.sources.music), len(found.sources.responses)] == [1, 1, 1]
+    assert np.isfinite(found.batch(0)[0]).all()
+    with pytest.raises(InputError, match="name the unpacked corpus"):
+        training_set(corpus[0], options, 1, Processes(), tmp_path / "nothing", None)
