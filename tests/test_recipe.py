@@ -84,7 +84,8 @@ def test_two_nodes_train_as_two_processes_do(engine, finished, tmp_path):
         pytest.skip("the Grid Engine that tests start has one host")
     work, _ = finished
     data, words = work / "data/fbank80", ["--num-threads", "1", "--seed", "1"]
-    for name, more in (("one", ["--cmd", "run", "--num-processes", "2"]), ("two", ["--cmd", engine, "--num-nodes", "2"])):
+    for name, more in (("one", ["--cmd", "run", "--num-processes", "2"]),
+                       ("two", ["--cmd", engine, "--num-nodes", "2"])):
         done = subprocess.run([ROOT / "steps/train_network.sh", *words, *more, work / "exp/xvector/system.yaml",
                                data / "train_net_sp", data / "valid", tmp_path / name],
                               capture_output=True, text=True, check=False)

@@ -77,7 +77,8 @@ def test_removing_the_job_behind_the_launchers_back_is_noticed(engine, tmp_path)
                                 stderr=subprocess.PIPE, text=True)
     wait_until(lambda: (tmp_path / "x.log").exists())
     name = (tmp_path / "q/jx.name").read_text().strip()
-    subprocess.run(["qdel", name] if engine == "sge" else ["scancel", f"--name={name}"], check=True, capture_output=True)
+    remove = ["qdel", name] if engine == "sge" else ["scancel", f"--name={name}"]
+    subprocess.run(remove, check=True, capture_output=True)
     said = launcher.communicate(timeout=90)[1]
     assert launcher.returncode == 1
     assert "1 of 1 jobs failed" in said

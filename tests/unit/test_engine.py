@@ -1,7 +1,11 @@
 """What all engines' launchers share and no engine is needed to show; tests/clusters has the rest."""
 
 import itertools
+import os
 
+import pytest
+
+from utils.launch import engine
 from utils.launch.command_line import parse_call
 from utils.launch.engine import MOST_REQUEUES, ArrayRun
 from utils.launch.slurm import Slurm
@@ -28,3 +32,36 @@ def test_a_job_that_always_asks_to_be_requeued_is_given_up(tmp_path, monkeypatch
     monkeypatch.setattr(run, "_run_once", once)
     assert run.run() == {2: f"asked to be run again more than {MOST_REQUEUES} times"}
     assert next(rounds) == MOST_REQUEUES + 2
+
+
+def programs(folder, monkeypatch, **scripts):
+    """Put programs before the system's in PATH."""
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_submission_waits_for_a_daemon_that_is_away_and_submits_once(tmp_path, monkeypatch):
+    """The second submission is taken though the answer says otherwise: it is removed by its name before the third."""
+    programs(tmp_path, monkeypatch, scancel=f'echo "$@" >> {tmp_path}/cancelled',
+             sbatch=f'echo "$*" >> {tmp_path}/submitted; [ "$(wc -l < {tmp_path}/submitted)" -lt 3 ] || exec echo 7; '
+                    'echo "sbatch: error: Unable to contact slurm controller (connect failure)" >&2; exit 1')
+    monkeypatch.setattr(engine, "ASK_SECONDS", 0.01)
+    run = array_run("JOB=1:2", tmp_path / "x.JOB.log")
+    run.folder.mkdir()
+    assert run._submit(2) == "7"
+    name = run.note.read_text().strip()
+    assert (tmp_path / "cancelled").read_text().split() == [f"--name={name}"] * 2
+    submitted = (tmp_path / "submitted").read_text().splitlines()
+    assert len(submitted) == 3
+    assert all(f"--job-name={name} " in line for line in submitted)
+
+
+def test_an_engine_that_refuses_is_not_asked_again(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, sbatch=f"echo + >> {tmp_path}/submitted; echo 'invalid partition' >&2; exit 1")
+    run = array_run("JOB=1:2", tmp_path / "x.JOB.log")
+    run.folder.mkdir()
+    with pytest.raises(OSError, match="invalid partition"):
+        run._submit(2)
+    assert (tmp_path / "submitted").read_text() == "+\n"

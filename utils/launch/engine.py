@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from utils.errors import InputError
 from utils.files import write_aside
@@ -63,6 +64,10 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def cancel_named(self, name: str) -> None:
         """Remove the arrays of a name, if there are any."""
+
+    @abc.abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether the queue still has an array of that name."""
 
     @abc.abstractmethod
     def account(self, job_id: str, task: int) -> str:
@@ -139,10 +144,16 @@ class ArrayRun:
     def _clear_earlier(self) -> None:
         """Remove the jobs of a launcher that was killed: they would write the same files."""
         if self.note.is_file():
-            self._until_reached(lambda: self.engine.cancel_named(self.note.read_text().strip()))
+            name = self.note.read_text().strip()
+            self._until_reached(lambda: self.engine.cancel_named(name))
+            started = time.monotonic()
+            while self._until_reached(lambda: self.engine.has(name)):  # its jobs still write
+                if time.monotonic() - started > DEAD_SECONDS:
+                    raise InputError(f"the jobs {name} of an earlier call cannot be removed; ask {self.engine.name}")
+                time.sleep(LOOK_SECONDS)
             self.note.unlink()
 
-    def _until_reached(self, action: Callable[[], str | None]) -> str | None:
+    def _until_reached(self, action: Callable[[], Any]) -> Any:
         """Do what needs the engine's daemon, again while it cannot be reached."""
         started = time.monotonic()
         while True:

@@ -14,7 +14,7 @@ class GridEngine(Engine):
 
     name = "sge"
     task_variable = "SGE_TASK_ID"
-    unreachable = re.compile(r"commlib|unable to (?:contact|send|connect)|can't connect|got no response|no answer in", re.I)
+    unreachable = re.compile(r"commlib|unable to (?:contact|send|connect)|can't connect|no response|no answer", re.I)
 
     def submit_words(self, name: str, count: int, output: Path, at_once: int | None) -> list[str]:
         return ["-terse", "-N", name, "-o", str(output), "-t", f"1-{count}"]
@@ -51,6 +51,9 @@ class GridEngine(Engine):
         except OSError as error:
             if "does not exist" not in str(error):
                 raise
+
+    def has(self, name: str) -> bool:
+        return f"<JB_name>{name}</JB_name>" in ask(["qstat", "-xml", "-u", getpass.getuser()])
 
     def account(self, job_id: str, task: int) -> str:
         try:

@@ -16,7 +16,7 @@ class Slurm(Engine):
 
     name = "slurm"
     task_variable = "SLURM_ARRAY_TASK_ID"
-    unreachable = re.compile(r"unable to contact|timed out|connection refused|communication|no answer in", re.I)
+    unreachable = re.compile(r"unable to contact|timed out|connection refused|communication|no answer", re.I)
 
     def submit_words(self, name: str, count: int, output: Path, at_once: int | None) -> list[str]:
         return ["--parsable", f"--job-name={name}", f"--output={output}.%a",
@@ -50,6 +50,9 @@ class Slurm(Engine):
 
     def cancel_named(self, name: str) -> None:
         ask(["scancel", f"--name={name}"])
+
+    def has(self, name: str) -> bool:
+        return bool(ask(["squeue", "--noheader", f"--name={name}"]).strip())
 
     def account(self, job_id: str, task: int) -> str:
         for words in (["sacct", "-n", "-P", "-j", f"{job_id}_{task}", "-o", "State,ExitCode,NodeList,MaxRSS"],
