@@ -31,7 +31,7 @@ data=$work/data exp=$work/exp conf=${conf:-$here/conf}
 recipe_call="${script_call[*]}"
 jobs=(--nj "$nj" --cmd "$cmd")
 
-# A line a system: name kind features train_set vad
+# A line a system: name kind features train_set vad scoring
 read -ra names <<< "$systems"
 system_table=$(python3 -m utils.systems --scale "$scale" --conf "$conf" --exp "$exp" ${names[@]+"${names[@]}"})
 systems=$(awk '{ print $1 }' <<< "$system_table")
@@ -39,6 +39,8 @@ systems=$(awk '{ print $1 }' <<< "$system_table")
 of_kind() { awk -v kind="$1" '$2 == kind { print $1 }' <<< "$system_table"; }                # ivector | network
 data_of() { awk -v name="$1" -v data="$data" '$1 == name { print data "/" $3 }' <<< "$system_table"; }  # system
 train_set_of() { awk -v name="$1" -v more="${augment:+_aug}" '$1 == name { print $4 more }' <<< "$system_table"; } # system
+backends_of() { awk -v name="$1" '$1 == name { gsub(",", " ", $6); print $6 }' <<< "$system_table"; }  # system
+scored_by() { awk -v how="$1" '("," $6 ",") ~ ("," how ",") { print $1 }' <<< "$system_table"; }      # cosine | ...
 all_features() { awk '{ print $3 }' <<< "$system_table" | sort -u; }
 network_features() { awk '$2 == "network" { print $3 }' <<< "$system_table" | sort -u; }
 vad_features() { awk '$5 == "vad" { print $3 }' <<< "$system_table" | sort -u; }
