@@ -1,6 +1,6 @@
 """What a network's configuration may say; unknown keys and unfit values are errors that name them.
 
-`python3 -m nnet.config CONF OUT` writes what training depends on, defaults filled in: all but the back-end. OUT is
+`python3 -m nnet.config CONF OUT` writes what training depends on, defaults filled in: all but back-end and scoring. OUT is
 rewritten only when it changed.
 """
 
@@ -156,6 +156,7 @@ class NetworkConfig:
     online: OnlineOptions | None = None
     init: InitOptions | None = None
     backend: dict[str, Any] = field(default_factory=dict)  # read by steps/backend
+    scoring: tuple[Literal["cosine", "plda", "segments"], ...] = ("cosine", "plda")  # read by the recipe
     # Written by training into the model's own configuration.
     feature_dim: int | None = None
     speakers: int | None = None
@@ -193,7 +194,7 @@ def plain(config: NetworkConfig) -> dict[str, Any]:
 
 def training_part(config: NetworkConfig) -> dict[str, Any]:
     """Return what the weights depend on; two configurations that agree in it train the same network."""
-    return {key: value for key, value in plain(config).items() if key != "backend"}
+    return {key: value for key, value in plain(config).items() if key not in ("backend", "scoring")}
 
 
 def main() -> None:

@@ -55,16 +55,30 @@ class Utterances:
 
     def chunk(self, index: int, frames: int, rng: np.random.Generator) -> np.ndarray:
         """Return `frames` consecutive (voiced) frames from a random place; a shorter utterance is repeated."""
-        length = int(self.rows.num_rows[index])
-        voicing = self._voicing(index)
-        voiced = np.arange(length) if voicing is None or not voicing.any() else np.flatnonzero(voicing)
-        count = min(frames, len(voiced))
-        place = int(rng.integers(len(voiced) - count + 1))
+        voicing, voiced = self._voiced(index)
+        return self._cut(index, voicing, voiced, int(rng.integers(max(len(voiced) - frames, 0) + 1)), frames)
+
+    def segments(self, index: int, frames: int, count: int) -> np.ndarray:
+        """Return `count` chunks at regular intervals, from the first frame to the last: count x frames x F."""
+        voicing, voiced = self._voiced(index)
+        places = np.linspace(0, max(len(voiced) - frames, 0), count).round().astype(int)
+        return np.stack([self._cut(index, voicing, voiced, int(place), frames) for place in places])
+
+    def _cut(self, index: int, voicing: np.ndarray | None, voiced: np.ndarray, place: int, frames: int) -> np.ndarray:
+        """Return the `frames` voiced frames from the `place`th on, normalised over them alone where that is asked."""
+        length, count = int(self.rows.num_rows[index]), min(frames, len(voiced))
         first, end = int(voiced[place]), int(voiced[place + count - 1]) + 1
         start, stop = max(0, first - self.margin), min(length, end + self.margin)
         found = apply_frontend(self.rows.read(index, start, stop), None if voicing is None else voicing[start:stop],
                                self.frontend, keep=(first - start, end - start))
         return found[np.arange(frames) % len(found)]
+
+    def _voiced(self, index: int) -> tuple[np.ndarray | None, np.ndarray]:
+        """Return the decisions on voicing, and the numbers of the frames that count."""
+        voicing = self._voicing(index)
+        if voicing is None or not voicing.any():
+            return voicing, np.arange(int(self.rows.num_rows[index]))
+        return voicing, np.flatnonzero(voicing)
 
     def _voicing(self, index: int) -> np.ndarray | None:
         return None if self.vad is None else read_matrix(self.vad[index])

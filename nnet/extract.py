@@ -83,6 +83,20 @@ def embed_utterances(network: Network, data: Utterances, chosen: range, device: 
               f"were repeated: {first_five(repeated)}", file=sys.stderr)
 
 
+def utterances_for(config: NetworkConfig, folder: Path) -> Utterances:
+    """Return the utterances of a data directory; raises InputError when its features are not those of the network."""
+    data = Utterances(folder, config)
+    if data.feature_dim != config.feature_dim:
+        raise InputError(f"{folder} has {data.feature_dim} values a frame, the network was trained on "
+                         f"{config.feature_dim} ({config.features})")
+    return data
+
+
+def part_of(count: int, job: int, nj: int) -> range:
+    """Return the numbers of the utterances of a job, from 1, of `nj`."""
+    return range(count * (job - 1) // nj, count * job // nj)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--job", type=int, default=1, help="which part, from 1")
@@ -98,12 +112,8 @@ def main() -> None:
     network, config = load_network(arguments.model)
     device = find_device(arguments.device)
     network.to(device)
-    data = Utterances(arguments.data, config)
-    if data.feature_dim != config.feature_dim:
-        raise InputError(f"{arguments.data} has {data.feature_dim} values a frame, the network was trained on "
-                         f"{config.feature_dim} ({config.features})")
-    count = len(data.rows)
-    part = range(count * (arguments.job - 1) // arguments.nj, count * arguments.job // arguments.nj)
+    data = utterances_for(config, arguments.data)
+    part = part_of(len(data.rows), arguments.job, arguments.nj)
     require_space(arguments.out, 4096.0 * len(part), "the embeddings of this job")
     with ArkWriter(arguments.out / f"xvector.{arguments.job}") as writer:
         found = embed_utterances(network, data, part, device, config.train.valid_batch_frames,

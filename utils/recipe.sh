@@ -31,7 +31,7 @@ data=$work/data exp=$work/exp conf=${conf:-$here/conf}
 recipe_call="${script_call[*]}"
 jobs=(--nj "$nj" --cmd "$cmd")
 
-# A line a system: name kind features train_set vad online
+# A line a system: name kind features train_set vad online scoring
 read -ra names <<< "$systems"
 system_table=$(python3 -m utils.systems --scale "$scale" --conf "$conf" --exp "$exp" ${names[@]+"${names[@]}"})
 systems=$(awk '{ print $1 }' <<< "$system_table")
@@ -46,6 +46,8 @@ noises_of() {  # system: sets noises, the options that name corpora to a system 
   [ -z "$(awk -v name="$1" '$1 == name && $6 == "online"' <<< "$system_table")" ] ||
     noises=(--musan-root "$musan_root" --rirs-root "$rirs_root")
 }
+backends_of() { awk -v name="$1" '$1 == name { gsub(",", " ", $7); print $7 }' <<< "$system_table"; }  # system
+scored_by() { awk -v how="$1" '("," $7 ",") ~ ("," how ",") { print $1 }' <<< "$system_table"; }      # cosine | ...
 all_features() { awk '{ print $3 }' <<< "$system_table" | sort -u; }
 network_features() { awk '$2 == "network" { print $3 }' <<< "$system_table" | sort -u; }
 vad_features() { awk '$5 == "vad" { print $3 }' <<< "$system_table" | sort -u; }

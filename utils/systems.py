@@ -1,6 +1,6 @@
 """Resolve the configurations of the chosen systems; print one line a system for the recipe's shell.
 
-    name kind features train_set vad online     e.g.  xvector network fbank80 train_net_sp no-vad stored
+    name kind features train_set vad online scoring   e.g.  xvector network fbank80 train_net_sp no-vad stored cosine,plda
 
 The resolved configuration goes to <exp>/<name>/system.yaml, rewritten only when it changed.
 """
@@ -15,6 +15,7 @@ from utils.errors import InputError, run_main
 from utils.files import write_if_changed
 
 KINDS = ("ivector", "network")
+SCORING = ["cosine", "plda"]
 
 
 def names_of(words: list[str], conf: Path) -> list[str]:
@@ -48,7 +49,12 @@ def main() -> None:
         write_if_changed(arguments.exp / name / "system.yaml", text)
         vad = "vad" if config.get("frontend", {}).get("vad") else "no-vad"
         online = "online" if config.get("online") else "stored"
-        print(name, kind, features, config.get("train_set", "train_net"), vad, online)
+        scoring = config.get("scoring", SCORING)
+        if not isinstance(scoring, list) or not set(scoring) <= {*SCORING, "segments"}:
+            raise InputError(f"{path}: scoring is {scoring!r}, wanted a list of cosine, plda, segments")
+        if kind == "ivector" and "segments" in scoring:
+            raise InputError(f"{path}: scoring is {scoring!r}; segments is for networks")
+        print(name, kind, features, config.get("train_set", "train_net"), vad, online, ",".join(scoring))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ if stage 3 "networks: training, validated on the held-out speakers"; then
   done
 fi
 
-if stage 4 "embeddings of whole utterances"; then
+if stage 4 "embeddings of whole utterances, and of segments where a system asks for them"; then
   for set in train test; do
     for system in $(of_kind ivector); do
       "$steps/extract_ivectors.sh" "${jobs[@]}" --device "$device" \
@@ -98,6 +98,10 @@ if stage 4 "embeddings of whole utterances"; then
         "$exp/$system" "$(data_of "$system")/$set" "$exp/$system/embeddings_$set"
     done
   done
+  for system in $(scored_by segments); do
+    "$steps/extract_segments.sh" "${jobs[@]}" --device "$device" \
+      "$exp/$system" "$(data_of "$system")/test" "$exp/$system/segments_test"
+  done
 fi
 
 if stage 5 "back-end: mean, LDA, PLDA"; then
@@ -107,12 +111,18 @@ if stage 5 "back-end: mean, LDA, PLDA"; then
   done
 fi
 
-if stage 6 "scores of every trial list, cosine and PLDA"; then
+if stage 6 "scores of every trial list: cosine, PLDA, segments"; then
   for system in $systems; do
     for trials in "$data"/test/trials/*; do
-      for backend in cosine plda; do
-        "$steps/score.sh" --cmd "$cmd" --backend "$backend" "$exp/$system/backend" \
-          "$exp/$system/embeddings_test" "$trials" "$exp/$system/scores_test/${trials##*/}.$backend"
+      for backend in $(backends_of "$system"); do
+        scores=$exp/$system/scores_test/${trials##*/}.$backend
+        if [ "$backend" = segments ]; then
+          "$steps/score_segments.sh" --cmd "$cmd" --device "$device" "$exp/$system" \
+            "$exp/$system/segments_test" "$trials" "$scores"
+        else
+          "$steps/score.sh" --cmd "$cmd" --backend "$backend" "$exp/$system/backend" \
+            "$exp/$system/embeddings_test" "$trials" "$scores"
+        fi
       done
     done
   done

@@ -106,7 +106,7 @@ def cap(width):
 def test_cross_attentive_pooling_equals_its_equations(frames, others):
     module = cap(4).double()
     s, q = random(2, frames, 4).requires_grad_(), random(3, others, 4, seed=1).requires_grad_()
-    e_s, e_q = module.pairs(s, q)
+    e_s, e_q = module.pairs(module.side(s), module.side(q))
     assert e_s.shape == e_q.shape == (2, 3, 4)
     found = [[pair_in_loops(module, a, b) for b in q] for a in s]
     expected = [torch.stack([torch.stack([pair[side] for pair in row]) for row in found]) for side in (0, 1)]
@@ -126,22 +126,23 @@ def test_pairs_of_padded_utterances_are_those_of_each_alone():
     module = cap(6)
     s, q = random(2, 9, 6).float(), random(3, 7, 6, seed=1).float()
     s_lengths, q_lengths = torch.tensor([9, 4]), torch.tensor([1, 7, 5])
-    e_s, e_q = module.pairs(s, q, s_lengths, q_lengths)
+    e_s, e_q = module.pairs(module.side(s, s_lengths), module.side(q, q_lengths))
     for a in range(2):
         for b in range(3):
-            one, other = module.pairs(s[a:a + 1, :s_lengths[a]], q[b:b + 1, :q_lengths[b]])
+            alone = module.side(s[a:a + 1, :s_lengths[a]]), module.side(q[b:b + 1, :q_lengths[b]])
+            one, other = module.pairs(*alone)
             torch.testing.assert_close(e_s[a, b], one[0, 0], atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(e_q[a, b], other[0, 0], atol=1e-5, rtol=1e-5)
     s[1, 4:] = 1e3
-    torch.testing.assert_close(module.pairs(s, q, s_lengths, q_lengths)[0], e_s)
+    torch.testing.assert_close(module.pairs(module.side(s, s_lengths), module.side(q, q_lengths))[0], e_s)
 
 
 def test_groups_of_pairs_go_along():
     module = cap(4)
     s, q = random(5, 2, 6, 4).float(), random(5, 3, 6, 4, seed=1).float()
-    e_s, e_q = module.pairs(s, q)
+    e_s, e_q = module.pairs(module.side(s), module.side(q))
     for group in range(5):
-        one, other = module.pairs(s[group], q[group])
+        one, other = module.pairs(module.side(s[group]), module.side(q[group]))
         torch.testing.assert_close(e_s[group], one)
         torch.testing.assert_close(e_q[group], other)
 

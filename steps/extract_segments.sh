@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Embed segments at regular intervals from each utterance: writes segments.scp into the output directory. A vector is the
+# mean of the segments' embeddings of unit length; of a system that pools pairs, a matrix holds the encoder's frames.
+# e.g.: steps/extract_segments.sh --nj 4 exp/fast_resnet34_cap data/fbank40_hamming/test exp/fast_resnet34_cap/segments_test
+nj=2                # number of jobs
+cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
+device=cpu          # cpu or cuda
+segments=10         # segments of each utterance
+segment_frames=350  # frames of a segment; shorter utterances are repeated to reach it
+# <exp> <data> <out>
+. "$(dirname "$0")/../utils/step.sh"
+exp=$1; data=$2; out=$3
+
+require_file "$exp/model.safetensors" "$exp/config.yaml" "$data/feats.scp"
+up_to_date "$out/.done" "$exp/model.safetensors" "$data" && exit 0
+python3 -m utils.validate_data_dir "$data"
+
+gpu=()
+[ "$device" = cpu ] || gpu=(--gpu 1)
+mkdir -p "$out/log"
+begin "$out/unfinished" "$exp/model.safetensors" "$data" || rm -f "$out"/segments.*
+# shellcheck disable=SC2086  # cmd holds words
+$cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
+  once "$out/unfinished/segments.JOB" \
+  python3 -m nnet.segments --job JOB --nj "$nj" --device "$device" --segments "$segments" \
+    --segment-frames "$segment_frames" "$exp" "$data" "$out"
+python3 -m utils.join_tables "$data/feats.scp" "$out/segments.scp" "$out"/segments.*.scp
+echo "$segments" > "$out/num_segments"
+mark_done "$out/.done" "$exp/model.safetensors" "$data"
+rm -r "$out/unfinished"

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Score a trial list by the mean over all pairs of the two utterances' segments: `id1 id2 score` a line.
+# e.g.: steps/score_segments.sh exp/fast_resnet34_cap exp/fast_resnet34_cap/segments_test data/test/trials/veri_test exp/fast_resnet34_cap/scores_test/veri_test.segments
+cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
+device=cpu          # cpu or cuda: where pairs are pooled
+num_threads=$(getconf _NPROCESSORS_ONLN) # threads on a CPU
+# <exp> <segments> <trials> <scores>
+. "$(dirname "$0")/../utils/step.sh"
+exp=$1; segments=$2; trials=$3; scores=$4
+
+require_file "$exp/model.safetensors" "$segments/segments.scp" "$segments/num_segments" "$trials"
+record=$(dirname "$scores")/.done.${scores##*/}
+up_to_date "$record" "$exp/model.safetensors" "$segments" "$trials" && exit 0
+resources=(--num-threads "$num_threads")
+[ "$device" = cpu ] || resources+=(--gpu 1)
+# shellcheck disable=SC2086  # cmd holds words
+$cmd "${resources[@]}" "$(dirname "$scores")/log/${scores##*/}.log" \
+  python3 -m nnet.score_segments --device "$device" --num-threads "$num_threads" \
+    "$exp" "$segments" "$trials" "$scores"
+mark_done "$record" "$exp/model.safetensors" "$segments" "$trials" -- "$scores"
