@@ -5,15 +5,18 @@ file, or make it; blocks of bash are run. What is too large for a test is made s
 after their data, but for the reader's own corpus, on which the documented pooling and network are trained and tested.
 """
 
+import functools
+import http.server
 import os
 import re
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.tiny import make_conf
+from tests.tiny import make_conf, make_speechocean762
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md")), "CONTRIBUTING.md",
@@ -48,16 +51,35 @@ def checkout(tmp_path_factory):
             target = folder / "mine" / name / path.parts[-3] / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
+    people = [(int(line[3:7]), line.split()[1].replace("dev", "train"), "fm"[int(line[6]) % 2], 6 + 20 * (int(line[5]) % 2))
+              for line in (ROOT / "egs/speechocean762/minivox/speakers").read_text().splitlines()]
+    make_speechocean762(folder / "speechocean762", people, 4)
+    subprocess.run(["tar", "-C", folder, "-czf", folder / "speechocean762.tar.gz", "speechocean762"], check=True)
     make_conf(folder / "conf")
     return folder / "attvec"
 
 
-def smaller(block, checkout):
+@pytest.fixture(scope="module")
+def address(checkout):
+    """Where the archive of speechocean762 can be had."""
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=checkout.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/speechocean762.tar.gz"
+        server.shutdown()
+
+
+def smaller(block, checkout, address):
     """Return a block of commands with the test's corpora, and recipes that stop early."""
     around = checkout.parent
     block = block.replace("\\\n", " ")
     for old, new in (("/corpora/VoxCeleb", f"{around}/VoxCeleb"), ("../shared/corpora/minivox", f"{around}/VoxCeleb1"),
                      ("/corpora/mine", f"{around}/mine"), ("/corpora/speechocean762", f"{around}/speechocean762"),
+                     ("make_minivox", "make_minivox --speakers 150 --utterances 600"),
                      ("--valid-speakers 10", "--valid-speakers 3")):
         block = block.replace(old, new)
     small = f"--conf {around}/conf --scale mini --device cpu --cmd run --nj 1"
@@ -65,11 +87,12 @@ def smaller(block, checkout):
     for line in block.splitlines():
         if line.startswith("egs/") and "--work work/mine" in line:
             line += f" {small} --systems '{' '.join(ADDED)}'"
-        elif line.startswith("egs/") and ("--status" in line or "--stage" in line):
+        elif line.startswith("egs/") and re.search("--status|--stage|work/minivox", line):
             line += f" {small} --systems ivector --status"
         elif line.startswith("egs/") and "--help" not in line:
             line += f" {small} --systems ivector --valid-speakers 2 --stop-stage 0"
-            line += "" if "root" in line or "speechocean" in line else " --simulated-speakers 12"
+            line += (f" --url {address} --speakers 150 --utterances 600" if "speechocean762" in line else
+                     "" if "root" in line else " --simulated-speakers 12")
         elif line == "tests/run.sh":
             line += " tests/unit/test_files.py"
         lines.append(line)
@@ -77,7 +100,7 @@ def smaller(block, checkout):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_commands_and_code(document, checkout):
+def test_commands_and_code(document, checkout, address):
     for kind, text in blocks(document):
         if kind in ("python", "yaml"):
             path = checkout / re.match(r"# (\S+)\n", text).group(1)
@@ -88,7 +111,7 @@ def test_commands_and_code(document, checkout):
                 shutil.copy(path, checkout.parent / "conf")
         else:
             assert kind == "bash", f"{document}: a block of {kind}; nobody tests it"
-            run(smaller(text, checkout), checkout)
+            run(smaller(text, checkout, address), checkout)
 
 
 def run(commands, folder):

@@ -14,33 +14,12 @@ from local import make_minivox
 from local.make_minivox import choose, read_trials, write_corpus
 from local.prepare_speechocean762 import draw_trials
 from local.speechocean762 import Speaker, read_corpus
+from tests.tiny import make_speechocean762
 from utils.data_dir import read_data_dir
 from utils.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "egs/speechocean762/minivox"
-
-
-def make_corpus(root, people, utterances):
-    """A corpus of the layout: people (number, part, gender, age), noise for speech."""
-    rng = np.random.default_rng(0)
-    for part in ("train", "test"):
-        rows = {name: [] for name in ("wav.scp", "utt2spk", "spk2gender", "spk2age")}
-        for number, _, gender, age in (one for one in people if one[1] == part):
-            speaker = f"{number:04}"
-            rows["spk2gender"].append(f"{speaker} {gender}")
-            rows["spk2age"].append(f"{speaker} {age}")
-            for place in range(utterances):
-                one = f"0{speaker}{7 * place + number:04}"
-                path = root / f"WAVE/SPEAKER{speaker}/{one}.WAV"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, rng.integers(-99, 99, 1600).astype(np.int16), 16000, format="WAV")
-                rows["wav.scp"].append(f"{one}\t{path.relative_to(root)}")
-                rows["utt2spk"].append(f"{one}\t{speaker}")
-        (root / part).mkdir()
-        for name, lines in rows.items():
-            (root / part / name).write_text("".join(f"{line}\n" for line in lines))
-    return root
 
 
 PEOPLE = [(1, "train", "m", 6), (3, "train", "f", 30), (4, "train", "f", 31), (2, "train", "m", 8),
@@ -50,7 +29,7 @@ PEOPLE = [(1, "train", "m", 6), (3, "train", "f", 30), (4, "train", "f", 31), (2
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    return make_corpus(tmp_path_factory.mktemp("so") / "speech ocean", PEOPLE, 7)
+    return make_speechocean762(tmp_path_factory.mktemp("so") / "speech ocean", PEOPLE, 7)
 
 
 def call(script, *words):
@@ -87,7 +66,7 @@ def test_what_is_incomplete_stops_with_one_line(corpus, tmp_path):
     strangers = [Speaker(f"id{age}", "test", "f", age, (("s1/1", ""), ("s1/2", ""))) for age in (6, 30)]
     with pytest.raises(InputError, match="2 test speakers give 0 non-targets for 2 targets"):
         draw_trials(strangers, True, 1)
-    other = make_corpus(tmp_path / "other", PEOPLE[:6], 2)
+    other = make_speechocean762(tmp_path / "other", PEOPLE[:6], 2)
     (other / "WAVE/SPEAKER0003/000030010.WAV").unlink()
     with pytest.raises(InputError, match="1 recordings are missing: .*000030010.WAV"):
         read_corpus(other, 6, 12)
