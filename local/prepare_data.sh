@@ -1,14 +1,11 @@
 #!/usr/bin/env bash
-# Make the data directories of a recipe from VoxCeleb corpora: train and test (with the trial lists in
-# test/trials), valid (held-out training speakers with trials of their own), train_net (the other
-# training speakers) and train_sp (copies of train_net played slower and faster, as new speakers).
+# Make the data directories of a recipe from VoxCeleb corpora: train and test (with the trial lists in test/trials), and
+# valid, train_net and train_sp from train (local/split_train.sh).
 # e.g.: local/prepare_data.sh --voxceleb1-root /corpora/VoxCeleb1 data
 voxceleb1_root=     # VoxCeleb1, in any layout in circulation
 voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
 lists=              # trial lists to use, as words (empty: those found in the corpus folder)
 valid_speakers=40   # training speakers held out to validate networks on
-valid_trials=20000  # trials among them, at most
-speeds=0.9,1.1      # speeds of the copies
 max_missing=0.0     # share of audio files that may be missing, empty or unreadable, to be left out
 max_missing_trials=0.0 # share of trials that may lack audio, to be left out
 max_shared_speakers=0.0 # share of a list's speakers that may also be trained on
@@ -31,10 +28,8 @@ up_to_date "$data/.done" "$data/corpus" && exit 0
 python3 -m local.prepare_voxceleb ${voxceleb1_root:+--voxceleb1-root "$voxceleb1_root"} \
   ${voxceleb2_root:+--voxceleb2-root "$voxceleb2_root"} --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
   --max-shared-speakers "$max_shared_speakers" ${lists[@]+--lists "${lists[@]}" --} "$data"
-python3 -m utils.hold_out_speakers --speakers "$valid_speakers" --trials "$valid_trials" --seed "$seed" \
-  "$data/train" "$data/valid" "$data/train_net"
-python3 -m utils.perturb_speed --speeds "$speeds" "$data/train_net" "$data/train_sp"
-for set in train test valid train_net train_sp; do
+"$(dirname "$0")/split_train.sh" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
+for set in train test; do
   python3 -m utils.validate_data_dir "$data/$set"
 done
 mark_done "$data/.done" "$data/corpus" -- \

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
+import soundfile
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +34,28 @@ def make_corpus(shared: Path, folder: Path) -> Path:
              for index, a in enumerate(names) for b in names[index + 1:]]
     (folder / "veri_test.txt").write_text("".join(lines))
     return folder
+
+
+def make_speechocean762(root, people, utterances):
+    """Make a corpus in speechocean762's layout: people (number, part, gender, age), noise for speech."""
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        rows = {name: [] for name in ("wav.scp", "utt2spk", "spk2gender", "spk2age")}
+        for number, _, gender, age in (one for one in people if one[1] == part):
+            speaker = f"{number:04}"
+            rows["spk2gender"].append(f"{speaker} {gender}")
+            rows["spk2age"].append(f"{speaker} {age}")
+            for place in range(utterances):
+                one = f"0{speaker}{7 * place + number:04}"
+                path = root / f"WAVE/SPEAKER{speaker}/{one}.WAV"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, rng.integers(-99, 99, 1600).astype(np.int16), 16000, format="WAV")
+                rows["wav.scp"].append(f"{one}\t{path.relative_to(root)}")
+                rows["utt2spk"].append(f"{one}\t{speaker}")
+        (root / part).mkdir()
+        for name, lines in rows.items():
+            (root / part / name).write_text("".join(f"{line}\n" for line in lines))
+    return root
 
 
 def make_conf(folder: Path) -> Path:

@@ -11,6 +11,11 @@
 # An option that is not declared stops the script. true|false and whole numbers are checked against the
 # default's kind. --name=value works too, and a boolean option alone means true.
 
+if [ "${BASH_VERSINFO[0]}" -lt 4 ]; then
+  echo "$0: error: bash ${BASH_VERSION} is too old, wanted 4 or later; install one and call it by name: /path/to/bash $0" >&2
+  exit 1
+fi
+
 script=$0
 step_options=()   # names of the options, for the record of what was done
 parse_wanted=none parse_usage=() parse_head=()

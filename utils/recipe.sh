@@ -27,7 +27,7 @@ else
   export VOX_RUN
   trap 'kill "$lock_keeper" 2> /dev/null || true; python3 -m utils.lock release "$work" $$ "$VOX_RUN"' EXIT
 fi
-data=$work/data exp=$work/exp conf=${conf:-$here/conf}
+data=$work/data exp=$work/exp conf=${conf:-$VOX_ROOT/egs/voxceleb/conf}
 recipe_call="${script_call[*]}"
 jobs=(--nj "$nj" --cmd "$cmd")
 

@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Speaker verification on speechocean762 (OpenSLR 101), free and real speech: downloads it, trains on its training speakers
+# and tests on its test speakers, with the systems and stages of egs/voxceleb.
+# e.g.: egs/speechocean762/run.sh --scale mini
+#       egs/speechocean762/run.sh --corpus /corpora/speechocean762 --systems "ivector vgg_mha" --scale mini
+corpus=             # folder of the corpus (empty: downloaded into corpus/ of the work folder)
+url=                # address to download the archive from first, before the known ones
+speakers=250        # speakers that the corpus must have
+utterances=5000     # utterances that the corpus must have
+systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
+conf=               # folder with the systems' YAML files (empty: conf/ of egs/voxceleb)
+scale=full          # full: the papers' sizes; mini: sizes that two CPU cores train in minutes
+stage=0             # first stage to run
+stop_stage=7        # last stage to run
+work=               # where corpus/, data/ and exp/ go (empty: this folder)
+nj=$(getconf _NPROCESSORS_ONLN)  # jobs of a stage
+cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
+device=cpu          # where networks and i-vectors are computed: cpu or cuda
+num_processes=1     # processes that share the training of a network, one a GPU
+status=false        # say of each stage whether it is done, stale, partial or to do, and why; run nothing
+seed=1              # of everything drawn at random
+valid_speakers=10   # training speakers held out to validate networks on
+# (no arguments)
+set -euo pipefail
+augment=  # no copies here
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
+# shellcheck source=../../utils/recipe.sh
+. "$root/utils/recipe.sh"
+
+if stage 0 "corpus; data directories: train, test, and held-out speakers to validate on"; then
+  [ -n "$corpus" ] || { "$local/get_speechocean762.sh" --url "$url" "$work/corpus"; corpus=$work/corpus/speechocean762; }
+  "$local/prepare_speechocean762.sh" --speakers "$speakers" --utterances "$utterances" --seed "$seed" "$corpus" "$data"
+  "$local/split_train.sh" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
+fi
+
+if stage 1 "features and voice activity"; then
+  for features in $(all_features); do
+    for set in $(sets_of "$features"); do
+      "$steps/make_feats.sh" "${jobs[@]}" "$conf/features/$features.conf" "$data/$set" "$data/$features/$set"
+    done
+  done
+  for features in $(vad_features); do
+    for set in $(sets_of "$features"); do
+      "$steps/compute_vad.sh" "${jobs[@]}" "$conf/features/vad.conf" "$data/$features/$set"
+    done
+  done
+  for features in $(network_features); do
+    "$local/select_sets.sh" "$data" "$data/$features"
+  done
+fi
+
+if stage 2 "i-vectors: universal background model, then total-variability matrix"; then
+  for system in $(of_kind ivector); do
+    "$steps/train_ubm.sh" --cmd "$cmd" --device "$device" --seed "$seed" \
+      "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system/ubm"
+    "$steps/train_ivector_extractor.sh" --cmd "$cmd" --device "$device" --seed "$seed" \
+      "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system/ubm" "$exp/$system"
+  done
+fi
+
+if stage 3 "networks: training, validated on the held-out speakers"; then
+  for system in $(of_kind network); do
+    "$steps/train_network.sh" --cmd "$cmd" --device "$device" --num-processes "$num_processes" --seed "$seed" \
+      "$exp/$system/system.yaml" "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" \
+      "$exp/$system"
+  done
+fi
+
+if stage 4 "embeddings of whole utterances"; then
+  for set in train test; do
+    for system in $(of_kind ivector); do
+      "$steps/extract_ivectors.sh" "${jobs[@]}" --device "$device" \
+        "$exp/$system" "$(data_of "$system")/$set" "$exp/$system/embeddings_$set"
+    done
+    for system in $(of_kind network); do
+      "$steps/extract_embeddings.sh" "${jobs[@]}" --device "$device" \
+        "$exp/$system" "$(data_of "$system")/$set" "$exp/$system/embeddings_$set"
+    done
+  done
+fi
+
+if stage 5 "back-end: mean, LDA, PLDA"; then
+  for system in $systems; do
+    "$steps/train_backend.sh" --cmd "$cmd" \
+      "$exp/$system/system.yaml" "$data/train" "$exp/$system/embeddings_train" "$exp/$system/backend"
+  done
+fi
+
+if stage 6 "scores of every trial list, cosine and PLDA"; then
+  for system in $systems; do
+    for trials in "$data"/test/trials/*; do
+      for backend in cosine plda; do
+        "$steps/score.sh" --cmd "$cmd" --backend "$backend" "$exp/$system/backend" \
+          "$exp/$system/embeddings_test" "$trials" "$exp/$system/scores_test/${trials##*/}.$backend"
+      done
+    done
+  done
+fi
+
+if stage 7 "table exp/RESULTS.md and figures exp/figures/*.png"; then
+  "$steps/report.sh" --command "$recipe_call" --seed "$seed" "$work"
+  "$steps/figures.sh" "$work"
+fi
+recipe_ended

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Download speechocean762 (OpenSLR 101, about 0.5 GB, free for commercial and other use) and unpack it: the folder gets
+# speechocean762/. A download that broke off goes on; a damaged archive is fetched again, from the next address.
+# e.g.: local/get_speechocean762.sh /corpora
+url=                # address to try before the known ones (the archive itself, .tar.gz)
+# <folder>
+. "$(dirname "$0")/../utils/step.sh"
+folder=$1 name=speechocean762
+
+[ -z "${VOX_STATUS:-}" ] || { require_file "$folder/$name"; exit 0; }
+[ ! -d "$folder/$name" ] || exit 0
+urls=(${url:+"$url"})
+for host in www.openslr.org us.openslr.org openslr.elda.org openslr.magicdatatech.com; do
+  urls+=("https://$host/resources/101/$name.tar.gz")
+done
+python3 -m utils.download --out "$folder/$name.tar.gz" --unpack "$folder/$name" "${urls[@]}"
+log "$folder/$name: downloaded and unpacked"

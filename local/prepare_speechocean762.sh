@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Make data/train and data/test of speechocean762, with the trial lists all and hard (same gender and age group).
+# e.g.: local/prepare_speechocean762.sh /corpora/speechocean762 data
+speakers=250        # speakers that there must be
+utterances=5000     # utterances that there must be
+seed=1              # of the non-targets
+# <corpus> <data>
+. "$(dirname "$0")/../utils/step.sh"
+corpus=$1; data=$2
+
+require_file "$corpus"/{train,test}/{wav.scp,utt2spk,spk2gender,spk2age}
+inputs=("$corpus"/{train,test}/{wav.scp,utt2spk,spk2gender,spk2age})
+up_to_date "$data/.done_prepare" "${inputs[@]}" && exit 0
+python3 -m local.prepare_speechocean762 --speakers "$speakers" --utterances "$utterances" --seed "$seed" "$corpus" "$data"
+for set in train test; do
+  python3 -m utils.validate_data_dir "$data/$set"
+done
+mark_done "$data/.done_prepare" "${inputs[@]}" -- \
+  "$data"/{train,test}/{wav.scp,utt2spk,spk2utt,spk2gender,spk2age} "$data"/test/trials/{all,hard}

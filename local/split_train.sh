@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# From data/train make what networks are trained and validated on: valid (held-out training speakers with trials of their
+# own), train_net (the other training speakers) and train_sp (copies of train_net played slower and faster, as new speakers).
+# e.g.: local/split_train.sh --valid-speakers 10 data
+valid_speakers=40   # training speakers held out to validate networks on
+valid_trials=20000  # trials among them, at most
+speeds=0.9,1.1      # speeds of the copies
+seed=1              # of the choice of held-out speakers and their trials
+# <data>
+. "$(dirname "$0")/../utils/step.sh"
+data=$1
+
+require_file "$data"/train/{wav.scp,utt2spk}
+inputs=("$data"/train/{wav.scp,utt2spk})
+up_to_date "$data/.done_split" "${inputs[@]}" && exit 0
+python3 -m utils.hold_out_speakers --speakers "$valid_speakers" --trials "$valid_trials" --seed "$seed" \
+  "$data/train" "$data/valid" "$data/train_net"
+python3 -m utils.perturb_speed --speeds "$speeds" "$data/train_net" "$data/train_sp"
+for set in valid train_net train_sp; do
+  python3 -m utils.validate_data_dir "$data/$set"
+done
+mark_done "$data/.done_split" "${inputs[@]}" -- "$data"/{valid,train_net,train_sp}/{wav.scp,utt2spk,spk2utt} "$data/valid/trials/valid"

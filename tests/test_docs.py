@@ -1,0 +1,146 @@
+"""The documents are true: every command in them runs, and code that they show works where they put it.
+
+In a copy of the checkout, in order: blocks of Python and YAML whose first line is `# <path>` go to the end of that
+file, or make it; blocks of bash are run. What is too large for a test is made smaller: corpora are tiny, recipes stop
+after their data, but for the reader's own corpus, on which the documented pooling and network are trained and tested.
+"""
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import make_conf, make_speechocean762
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md")), "CONTRIBUTING.md",
+             *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("egs/*/README.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ADDED = ("vgg_power", "gru")  # systems that the README adds
+
+
+def blocks(document):
+    return BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
+
+
+def tracked():
+    done = subprocess.run(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", "-z"], capture_output=True,
+                          text=True, check=True)
+    return [name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the checkout, with tiny corpora and configurations beside it."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name in tracked():
+        (folder / "attvec" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / "attvec" / name)
+    subprocess.run(["bash", "local/simulate_corpus.sh", "--speakers", "12", "--utterances", "6", "--sessions", "3",
+                    str(folder / "VoxCeleb1")], cwd=ROOT, check=True, capture_output=True)
+    for number, speaker in enumerate(sorted((folder / "VoxCeleb1/dev/wav").iterdir())):
+        shutil.copytree(speaker, folder / f"VoxCeleb2/dev/aac/id{number:05}")
+    for part, name in (("dev", "train"), ("test", "test")):
+        for path in (folder / "VoxCeleb1" / part / "wav").rglob("*.wav"):
+            target = folder / "mine" / name / path.parts[-3] / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    people = [(int(line[3:7]), line.split()[1].replace("dev", "train"), "fm"[int(line[6]) % 2], 6 + 20 * (int(line[5]) % 2))
+              for line in (ROOT / "egs/speechocean762/minivox/speakers").read_text().splitlines()]
+    make_speechocean762(folder / "speechocean762", people, 4)
+    subprocess.run(["tar", "-C", folder, "-czf", folder / "speechocean762.tar.gz", "speechocean762"], check=True)
+    make_conf(folder / "conf")
+    return folder / "attvec"
+
+
+@pytest.fixture(scope="module")
+def address(checkout):
+    """Where the archive of speechocean762 can be had."""
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=checkout.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/speechocean762.tar.gz"
+        server.shutdown()
+
+
+def smaller(block, checkout, address):
+    """Return a block of commands with the test's corpora, and recipes that stop early."""
+    around = checkout.parent
+    block = block.replace("\\\n", " ")
+    for old, new in (("/corpora/VoxCeleb", f"{around}/VoxCeleb"), ("../shared/corpora/minivox", f"{around}/VoxCeleb1"),
+                     ("/corpora/mine", f"{around}/mine"), ("/corpora/speechocean762", f"{around}/speechocean762"),
+                     ("make_minivox", "make_minivox --speakers 150 --utterances 600"),
+                     ("--valid-speakers 10", "--valid-speakers 3")):
+        block = block.replace(old, new)
+    small = f"--conf {around}/conf --scale mini --device cpu --cmd run --nj 1"
+    lines = []
+    for line in block.splitlines():
+        if line.startswith("egs/") and "--work work/mine" in line:
+            line += f" {small} --systems '{' '.join(ADDED)}'"
+        elif line.startswith("egs/") and re.search("--status|--stage|work/minivox", line):
+            line += f" {small} --systems ivector --status"
+        elif line.startswith("egs/") and "--help" not in line:
+            line += f" {small} --systems ivector --valid-speakers 2 --stop-stage 0"
+            line += (f" --url {address} --speakers 150 --utterances 600" if "speechocean762" in line else
+                     "" if "root" in line else " --simulated-speakers 12")
+        elif line == "tests/run.sh":
+            line += " tests/unit/test_files.py"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_and_code(document, checkout, address):
+    for kind, text in blocks(document):
+        if kind in ("python", "yaml"):
+            path = checkout / re.match(r"# (\S+)\n", text).group(1)
+            known = path.is_file() and kind == "python"
+            with open(path, "a" if known else "w", encoding="utf-8") as stream:
+                stream.write("\n\n" * known + text.partition("\n")[2])
+            if path.stem in ADDED and kind == "yaml":
+                shutil.copy(path, checkout.parent / "conf")
+        else:
+            assert kind == "bash", f"{document}: a block of {kind}; nobody tests it"
+            run(smaller(text, checkout, address), checkout)
+
+
+def run(commands, folder):
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=folder, capture_output=True, text=True,
+                          check=False, env={**{key: value for key, value in os.environ.items() if key != "VOX_READY"},
+                                            "VOX_SHARED": str(folder.parent / "nothing")})
+    assert done.returncode == 0, f"{commands}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+
+
+def test_what_the_readme_adds_was_trained_and_tested(checkout):
+    rows = [line.split("\t") for line in (checkout / "work/mine/exp/results.tsv").read_text().splitlines()]
+    assert {row[0] for row in rows[1:]} == set(ADDED)
+    assert {row[2] for row in rows[1:]} == {"pairs"}
+
+
+def test_code_that_is_shown_is_short():
+    sizes = [(path, text.count("\n")) for _, text in blocks("README.md")
+             if (path := re.match(r"# (\S+)\n", text)) and not text.startswith("# egs")]
+    assert len(sizes) == 4 and all(size <= 40 for _, size in sizes)
+
+
+def test_every_path_that_is_named_is_there():
+    """Words that look like paths of the repository are; links lead somewhere."""
+    made = {match.group(1) for _, text in blocks("README.md") if (match := re.match(r"# (\S+)\n", text))}
+    for document in DOCUMENTS:
+        text = (ROOT / document).read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+            assert link.startswith("http") or (ROOT / document).parent.joinpath(link).exists(), f"{document}: {link}"
+        prose = BLOCK.sub("", text)
+        for path in re.findall(r"(?<![\w/.<-])((?:egs|local|steps|nnet|utils|docs|tests)/[\w/.-]*\w)", prose):
+            if not re.search(r"/(data|exp|first_look)\b", path) and path not in made:
+                assert list(ROOT.glob(f"{path}*")), f"{document}: {path}"

@@ -1,0 +1,171 @@
+"""Download an archive, resuming what broke off, from the first of several addresses that gives it whole; unpack it.
+
+The part that has arrived is kept in <archive>.part: a broken connection, or the next run, goes on from there (HTTP
+ranges; a server without them starts over). An archive is whole when its length is the announced one and its own
+checksums hold; one that is not is deleted and fetched from the next address. Redirects are followed.
+e.g.: python3 -m utils.download --out x.tar.gz --unpack x https://example.org/x.tar.gz https://mirror.org/x.tar.gz
+"""
+
+import argparse
+import gzip
+import http.client
+import os
+import re
+import shutil
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.errors import InputError, run_main
+from utils.progress import progress
+from utils.space import require_space
+
+BLOCK = 1 << 20   # bytes read at a time
+TIMEOUT = 60      # seconds without a byte
+BREAKS = 5        # broken connections in a row, without a byte between, until the next address
+FAULTS = (OSError, http.client.HTTPException, EOFError, zlib.error, tarfile.TarError)  # of networks and archives
+
+
+def download(urls: Sequence[str], out: Path, pause: float = 2.0) -> None:
+    """Fetch `out`, a .tar.gz, from the first of `urls` that gives a whole one; raises InputError when none does.
+
+    pause: seconds before a broken connection is tried again, doubled each time.
+    """
+    if out.is_file():
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f"{out.name}.part")
+    faults = []
+    for url in urls:
+        try:
+            fetch(url, part, pause)
+            check_archive(part)
+        except InputError as error:
+            faults.append(str(error))
+            print(f"warning: {error}", file=sys.stderr)
+            continue
+        os.replace(part, out)
+        return
+    raise InputError(f"no address gives {out.name}: {'; '.join(faults)}; try again later, name another with --url, or "
+                     "get it by other means")
+
+
+def fetch(url: str, part: Path, pause: float) -> None:
+    """Bring `part` to the length that the server announces, in as many connections as it takes."""
+    broken = 0
+    while True:
+        before = part.stat().st_size if part.is_file() else 0
+        try:
+            if receive(url, part, before):
+                return
+            fault = "connection broken"
+        except urllib.error.HTTPError as error:
+            if error.code == 416 and before:  # what we have is longer than what there is, or just as long
+                if error.headers.get("Content-Range", "") == f"bytes */{before}":
+                    return
+                part.unlink()
+                continue
+            fault = f"HTTP {error.code} {error.reason}"
+            broken = BREAKS if error.code < 500 else broken
+        except (OSError, http.client.HTTPException) as error:
+            fault = str(getattr(error, "reason", error)) or type(error).__name__
+        arrived = part.stat().st_size if part.is_file() else 0
+        broken = 1 if arrived > before else broken + 1
+        if broken > BREAKS:
+            raise InputError(f"{url}: {fault}, {arrived} bytes so far")
+        print(f"{url}: {fault} after {arrived} bytes; going on from there", file=sys.stderr)
+        time.sleep(pause * 2 ** (broken - 1))
+
+
+def receive(url: str, part: Path, have: int) -> bool:
+    """Append one connection's bytes to `part`; return whether it is now as long as announced."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        start, total = extent(response, have)
+        if total is not None:
+            require_space(part.parent, total - start, part.name)
+        with open(part, "ab") as stream:
+            stream.truncate(start)
+            count = -(-((total or 0) - start) // BLOCK)
+            for block in progress(blocks(response), count, part.name.removesuffix(".part"), "MB"):
+                stream.write(block)
+        return total is None or part.stat().st_size == total
+
+
+def extent(response: Any, asked: int) -> tuple[int, int | None]:
+    """Return from which byte a response goes on, and how long the whole file is (None: it does not say)."""
+    if response.status == 206:
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        if not found or int(found[1]) != asked:
+            raise InputError(f"{response.url}: answers another range than asked for")
+        return asked, int(found[2])
+    length = response.headers.get("Content-Length")  # 200: the whole file, from its start
+    return 0, None if length is None else int(length)
+
+
+def blocks(response: Any) -> Iterator[bytes]:
+    """Yield what arrives, to the end or to the break."""
+    while True:
+        try:
+            block = response.read(BLOCK)
+        except http.client.IncompleteRead as error:
+            block = error.partial
+        if not block:
+            return
+        yield block
+
+
+def check_archive(path: Path) -> None:
+    """Read a .tar.gz to its end, checksum included; raises InputError after deleting one that is damaged."""
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(BLOCK):
+                pass
+        with tarfile.open(path) as archive:
+            archive.next()
+    except FAULTS as error:
+        size = path.stat().st_size
+        path.unlink()
+        raise InputError(f"{path.name} of {size} bytes is no whole archive ({error}); it was deleted") from error
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a .tar.gz into `folder`, which appears whole or not at all; a folder that is there is left as it is.
+
+    An archive that holds one folder gives that folder's contents. Nothing is written outside `folder`.
+    """
+    if folder.is_dir():
+        return
+    aside = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        with tarfile.open(archive) as tar:
+            require_space(folder, sum(member.size for member in tar), folder.name)
+            tar.extractall(aside, filter="data")
+        inside = list(aside.iterdir())
+        os.replace(inside[0] if len(inside) == 1 and inside[0].is_dir() else aside, folder)
+    except FAULTS as error:
+        raise InputError(f"{archive}: cannot be unpacked ({error}); delete it and run again") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("urls", nargs="+", help="addresses of the same .tar.gz, tried in turn")
+    parser.add_argument("--out", type=Path, required=True, help="where it goes")
+    parser.add_argument("--unpack", type=Path, metavar="DIR", help="folder to unpack it into")
+    arguments = parser.parse_args()
+    download(arguments.urls, arguments.out)
+    if arguments.unpack:
+        unpack(arguments.out, arguments.unpack)
+
+
+if __name__ == "__main__":
+    run_main(main)
