@@ -1,7 +1,7 @@
 """What a network's configuration may say; unknown keys and unfit values are errors that name them.
 
-`python3 -m nnet.config CONF OUT` writes what training depends on, defaults filled in: all but back-end and scoring. OUT is
-rewritten only when it changed.
+`python3 -m nnet.config CONF OUT` writes what training depends on, defaults filled in: all but back-end and scoring.
+OUT is rewritten only when it changed.
 """
 
 import argparse

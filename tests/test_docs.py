@@ -51,7 +51,8 @@ def checkout(tmp_path_factory):
             target = folder / "mine" / name / path.parts[-3] / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
-    people = [(int(line[3:7]), line.split()[1].replace("dev", "train"), "fm"[int(line[6]) % 2], 6 + 20 * (int(line[5]) % 2))
+    people = [(int(line[3:7]), line.split()[1].replace("dev", "train"), "fm"[int(line[6]) % 2],
+               6 + 20 * (int(line[5]) % 2))
               for line in (ROOT / "egs/speechocean762/minivox/speakers").read_text().splitlines()]
     make_speechocean762(folder / "speechocean762", people, 4)
     subprocess.run(["tar", "-C", folder, "-czf", folder / "speechocean762.tar.gz", "speechocean762"], check=True)

@@ -1,6 +1,7 @@
 """Resolve the configurations of the chosen systems; print one line a system for the recipe's shell.
 
-    name kind features train_set vad online scoring   e.g.  xvector network fbank80 train_net_sp no-vad stored cosine,plda
+    name kind features train_set vad online scoring
+    xvector network fbank80 train_net_sp no-vad stored cosine,plda
 
 The resolved configuration goes to <exp>/<name>/system.yaml, rewritten only when it changed.
 """
