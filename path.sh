@@ -8,7 +8,7 @@
 
 VOX_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || return 1
 export VOX_ROOT LC_ALL=C PYTHONUNBUFFERED=1
-export PYTHONPATH=$VOX_ROOT
+export PYTHONPATH=$VOX_ROOT PYTHONSAFEPATH=1  # never the modules of the folder that one happens to be in
 
 # Children of a script that went through here inherit everything.
 if [ "${VOX_READY:-}" != "$VOX_ROOT" ]; then

@@ -127,14 +127,7 @@ class Trainer:
     def run(self) -> None:
         """Train to the end and write the model; raises SystemExit(REQUEUE) when asked to stop before."""
         self.resume()
-        self.model: nn.Module | None = self.processes.wrap(self.network)
-        try:
-            self._run()
-        finally:
-            self.model = None  # it holds the connections, which must end before the process does
-
-    def _run(self) -> None:
-        """Take all steps that are left."""
+        self.model = self.processes.wrap(self.network)
         self.watch = Watch(self.exp / "log", self.step, self.device) if self.processes.writes else None
         if self.step == (len(self.rows) + 1) * self.data.steps_per_epoch:
             self.end_epoch()  # it was stopped in validation
@@ -156,7 +149,9 @@ class Trainer:
                 self.save()
                 if stops:
                     print(f"asked to stop: saved after step {self.step}", file=sys.stderr)
-                    self.processes.leave()
+                    if self.watch:
+                        self.watch.close()
+                    self.processes.leave(REQUEUE)
                     raise SystemExit(REQUEUE)
                 if ends_epoch:
                     self.can_stop_at_once(True)
