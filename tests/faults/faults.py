@@ -98,7 +98,7 @@ def job_deaths(bench: Bench) -> str:
 
 
 def daemon_restarts(bench: Bench) -> str:
-    """The engine's master daemon is stopped while an array runs, and comes back after ten seconds."""
+    """The engine's master daemon is stopped while an array runs, another is submitted, and it comes back."""
     survived = []
     for engine, daemon in (("sge", "sge_qmaster"), ("slurm", "slurmctld")):
         start = ROOT / f"tests/clusters/start_{engine}.sh"
@@ -106,18 +106,24 @@ def daemon_restarts(bench: Bench) -> str:
             continue
         out = bench.folder / engine
         out.mkdir()
-        launcher = subprocess.Popen([str(ROOT / "utils" / engine), "JOB=1:4", f"{out}/x.JOB.log", "bash", "-c",
-                                     f"sleep 12; echo JOB > {out}/done.JOB"], stderr=subprocess.PIPE)
+
+        def submit(name: str, seconds: int) -> subprocess.Popen:
+            return subprocess.Popen([str(ROOT / "utils" / engine), "JOB=1:4", f"{out}/{name}.JOB.log", "bash", "-c",
+                                     f"sleep {seconds}; echo JOB >> {out}/{name}.done.JOB"], stderr=subprocess.PIPE)
+
+        launchers = [submit("x", 12)]
         while not (out / "x.1.log").exists():
             time.sleep(0.1)
         subprocess.run(["pkill", "-x", daemon], check=True)
+        launchers.append(submit("y", 0))
         time.sleep(10)
         subprocess.run(["bash", str(start)], capture_output=True, check=True)
-        assert launcher.wait(180) == 0, launcher.stderr.read().decode()
-        assert len(list(out.glob("done.*"))) == 4
+        for launcher in launchers:
+            assert launcher.wait(240) == 0, launcher.stderr.read().decode()
+        assert [path.read_text().count("\n") for path in out.glob("*.done.*")] == [1] * 8
         survived.append(engine)
     assert survived, "no engine could be started"
-    return f"{' and '.join(survived)}: the launcher asked until it was back, all jobs ended well"
+    return f"{' and '.join(survived)}: the launcher asked until it was back, all jobs of both arrays ran once"
 
 
 def disk(bench: Bench) -> str:
@@ -135,6 +141,43 @@ def disk(bench: Bench) -> str:
     finally:
         subprocess.run(["umount", str(place)], check=True)
     return f"stopped with `...{line.strip()[-90:]}`; with more space the same table"
+
+
+def read_only(bench: Bench) -> str:
+    """The disk of the work folder becomes read-only before the last stages, as after an error of the disk."""
+    place = bench.folder / "shut"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(place)], check=True)
+    try:
+        bench.finish(place / "work", "--stop-stage", "4")
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        code, said = bench.run(place / "work")
+        assert code != 0
+        line = next(line for line in said.splitlines() if "Read-only file system" in line)
+        assert "Traceback" not in said
+        subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
+        bench.finish(place / "work")
+        assert bench.same(place / "work")
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    return f"stopped with `...{line.strip()[-90:]}`; once it could be written the same table"
+
+
+def unreadable(bench: Bench) -> str:
+    """An audio file in the middle of the list cannot be opened: a link that leads to itself."""
+    path = sorted((bench.corpus / "dev").rglob("*.flac"))[40]
+    path.rename(path.with_suffix(".kept"))
+    path.symlink_to(path)
+    try:
+        code, said = bench.run(bench.folder / "unreadable")
+        assert code != 0
+        line = next(line for line in said.splitlines() if path.stem in line and "error" in line.lower())
+    finally:
+        path.unlink()
+        path.with_suffix(".kept").rename(path)
+    bench.finish(bench.folder / "unreadable")
+    assert bench.same(bench.folder / "unreadable")
+    return f"stopped with `...{line.strip()[-90:]}`; once it could be read the same table"
 
 
 def damage(bench: Bench, what: str, change: Callable[[Path], None]) -> str:
@@ -216,7 +259,8 @@ def bad_audio(bench: Bench) -> str:
 
 
 FAULTS = {function.__name__: function for function in (
-    kills, job_deaths, daemon_restarts, disk, truncated, flipped, deleted, clock, two_runs, bad_audio)}
+    kills, job_deaths, daemon_restarts, disk, read_only, truncated, flipped, deleted, clock, two_runs, bad_audio,
+    unreadable)}
 
 
 def main() -> None:
