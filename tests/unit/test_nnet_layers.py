@@ -18,7 +18,8 @@ CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf"
 KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "multi_head", "heads": 1},
          {"type": "multi_head", "heads": 3}, {"type": "multi_head", "heads": 2, "scaled": True},
          {"type": "self_attentive"}, {"type": "self_attentive", "hidden": False}, {"type": "attentive_statistics"},
-         {"type": "multi_head_mlp", "heads": 2}, {"type": "global_multi_head", "heads": 3},
+         {"type": "channel_attentive_statistics", "hidden": 4}, {"type": "multi_head_mlp", "heads": 2},
+         {"type": "global_multi_head", "heads": 3},
          {"type": "global_multi_head", "heads": 5, "resolutions": True},
          {"type": "double_multi_head", "heads": 3, "mask": 0.0}]
 PAIRWISE = {"type": "cross_attentive"}
@@ -26,7 +27,7 @@ NETWORKS = sorted(path.stem for path in CONF.glob("*.yaml") if not path.stem.sta
 # At full size, one of each encoder: the poolings are small beside it.
 SCALES = [(name, "mini") for name in NETWORKS] + [(name, "full") for name in (
     "xvector", "vgg_mha", "saep_small", "fast_resnet34_sap", "resnet34_multi_resolution6",
-    "sc_resnet18_mcsae", "resnet34_tstp", "fast_resnet34_cap")]
+    "sc_resnet18_mcsae", "resnet34_tstp", "fast_resnet34_cap", "ecapa_c512")]
 
 
 def random(*shape, seed=0):
@@ -70,6 +71,18 @@ def attention_in_loops(kind, h, module):
                 variances = [sum(weights[t] * (h[t, i] - out[i]) ** 2 for t in range(frames)) for i in range(dim)]
                 out += [variance.clamp_min(1e-6).sqrt() for variance in variances]
         return torch.stack(out)
+    if name == "channel_attentive_statistics":
+        mean, deviation = pool_in_loops({"type": "statistics"}, h, None).chunk(2)
+        w, g, v, b = module.w.weight, module.w.bias, module.v.weight, module.v.bias
+        seen = [[*h[t], *mean, *deviation] for t in range(frames)]
+        hidden = [[(dot(seen[t], w[i]) + g[i]).tanh() for i in range(len(g))] for t in range(frames)]
+        means, deviations = [], []
+        for c in range(dim):
+            weights = softmax([dot(hidden[t], v[c]) + b[c] for t in range(frames)])
+            means.append(sum(weights[t] * h[t, c] for t in range(frames)))
+            variance = sum(weights[t] * (h[t, c] - means[c]) ** 2 for t in range(frames))
+            deviations.append(variance.clamp_min(1e-6).sqrt())
+        return torch.stack(means + deviations)
     vectors = []
     for j in range(heads):
         parts = [h[t, j * size:(j + 1) * size] for t in range(frames)]
@@ -230,11 +243,12 @@ def small(encoder):
     mapping = {"tdnn": {"type": "tdnn", "channels": [8, 8, 8, 8, 12]}, "vgg": {"type": "vgg", "channels": [4, 6]},
                "resnet": thin, "se": thin | {"stem": 7, "stem_stride": [1, 2], "squeeze": 2, "frequency": "mean"},
                "saep": {"type": "saep", "d_k": 8, "d_ff": 12},
+               "ecapa": {"type": "ecapa", "channels": 8, "groups": 4, "squeeze": 3, "output": 12},
                "last": thin | {"stem_stride": [2, 2], "frequency": "convolution"}}
     return make_part(ENCODERS, "encoder", mapping[encoder], 16)
 
 
-SMALL = ("tdnn", "vgg", "resnet", "se", "last", "saep")
+SMALL = ("tdnn", "vgg", "resnet", "se", "last", "saep", "ecapa")
 
 
 @pytest.mark.parametrize("encoder", SMALL)
@@ -274,6 +288,40 @@ def test_residual_encoders_have_the_papers_sizes():
         make_part(ENCODERS, "encoder", {"type": "resnet", "frequency": "convolution"}, 80)
     with pytest.raises(InputError, match="3 blocks"):
         make_part(ENCODERS, "encoder", {"type": "resnet", "blocks": [3, 4, 6]}, 80)
+
+
+def test_ecapas_res2_block_equals_its_definition():
+    module = small("ecapa").double().eval()
+    block = module.blocks[1]  # dilation 3
+    for part in block.modules():
+        if isinstance(part, torch.nn.BatchNorm1d):
+            part.running_mean.copy_(random(len(part.running_mean)))
+            part.running_var.copy_(random(len(part.running_var), seed=1).square() + 0.1)
+    x = random(1, 8, 11)
+
+    def layer(part, x, dilation=0):
+        """ReLU of a convolution of kernel 1, or 3 with the dilation, then batch norm; x: channels x T."""
+        w, b, norm = part.convolution.weight, part.convolution.bias, part.norm
+        out = torch.zeros(len(b), x.shape[1], dtype=torch.float64)
+        for c in range(len(b)):
+            for t in range(x.shape[1]):
+                total = b[c]
+                for k in range(w.shape[2]):
+                    at = t + (k - w.shape[2] // 2) * dilation
+                    if 0 <= at < x.shape[1]:
+                        total = total + dot(w[c, :, k], x[:, at])
+                out[c, t] = (relu(total) - norm.running_mean[c]) / (norm.running_var[c] + norm.eps).sqrt()
+                out[c, t] = out[c, t] * norm.weight[c] + norm.bias[c]
+        return out
+
+    groups = layer(block.first, x[0]).chunk(4)
+    found = [groups[0], layer(block.parts[0], groups[1], 3)]
+    for number in (2, 3):
+        found.append(layer(block.parts[number - 1], groups[number] + found[-1], 3))
+    y = layer(block.last, torch.cat(found))
+    scale = block.weigh(y.mean(1))
+    weights = torch.full((1, 11), 1 / 11, dtype=torch.float64)
+    torch.testing.assert_close(block(x, None, weights)[0], x[0] + y * scale[:, None])
 
 
 def test_self_attention_encoder_equals_its_equations():
