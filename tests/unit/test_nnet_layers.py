@@ -265,6 +265,19 @@ def test_encoders_give_each_utterance_of_a_padded_batch_what_it_gets_alone(encod
         torch.testing.assert_close(h[row, :found[row]], alone[0], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, PAIRWISE], ids=str)
+@pytest.mark.parametrize("encoder", SMALL)
+def test_every_pooling_stands_on_every_encoder(encoder, kind):
+    frames = small(encoder).eval()
+    if frames.output_dim % kind.get("heads", 1):
+        kind = kind | {"heads": 2}
+    pooling = make_part(POOLINGS, "pooling", kind, frames.output_dim).eval()
+    x, lengths = random(2, 37, 16).float(), torch.tensor([37, 19])
+    pooled = pooling(*frames(x, lengths))
+    assert pooled.shape == (2, pooling.output_dim)
+    torch.testing.assert_close(pooled[1:], pooling(*frames(x[1:, :19])), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("encoder", SMALL)
 def test_receptive_field_is_the_shortest_utterance(encoder):
     module = small(encoder).eval()
