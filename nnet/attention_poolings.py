@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nnet.frames import VARIANCE_FLOOR, head_means, softmax_over_frames
+from nnet.frames import VARIANCE_FLOOR, frame_weights, head_means, softmax_over_frames
 from utils.errors import InputError
 
 
@@ -129,6 +129,45 @@ class AttentiveStatistics(nn.Module):
         weights = self.weights(h, lengths)
         mean = head_means(weights, h)  # B x 1 x d
         variance = head_means(weights, (h - mean).square())[:, 0]
+        return torch.cat([mean[:, 0], variance.clamp_min(VARIANCE_FLOOR).sqrt()], dim=1)
+
+
+@dataclass(frozen=True)
+class ChannelOptions:
+    """Channel- and context-dependent statistics."""
+
+    type: str
+    hidden: int = 128
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise ValueError(f"hidden is {self.hidden}, wanted 1 or more")
+
+
+class ChannelAttentiveStatistics(nn.Module):
+    """ECAPA-TDNN's pooling (Desplanques, Thienpondt, Demuynck 2020): weights of each channel, which see the utterance.
+
+    With m and sigma the mean and standard deviation over the frames, a_t = V tanh(W [h_t, m, sigma] + g) + b in R^d,
+    w_tc = softmax_t(a_tc), and the weighted mean and standard deviation of each channel; [mean, deviation].
+    """
+
+    def __init__(self, input_dim: int, options: ChannelOptions) -> None:
+        super().__init__()
+        self.output_dim = 2 * input_dim
+        self.w, self.v = nn.Linear(3 * input_dim, options.hidden), nn.Linear(options.hidden, input_dim)
+
+    def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the attention weights: B x T x d."""
+        uniform = frame_weights(h, lengths)[..., None]
+        mean = (uniform * h).sum(dim=1, keepdim=True)
+        deviation = (uniform * (h - mean).square()).sum(dim=1, keepdim=True).clamp_min(VARIANCE_FLOOR).sqrt()
+        seen = torch.cat([h, mean.expand_as(h), deviation.expand_as(h)], dim=2)
+        return softmax_over_frames(self.v(self.w(seen).tanh()), lengths)
+
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        weights = self.weights(h, lengths)
+        mean = (weights * h).sum(dim=1, keepdim=True)
+        variance = (weights * (h - mean).square()).sum(dim=1)
         return torch.cat([mean[:, 0], variance.clamp_min(VARIANCE_FLOOR).sqrt()], dim=1)
 
 
@@ -252,6 +291,7 @@ ATTENTION_POOLINGS = {
     "multi_head": (MultiHeadAttention, HeadsOptions),
     "self_attentive": (SelfAttentivePooling, SelfAttentiveOptions),
     "attentive_statistics": (AttentiveStatistics, PlainOptions),
+    "channel_attentive_statistics": (ChannelAttentiveStatistics, ChannelOptions),
     "multi_head_mlp": (MultiHeadMlp, MultiHeadOptions),
     "global_multi_head": (GlobalMultiHead, GlobalOptions),
     "double_multi_head": (DoubleMultiHead, DoubleOptions),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from nnet.config import HeadOptions, LayerOptions, NetworkConfig
 from nnet.cross_attention import CrossAttentive, all_with_all
 from nnet.distributed import gather
+from nnet.ecapa import Ecapa, EcapaOptions
 from nnet.losses import LOSSES
 from nnet.mcsae import ScResNet, ScResNetOptions
 from nnet.poolings import POOLINGS
@@ -25,6 +26,7 @@ ENCODERS = {
     "vgg": (Vgg, VggOptions),
     "resnet": (ResNet, ResNetOptions),
     "saep": (Saep, SaepOptions),
+    "ecapa": (Ecapa, EcapaOptions),
     "sc_resnet": (ScResNet, ScResNetOptions),
 }
 

@@ -135,19 +135,19 @@ class OnlineSet(TrainingSet):
         """Return this process's chunks (B x N samples) and speaker numbers (B) of a step."""
         size = self.batch_size // self.count
         first = self.rank * size
-        chosen = self.chosen(step)[first:first + size]
-        x = np.empty((size, self.waveforms.samples_of(self.train.chunk_frames)), np.float32)
+        chosen, frames = self.chosen(step)[first:first + size], self.chunk_frames(step)
+        x = np.empty((size, self.waveforms.samples_of(frames)), np.float32)
 
         def fill(row: int) -> None:
             rng = np.random.default_rng((self.seed, BATCH, step, first + row))
-            x[row] = self._changed(int(chosen[row]), rng)
+            x[row] = self._changed(int(chosen[row]), frames, rng)
 
         list(self.pool.map(fill, range(size)))
         return x, self.labels[chosen]
 
-    def _changed(self, index: int, rng: np.random.Generator) -> np.ndarray:
+    def _changed(self, index: int, frames: int, rng: np.random.Generator) -> np.ndarray:
         """Return the samples of a chunk, augmented or not."""
-        samples = self.waveforms.chunk(index, self.train.chunk_frames, rng)
+        samples = self.waveforms.chunk(index, frames, rng)
         if rng.random() >= self.online.share:
             return samples
         kind = self.online.kinds[int(rng.integers(len(self.online.kinds)))]
