@@ -14,15 +14,19 @@ stage=0             # first stage to run
 stop_stage=7        # last stage to run
 work=               # where corpus/, data/ and exp/ go (empty: this folder)
 nj=$(getconf _NPROCESSORS_ONLN)  # jobs of a stage
+ivector_nj=1        # jobs that share the training of an i-vector model: 1 on one machine, some on a cluster
 cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
 device=cpu          # where networks and i-vectors are computed: cpu or cuda
-num_processes=1     # processes that share the training of a network, one a GPU
+num_processes=1     # processes that share the training of a network on each node, one a GPU
+num_nodes=1         # nodes that share it
 status=false        # say of each stage whether it is done, stale, partial or to do, and why; run nothing
 seed=1              # of everything drawn at random
+augment=            # augmented copies that networks also train on: words of noise, music, babble, reverb, telephone
+musan_root=         # MUSAN, for augmentation (empty: noise is made up, there is no music)
+rirs_root=          # RIRS_NOISES, for augmentation (empty: rooms are simulated)
 valid_speakers=10   # training speakers held out to validate networks on
 # (no arguments)
 set -euo pipefail
-augment=  # no copies here
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
 # shellcheck source=../../utils/recipe.sh
@@ -32,6 +36,8 @@ if stage 0 "corpus; data directories: train, test, and held-out speakers to vali
   [ -n "$corpus" ] || { "$local/get_speechocean762.sh" --url "$url" "$work/corpus"; corpus=$work/corpus/speechocean762; }
   "$local/prepare_speechocean762.sh" --speakers "$speakers" --utterances "$utterances" --seed "$seed" "$corpus" "$data"
   "$local/split_train.sh" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
+  [ -z "$augment" ] || "$steps/augment_data.sh" --kinds "$augment" --musan-root "$musan_root" --rirs-root "$rirs_root" \
+    --seed "$seed" "$data/train_net" "$data/train_aug"
 fi
 
 if stage 1 "features and voice activity"; then
@@ -54,20 +60,21 @@ if stage 2 "i-vectors: universal background model, then total-variability matrix
   for system in $(of_kind ivector); do
     "$steps/train_ubm.sh" --cmd "$cmd" --device "$device" --seed "$seed" \
       "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system/ubm"
-    "$steps/train_ivector_extractor.sh" --cmd "$cmd" --device "$device" --seed "$seed" \
+    "$steps/train_ivector_extractor.sh" --nj "$ivector_nj" --cmd "$cmd" --device "$device" --seed "$seed" \
       "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system/ubm" "$exp/$system"
   done
 fi
 
 if stage 3 "networks: training, validated on the held-out speakers"; then
   for system in $(of_kind network); do
-    "$steps/train_network.sh" --cmd "$cmd" --device "$device" --num-processes "$num_processes" --seed "$seed" \
-      "$exp/$system/system.yaml" "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" \
-      "$exp/$system"
+    noises_of "$system"
+    "$steps/train_network.sh" ${noises[@]+"${noises[@]}"} --cmd "$cmd" --device "$device" --num-processes "$num_processes" \
+      --num-nodes "$num_nodes" --seed "$seed" "$exp/$system/system.yaml" \
+      "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" "$exp/$system"
   done
 fi
 
-if stage 4 "embeddings of whole utterances"; then
+if stage 4 "embeddings of whole utterances, and of segments where a system asks for them"; then
   for set in train test; do
     for system in $(of_kind ivector); do
       "$steps/extract_ivectors.sh" "${jobs[@]}" --device "$device" \
@@ -78,6 +85,10 @@ if stage 4 "embeddings of whole utterances"; then
         "$exp/$system" "$(data_of "$system")/$set" "$exp/$system/embeddings_$set"
     done
   done
+  for system in $(scored_by segments); do
+    "$steps/extract_segments.sh" "${jobs[@]}" --device "$device" \
+      "$exp/$system" "$(data_of "$system")/test" "$exp/$system/segments_test"
+  done
 fi
 
 if stage 5 "back-end: mean, LDA, PLDA"; then
@@ -87,12 +98,18 @@ if stage 5 "back-end: mean, LDA, PLDA"; then
   done
 fi
 
-if stage 6 "scores of every trial list, cosine and PLDA"; then
+if stage 6 "scores of every trial list: cosine, PLDA, segments"; then
   for system in $systems; do
     for trials in "$data"/test/trials/*; do
-      for backend in cosine plda; do
-        "$steps/score.sh" --cmd "$cmd" --backend "$backend" "$exp/$system/backend" \
-          "$exp/$system/embeddings_test" "$trials" "$exp/$system/scores_test/${trials##*/}.$backend"
+      for backend in $(backends_of "$system"); do
+        scores=$exp/$system/scores_test/${trials##*/}.$backend
+        if [ "$backend" = segments ]; then
+          "$steps/score_segments.sh" --cmd "$cmd" --device "$device" "$exp/$system" \
+            "$exp/$system/segments_test" "$trials" "$scores"
+        else
+          "$steps/score.sh" --cmd "$cmd" --backend "$backend" "$exp/$system/backend" \
+            "$exp/$system/embeddings_test" "$trials" "$scores"
+        fi
       done
     done
   done
