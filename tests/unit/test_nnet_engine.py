@@ -312,7 +312,7 @@ def test_large_margin_fine_tuning_goes_on_from_the_recipes_xvector(corpus, tmp_p
     assert (base["train_set"], tuned["train_set"]) == ("train_net_sp", "train_net")
     assert tuned["train"]["chunk_frames"] > base["train"]["chunk_frames"]
     assert tuned["loss"]["margin"] > base["loss"]["margin"]
-    assert tuned["optimizer"]["lr"] < base["optimizer"]["lr"] / 5
+    assert float(tuned["optimizer"]["lr"]) < float(base["optimizer"]["lr"]) / 5
     for config in (base, tuned):
         config["encoder"] = config["encoder"] | {"channels": [8, 8, 8, 8, 12]}
         config["train"] = config["train"] | {"epochs": 1, "batch_size": 20}
