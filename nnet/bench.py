@@ -1,4 +1,5 @@
-"""How fast a system trains here: the loader alone, the device alone, whole steps; and how near to the limit that is.
+"""How fast a system trains here: the loader alone, the device alone, whole steps, what an epoch of VoxCeleb would take
+at that rate; and how near to the limit that is.
 
 The data are made up: the configured features' dimension, 200 utterances of 8 s in a 2-byte archive, page cache warm.
 The limit is the rate of large matrix products in the precision of the configuration, measured in the same run;
@@ -23,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnet.config import NetworkConfig, network_config
 from nnet.data import Prefetcher
-from nnet.device import find_device
+from nnet.device import find_device, keep_freed_memory
 from nnet.train import Trainer
 from steps.feat.options import read_feature_options
 from utils.ark import ArkWriter
@@ -31,6 +32,7 @@ from utils.config import SCALES, load_config
 from utils.errors import run_main
 
 UTTERANCES, FRAMES, SPEAKERS = 200, 800, 50
+CORPORA = {"VoxCeleb1": 148_642, "VoxCeleb2": 1_092_009}
 
 
 def make_data(folder: Path, conf: Path, audio: bool) -> None:
@@ -80,6 +82,11 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 / seconds_each(lambda _: a @ b, device, 10)
 
 
+def hours(seconds: float) -> str:
+    """Return a time in hours, or in minutes where it is short."""
+    return f"{seconds / 3600:.1f} h" if seconds >= 7200 else f"{seconds / 60:.1f} min"
+
+
 def measure(config: NetworkConfig, folder: Path, device: torch.device, steps: int, channels_last: bool) -> list[str]:
     """Return what is to be said of a configuration, one line each."""
     trainer = Trainer(config, folder, folder, folder / "exp", device, 1)
@@ -103,11 +110,13 @@ def measure(config: NetworkConfig, folder: Path, device: torch.device, steps: in
     stepping = seconds_each(whole, device, steps)
     size = len(x)
     limit = peak(device, torch.bfloat16 if config.train.precision == "bf16" else torch.float32)
-    rate = counter.get_total_flops() / computing
+    rate, each = counter.get_total_flops() / computing, stepping / size
     return [f"loader alone   {loading:8.4f} s a batch, {size / loading:8.0f} chunks/s",
             f"device alone   {computing:8.4f} s a step,  {size / computing:8.0f} utterances/s",
             f"whole steps    {stepping:8.4f} s a step,  {size / stepping:8.0f} utterances/s, waiting for data "
             f"{batches.waited / (stepping * (steps + 3)):.1%}",
+            "an epoch       " + ", ".join(f"{name} ({count:,} utterances) {hours(count * each)}"
+                                           for name, count in CORPORA.items()),
             f"operations     {counter.get_total_flops() / 1e9:8.1f} G a step: {rate / 1e9:.0f} G/s, "
             f"{rate / limit:.0%} of the {limit / 1e9:.0f} G/s of matrix products"]
 
@@ -124,6 +133,7 @@ def main() -> None:
     parser.add_argument("--channels-last", choices=("true", "false"), default="true")
     parser.add_argument("config", type=Path, help="a system's YAML, with features/ beside it")
     arguments = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(arguments.num_threads)
     device = find_device(arguments.device)
     config = network_config(load_config(arguments.config, arguments.scale), str(arguments.config))

@@ -22,7 +22,7 @@ from nnet.blocks import Blocks
 from nnet.config import NetworkConfig
 from nnet.speaker_batches import SpeakerBatches
 from steps.feat.frontend import apply_frontend, frontend_margin
-from utils.ark import Ids, RowReader, read_matrix, read_table, table_lines
+from utils.ark import VECTORS, Ids, RowReader, table_lines
 from utils.errors import InputError, first_five
 
 ORDER, BATCH, LENGTH = 0, 1, 2  # what a stream of random numbers is for
@@ -38,10 +38,10 @@ class Utterances:
         if not len(self.rows):
             raise InputError(f"{data}/feats.scp is empty")
         self.feature_dim = self.rows.read(0, 0, 1).shape[1]
-        self.vad: list[str] | None = None
+        self.vad: RowReader | None = None
         if config.frontend.vad:
-            ids, self.vad = read_table(data / "vad.scp")
-            if any(a != b for a, b in zip(ids, self.rows.ids, strict=False)) or len(ids) != len(self.rows):
+            self.vad = RowReader(data / "vad.scp", VECTORS)
+            if any(a != b for a, b in zip_longest(self.vad.ids, self.rows.ids)):
                 raise InputError(f"{data}: vad.scp and feats.scp list other utterances; run steps/compute_vad.sh")
 
     @property
@@ -81,7 +81,7 @@ class Utterances:
         return voicing, np.flatnonzero(voicing)
 
     def _voicing(self, index: int) -> np.ndarray | None:
-        return None if self.vad is None else read_matrix(self.vad[index])
+        return None if self.vad is None else self.vad.read(index)[:, 0]
 
 
 def read_labels(data: Path, ids: Ids) -> tuple[list[str], np.ndarray]:

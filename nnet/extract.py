@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from nnet.config import NetworkConfig, read_network_config
 from nnet.data import Utterances
-from nnet.device import find_device
+from nnet.device import find_device, keep_freed_memory
 from nnet.model import Network
 from utils.ark import ArkWriter
 from utils.errors import InputError, first_five, run_main
@@ -108,6 +108,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(arguments.num_threads)
     network, config = load_network(arguments.model)
     device = find_device(arguments.device)

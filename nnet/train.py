@@ -29,7 +29,7 @@ from nnet.averaging import Average
 from nnet.checkpoint import load_checkpoint, save_checkpoint
 from nnet.config import NetworkConfig, plain, read_network_config, training_part
 from nnet.data import Prefetcher
-from nnet.device import find_device
+from nnet.device import find_device, keep_freed_memory
 from nnet.distributed import Processes, share_batch_norms, start_processes
 from nnet.initial import initialise, training_mode
 from nnet.model import Network
@@ -291,6 +291,7 @@ def main() -> None:
     parser.add_argument("valid", type=Path, help="data directory with features and trials/valid: other speakers")
     parser.add_argument("exp", type=Path, help="model directory to write")
     arguments = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(arguments.num_threads)
     stopper = Stopper()
     config = read_network_config(arguments.config)

@@ -21,7 +21,8 @@ from utils.errors import InputError
 from utils.files import write_aside
 from utils.kaldi_io import KaldiReader, KaldiWriter
 
-MATRICES = ("FM", "DM", "CM", "CM2", "CM3")
+BYTES_A_VALUE = {"FM": 4, "DM": 8, "CM2": 2, "CM3": 1, "FV": 4, "DV": 8}  # where values lie row after row
+MATRICES, VECTORS = ("FM", "DM", "CM", "CM2", "CM3"), ("FV", "DV")
 _SURROGATE = re.compile("[\udc80-\udcff]")  # what a byte that is no UTF-8 becomes
 _LOCATION = re.compile(r"(?P<path>.*?)(?::(?P<offset>\d+))?(?:\[(?P<first>\d+):(?P<last>\d+)\])?", re.DOTALL)
 
@@ -243,10 +244,11 @@ class RowReader:
     beside the script when it lists the same ids, else from the archives; files, file_numbers and offsets: where each
     matrix lies. A reader may be pickled or forked:
     it holds arrays, and reads by position (pread). Text archives are refused.
+    kinds: MATRICES, or VECTORS, each of which is then a matrix of one column.
     """
 
-    def __init__(self, scp: str | os.PathLike) -> None:
-        self.scp = str(scp)
+    def __init__(self, scp: str | os.PathLike, kinds: tuple[str, ...] = MATRICES) -> None:
+        self.scp, self.kinds = str(scp), kinds
         files: dict[str, int] = {}
         places = array("q")
 
@@ -287,11 +289,11 @@ class RowReader:
             values = self._pread(handle, header.size_of_values, place, index)
             codes = np.frombuffer(values, np.uint8, offset=8 * cols).reshape(cols, rows)[:, start:stop]
             return decode(header._replace(rows=stop - start), values[:8 * cols] + codes.tobytes())
-        size = cols * {"FM": 4, "DM": 8, "CM2": 2, "CM3": 1}[kind]
+        size = cols * BYTES_A_VALUE[kind]
         values = self._pread(handle, (stop - start) * size, place + start * size, index)
         if header is not None:
             return decode(header, values)
-        matrix = np.frombuffer(values, "<f4" if kind == "FM" else "<f8").astype(np.float32)
+        matrix = np.frombuffer(values, "<f4" if kind[0] == "F" else "<f8").astype(np.float32)
         return matrix.reshape(stop - start, cols)
 
     def _span(self, index: int, rows: int | None = None) -> tuple[int, int]:
@@ -309,14 +311,15 @@ class RowReader:
         start = os.pread(self._handle(index), 32, offset)
         kind = start[2:6].partition(b" ")[0].decode("latin-1")
         place = 3 + len(kind)
-        needed = place + (HEADER_SIZE if kind.startswith("C") else 10)
-        if start[:2] != b"\0B" or kind not in MATRICES or len(start) < needed:
-            raise InputError(f"{self.files[self.file_numbers[index]]}: at byte {offset}: no binary matrix for "
-                             f"{self.ids[index]}; make the features again")
+        needed = place + (HEADER_SIZE if kind.startswith("C") else 5 if kind.endswith("V") else 10)
+        if start[:2] != b"\0B" or kind not in self.kinds or len(start) < needed:
+            raise InputError(f"{self.files[self.file_numbers[index]]}: at byte {offset}: no binary "
+                             f"{'vector' if self.kinds == VECTORS else 'matrix'} for {self.ids[index]}; make it again")
         if kind.startswith("C"):
             header = Header.from_bytes(kind, start[place:needed])
             return kind, header.rows, header.cols, header, offset + needed
-        rows, cols = np.frombuffer(start[place:needed], [("", "i1"), ("n", "<i4")])["n"].tolist()
+        rows, *cols = np.frombuffer(start[place:needed], [("", "i1"), ("n", "<i4")])["n"].tolist()
+        cols = cols[0] if cols else 1
         return kind, rows, cols, None, offset + needed
 
     def _handle(self, index: int) -> int:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from safetensors.torch import load_file
 from nnet.config import network_config
 from nnet.data import TrainingSet
 from nnet.train import Trainer
+from utils.config import load_config
 from utils.errors import InputError
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[2]
 SHORT = CONFIG | {"train": CONFIG["train"] | {"epochs": 3}}  # 3 epochs of 7 steps
 
 
@@ -304,6 +307,29 @@ def test_new_speakers_on_an_old_model_with_a_frozen_encoder(corpus, tmp_path):
         trainer(corpus, tmp_path / "other", config | {"head": {"layers": [{"dim": 13, "embedding": "affine"}]}})
     with pytest.raises(InputError, match="train nowhere first"):
         trainer(corpus, tmp_path / "other", config | {"init": {"model": "nowhere"}})
+
+
+def test_large_margin_fine_tuning_goes_on_from_the_recipes_xvector(corpus, tmp_path):
+    conf = ROOT / "egs/voxceleb/conf"
+    base, tuned = (load_config(conf / f"{name}.yaml", "mini") for name in ("xvector", "xvector_lm"))
+    assert [base[key] for key in ("features", "frontend", "encoder", "pooling", "head")] == \
+        [tuned[key] for key in ("features", "frontend", "encoder", "pooling", "head")]
+    assert (base["train_set"], tuned["train_set"]) == ("train_net_sp", "train_net")
+    assert tuned["train"]["chunk_frames"] > base["train"]["chunk_frames"]
+    assert tuned["loss"]["margin"] > base["loss"]["margin"]
+    assert float(tuned["optimizer"]["lr"]) < float(base["optimizer"]["lr"]) / 5
+    for config in (base, tuned):
+        config["encoder"] = config["encoder"] | {"channels": [8, 8, 8, 8, 12]}
+        config["train"] = config["train"] | {"epochs": 1, "batch_size": 20}
+    perturbed = write_data(tmp_path / "perturbed", 9, 10, 0)  # the speakers of the corpus, s0 to s5, and more
+    trainer((perturbed, corpus[1]), tmp_path / "xvector", base).run()
+    run = trainer(corpus, tmp_path / "xvector_lm", tuned)
+    old, start = weights(tmp_path / "xvector"), run.network.state_dict()
+    assert torch.equal(start["loss.weight"], old["loss.weight"][:6])
+    assert torch.equal(start["encoder.layers.0.affine.weight"], old["encoder.layers.0.affine.weight"])
+    run.run()
+    assert not torch.equal(weights(tmp_path / "xvector_lm")["encoder.layers.0.affine.weight"],
+                           old["encoder.layers.0.affine.weight"])
 
 
 def test_event_files_hold_the_curves(corpus, tmp_path):

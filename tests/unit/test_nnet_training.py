@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from nnet.extract import embed_batch, embed_utterances, load_network
 from nnet.optimizers import learning_rate
 from nnet.train import Trainer
 from nnet.validation import Validation
-from utils.ark import iterate
+from utils.ark import ArkWriter, RowReader, iterate
 from utils.errors import InputError
 
 CPU = torch.device("cpu")
@@ -202,6 +203,28 @@ def test_chunks_are_frames_of_the_utterance_and_batches_depend_on_seed_and_step_
             np.testing.assert_array_equal(ours, theirs)
     epoch = np.concatenate([first.batch(step)[1] for step in range(first.steps_per_epoch)])
     assert np.bincount(epoch).max() <= 10  # no utterance twice in an epoch
+
+
+def test_chunks_of_voiced_frames(corpus, tmp_path):
+    data = shutil.copytree(corpus[1], tmp_path / "data")
+    config = network_config(CONFIG | {"frontend": {"vad": True}}, "x")
+    rows = RowReader(data / "feats.scp")
+    with ArkWriter(data / "vad") as writer:
+        for index, name in enumerate(rows.ids):
+            writer.write(name, np.arange(rows.num_rows[index]) % 3 != 0)
+    found = Utterances(data, config)
+    stored = rows.read(4)
+    voiced = stored[np.arange(len(stored)) % 3 != 0]
+    np.testing.assert_array_equal(found.whole(4), voiced)
+    chunk = found.chunk(4, 10, np.random.default_rng(0))
+    assert any(np.array_equal(chunk, voiced[start:start + 10]) for start in range(len(voiced) - 9))
+    lines = (data / "vad.scp").read_text().splitlines(keepends=True)
+    (data / "vad.scp").write_text("".join(lines[:-1]))
+    with pytest.raises(InputError, match=r"vad\.scp and feats\.scp list other utterances"):
+        Utterances(data, config)
+    shutil.copy(data / "feats.scp", data / "vad.scp")
+    with pytest.raises(InputError, match="no binary vector for s0-u0"):
+        Utterances(data, config).whole(0)
 
 
 def test_prefetching_keeps_the_order_and_hands_errors_on(corpus):
