@@ -97,6 +97,12 @@ def job_deaths(bench: Bench) -> str:
     return "the ten ran again, alone; the array ended well"
 
 
+def submit(engine: str, stem: str, seconds: int) -> subprocess.Popen:
+    """Submit four jobs of some seconds; each leaves a line in <stem>.done.JOB."""
+    return subprocess.Popen([str(ROOT / "utils" / engine), "JOB=1:4", f"{stem}.JOB.log", "bash", "-c",
+                             f"sleep {seconds}; echo JOB >> {stem}.done.JOB"], stderr=subprocess.PIPE)
+
+
 def daemon_restarts(bench: Bench) -> str:
     """The engine's master daemon is stopped while an array runs, another is submitted, and it comes back."""
     survived = []
@@ -106,16 +112,11 @@ def daemon_restarts(bench: Bench) -> str:
             continue
         out = bench.folder / engine
         out.mkdir()
-
-        def submit(name: str, seconds: int) -> subprocess.Popen:
-            return subprocess.Popen([str(ROOT / "utils" / engine), "JOB=1:4", f"{out}/{name}.JOB.log", "bash", "-c",
-                                     f"sleep {seconds}; echo JOB >> {out}/{name}.done.JOB"], stderr=subprocess.PIPE)
-
-        launchers = [submit("x", 12)]
+        launchers = [submit(engine, f"{out}/x", 12)]
         while not (out / "x.1.log").exists():
             time.sleep(0.1)
         subprocess.run(["pkill", "-x", daemon], check=True)
-        launchers.append(submit("y", 0))
+        launchers.append(submit(engine, f"{out}/y", 0))
         time.sleep(10)
         subprocess.run(["bash", str(start)], capture_output=True, check=True)
         for launcher in launchers:
