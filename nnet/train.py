@@ -29,7 +29,7 @@ from nnet.averaging import Average
 from nnet.checkpoint import load_checkpoint, save_checkpoint
 from nnet.config import NetworkConfig, plain, read_network_config, training_part
 from nnet.data import Prefetcher
-from nnet.device import find_device, keep_freed_memory
+from nnet.device import find_device, has_bf16, keep_freed_memory
 from nnet.distributed import Processes, share_batch_norms, start_processes
 from nnet.initial import initialise, training_mode
 from nnet.model import Network
@@ -79,6 +79,10 @@ class Trainer:
         if config.train.chunk_frames < self.network.encoder.receptive_field:
             raise InputError(f"train: chunk_frames is {config.train.chunk_frames}, fewer than the "
                              f"{self.network.encoder.receptive_field} frames that the encoder sees at once")
+        self.bf16 = config.train.precision == "bf16" and has_bf16(device)
+        if config.train.precision == "bf16" and not self.bf16 and processes.rank == 0:
+            print("train: precision is bf16, which this processor does not compute in itself: fp32 is used",
+                  file=sys.stderr)
         self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(config.optimizer, self.trained)
         self.average = Average(self.network, config.average, config.train.epochs, config.train.patience)
@@ -193,7 +197,7 @@ class Trainer:
             theirs = theirs.to(self.device, non_blocking=True)
             waits = nullcontext() if part == parts or self.processes.count == 1 else self.model.no_sync()
             with waits:
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=options.train.precision == "bf16"):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                     loss, accuracy = self.model(some, theirs)
                 (loss / parts).backward()
             sums += torch.stack([loss.detach() / parts, accuracy * len(theirs) * self.processes.count])

@@ -77,3 +77,40 @@ def test_an_interrupted_installation_is_not_taken_for_whole(tmp_path):
 def test_a_failed_installation_is_one_line(tmp_path):
     with pytest.raises(make_environment.InputError, match="cannot install: .*: the reason"):
         make_environment.run(["bash", "-c", "echo first; echo the reason; exit 3"], "cannot install")
+
+
+def test_an_old_bash_is_told_in_one_line(tmp_path):
+    text = (ROOT / "utils/parse_options.sh").read_text()
+    assert '-lt 4' in text
+    (tmp_path / "parse_options.sh").write_text(text.replace("-lt 4", "-lt 99"))  # no older one is at hand
+    script = f'#!/usr/bin/env bash\n# Probe.\n# (no arguments)\n. "{tmp_path}/parse_options.sh"\necho went on\n'
+    (tmp_path / "probe.sh").write_text(script)
+    done = subprocess.run(["bash", tmp_path / "probe.sh"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "is too old, wanted 4 or later; install one" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_an_interrupted_installation_is_taken_up_again(tmp_path, monkeypatch):
+    """In a folder with a blank; nothing is installed, so that no network is needed."""
+    (tmp_path / "none.txt").write_text("# no package\n")
+    monkeypatch.setattr(make_environment, "REQUIREMENTS", tmp_path / "none.txt")
+    folder = tmp_path / "my env"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/python3").write_text("half of it")  # killed while it was made: no marker
+    make_environment.install(folder)
+    assert make_environment.is_whole(folder)
+    done = subprocess.run([folder / "bin/python3", "-c", "print('works')"], capture_output=True, text=True, check=True)
+    assert done.stdout == "works\n"
+    before = (folder / "requirements.txt").stat().st_mtime_ns
+    make_environment.install(folder)
+    assert (folder / "requirements.txt").stat().st_mtime_ns == before
+
+
+def test_without_a_network_one_line_says_what_to_do(tmp_path):
+    env = {"VOX_VENV": str(tmp_path / "env"), "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0",
+           "PIP_NO_CACHE_DIR": "1"}
+    done = source_path(**env)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "cannot install requirements.txt; without a network, set VOX_VENV to an environment that has it" in last
+    assert not (tmp_path / "env/requirements.txt").exists()

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from nnet.config import network_config, training_part
 from nnet.data import Prefetcher, TrainingSet, Utterances
-from nnet.device import find_device
+from nnet.device import find_device, has_bf16
 from nnet.extract import embed_batch, embed_utterances, load_network
 from nnet.optimizers import learning_rate
 from nnet.train import Trainer
@@ -270,3 +270,24 @@ def test_weights_are_plain_tensors(trained):
     weights = load_file(trained / "model.safetensors")
     assert all(torch.isfinite(value).all() for value in weights.values())
     assert os.path.getsize(trained / "model.safetensors") < 100_000
+
+
+@pytest.mark.parametrize(("flags", "expected"), [
+    ("flags\t\t: fpu avx2 fma", False), ("flags\t\t: avx512f avx512_bf16 amx_tile", True),
+    ("flags : avx512f amx_bf16", True), ("Features\t: fp asimd bf16", True), ("flags : avx512f avx512_bf16x", False)])
+def test_bf16_is_for_processors_that_have_it(tmp_path, flags, expected):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n")
+    assert has_bf16(CPU, tmp_path / "cpuinfo") == expected
+    assert not has_bf16(CPU, tmp_path / "nowhere")
+
+
+def test_without_bf16_training_says_so_and_takes_fp32(corpus, tmp_path, monkeypatch, capsys):
+    losses = {}
+    for precision, has in (("bf16", False), ("bf16", True), ("fp32", True)):
+        config = network_config({**CONFIG, "train": {**CONFIG["train"], "precision": precision}}, "test")
+        monkeypatch.setattr("nnet.train.has_bf16", lambda device, has=has: has)
+        trainer = Trainer(config, *corpus[1:], tmp_path / "exp", CPU, 1)
+        assert ("fp32 is used" in capsys.readouterr().err) == (not has)
+        trainer.model = trainer.network
+        losses[precision, has] = float(trainer.train_step(0, *map(torch.from_numpy, trainer.data.batch(0)))[0])
+    assert losses["bf16", False] == losses["fp32", True] != losses["bf16", True]
