@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What compressed features cost in equal error rate: a mini system, trained and tested on features of 1 byte a value
-# (Kaldi's CM, and CM3), of 2 (CM2) and of 4, over some seeds. Data directories as the recipe's stage 0 makes them.
+# What compressed features cost in equal error rate: a mini system, trained and tested on features of 1 byte a value,
+# Kaldi's CM and CM3, of 2 bytes, CM2, and of 4, over some seeds. <data> is what the recipe's stage 0 makes.
 # e.g.: tests/bench/compression.sh --seeds "1 2 3" work/data
 system=xvector      # name in egs/voxceleb/conf
 seeds="1"           # of the training

@@ -17,8 +17,7 @@ cat > "$work/conf/thin_resnet34.yaml" << END
 base: xvector
 features: fbank80
 frontend: {deltas: 0, norm_vars: false}
-mini:
-  encoder: {type: resnet, channels: [16, 32, 64, 128]}
+encoder: {type: resnet, channels: [16, 32, 64, 128]}
 END
 for system in $systems; do
   for way in "bf16 true" "fp32 false"; do
