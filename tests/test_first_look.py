@@ -16,7 +16,7 @@ def look(work, conf, *more):
     command = ["bash", str(ROOT / "egs/voxceleb/run.sh"), "--work", str(work), "--conf", str(conf), "--nj", "2",
                "--systems", "vgg_attention vgg_mha", "--simulated-speakers", "12", "--valid-speakers", "3", *more]
     return subprocess.run(command, capture_output=True, text=True, check=False,
-                          env={**os.environ, "HOME": "/nonexistent"})
+                          env={**os.environ, "HOME": "/proc/nowhere"})
 
 
 @pytest.fixture(scope="module")
