@@ -41,7 +41,7 @@ def test_another_version_of_anything_else_is_named(monkeypatch):
 
 
 def source_path(**changes):
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **changes}
+    environment = {"PATH": os.environ["PATH"], "HOME": "/proc/nowhere", **changes}
     return subprocess.run(["bash", "-c", f'. "{ROOT}/path.sh" && echo "$PATH|$PYTHONPATH|$LC_ALL"'], text=True,
                           capture_output=True, check=False, env=environment)
 
