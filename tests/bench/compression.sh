@@ -39,7 +39,7 @@ for method in $methods; do
       for backend in cosine plda; do
         "$steps/score.sh" --backend "$backend" "$exp/backend" "$exp/embeddings_test" "$list" "$exp/${list##*/}.$backend"
         eer=$(python3 -m steps.backend.metrics "$list" "$exp/${list##*/}.$backend" | sed -n 's/^eer *//p')
-        printf 'method %s  seed %s  %-16s %-7s EER %s %%  archives %d MB\n' "$method" "$seed" "${list##*/}" "$backend" \
+        printf 'method %s  seed %s  %-16s %-7s EER %s %%  archives %.1f MB\n' "$method" "$seed" "${list##*/}" "$backend" \
           "$eer" "$(cat "$sets"/{train,train_sp,test}/feats.*.ark | wc -c | awk '{ print $1 / 1e6 }')"
       done
     done
