@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def test_commands_and_code(document, checkout, address):
 def run(commands, folder):
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=folder, capture_output=True, text=True,
                           check=False, env={**{key: value for key, value in os.environ.items() if key != "VOX_READY"},
-                                            "VOX_SHARED": str(folder.parent / "nothing")})
+                                            "VOX_VENV": sys.prefix, "VOX_SHARED": str(folder.parent / "nothing")})
     assert done.returncode == 0, f"{commands}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
 
 
