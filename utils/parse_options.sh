@@ -40,6 +40,18 @@ bad_call() {  # message
   exit 1
 }
 
+# Prints words as one would type them.
+as_typed() {  # word ...
+  local word
+  for word in "$@"; do
+    case $word in
+      *\'*) printf '%q ' "$word" ;;
+      "" | *[!A-Za-z0-9_./:=,+@%-]*) printf "'%s' " "$word" ;;
+      *) printf '%s ' "$word" ;;
+    esac
+  done
+}
+
 script_call=("$script" "$@")
 while [ $# -gt 0 ] && [[ $1 == --* ]]; do
   parse_name=${1#--}; shift

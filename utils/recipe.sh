@@ -28,7 +28,7 @@ else
   trap 'kill "$lock_keeper" 2> /dev/null || true; python3 -m utils.lock release "$work" $$ "$VOX_RUN"' EXIT
 fi
 data=$work/data exp=$work/exp conf=${conf:-$VOX_ROOT/egs/voxceleb/conf}
-recipe_call="${script_call[*]}"
+recipe_call=$(as_typed "${script_call[@]}")
 jobs=(--nj "$nj" --cmd "$cmd")
 
 # A line a system: name kind features train_set vad online scoring

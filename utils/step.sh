@@ -51,4 +51,4 @@ for option in "${step_options[@]}"; do
   case $option in nj | cmd | device | num_threads | num_processes | num_nodes | command) ;; *) step_record+=(--option "$option=${!option}") ;; esac
 done
 unset option
-[ -n "${VOX_STATUS:-}" ] || { printf '%s ' "$(date '+%H:%M:%S')" "${script_call[@]}"; echo; } >&2
+[ -n "${VOX_STATUS:-}" ] || echo "$(date '+%H:%M:%S') $(as_typed "${script_call[@]}")" >&2
