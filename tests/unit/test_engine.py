@@ -65,3 +65,19 @@ def test_an_engine_that_refuses_is_not_asked_again(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="invalid partition"):
         run._submit(2)
     assert (tmp_path / "submitted").read_text() == "+\n"
+
+
+def test_interrupted_while_it_submits_it_removes_the_array_or_leaves_its_name(tmp_path, monkeypatch):
+    programs(tmp_path, monkeypatch, scancel=f'echo "$@" >> {tmp_path}/cancelled; [ ! -e {tmp_path}/away ]')
+    for away in (False, True):
+        run = array_run("JOB=1:2", tmp_path / f"{away}.JOB.log")
+        run.folder.mkdir(exist_ok=True)
+        monkeypatch.setattr(run, "_until_reached", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run._submit(2)
+        name = run.note.read_text().strip()
+        if away:
+            (tmp_path / "away").touch()
+        run.stop()
+        assert (tmp_path / "cancelled").read_text().split()[-1] == f"--name={name}"
+        assert run.note.exists() == away

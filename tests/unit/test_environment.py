@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,13 @@ def test_without_a_network_one_line_says_what_to_do(tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert "cannot install requirements.txt; without a network, set VOX_VENV to an environment that has it" in last
     assert not (tmp_path / "env/requirements.txt").exists()
+
+
+def test_modules_of_the_folder_that_one_is_in_are_not_taken(tmp_path):
+    """Another checkout, or a folder of Kaldi's, has a utils/ too."""
+    (tmp_path / "utils").mkdir()
+    (tmp_path / "utils/__init__.py").write_text("raise SystemExit('the other utils')")
+    done = subprocess.run(["bash", "-c", f'. "{ROOT}/path.sh" && python3 -c "import utils; print(utils.__file__)"'],
+                          cwd=tmp_path, text=True, capture_output=True, check=False,
+                          env={"PATH": os.environ["PATH"], "VOX_VENV": sys.prefix})
+    assert done.stdout.strip() == f"{ROOT}/utils/__init__.py", done.stderr

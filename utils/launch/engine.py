@@ -96,13 +96,14 @@ class ArrayRun:
         if ("max_jobs_run", "*") not in self.command.options:
             given.pop("max-jobs-run", None)  # the engine's launcher says it in its own way
         self.words = self.command.words(given)
-        self.job_id: str | None = None
+        self.job_id: str | None = None  # of the array in the queue
+        self.array: str | None = None   # its name
         log = Path(call.log_of(call.first)).absolute()
         stem = Path(call.log).name.removesuffix(".log")
         stem = stem.replace(f".{call.variable}", "") if call.variable else stem
         self.name = "j" + "".join(c if c.isalnum() or c in "._-" else "_" for c in stem)
         self.folder = log.parent / "q"
-        self.note = self.folder / f"{self.name}.name"  # the name of the array in the queue, while there is one
+        self.note = self.folder / f"{self.name}.name"  # keeps that name while the array is there
 
     def submit_line(self, name: str, count: int) -> list[str]:
         """Return the command that submits `count` jobs under a name."""
@@ -135,11 +136,11 @@ class ArrayRun:
         return failed
 
     def stop(self) -> None:
-        """Remove what was submitted."""
-        if self.job_id is not None:
+        """Remove what was submitted, or is being; where that fails the note stays, and the next call removes it."""
+        if self.array is not None:
             with contextlib.suppress(OSError):
-                self.engine.cancel(self.job_id)
-            self.note.unlink(missing_ok=True)
+                self.engine.cancel_named(self.array)
+                self.note.unlink(missing_ok=True)
 
     def _clear_earlier(self) -> None:
         """Remove the jobs of a launcher that was killed: they would write the same files."""
@@ -166,10 +167,9 @@ class ArrayRun:
 
     def _submit(self, count: int) -> str:
         """Submit an array under a name of its own; return its id."""
-        name = f"{self.name}.{secrets.token_hex(4)}"
+        name = self.array = f"{self.name}.{secrets.token_hex(4)}"
         with write_aside(self.note) as stream:
             stream.write(f"{name}\n")
-
         tried = False
 
         def attempt() -> str:
@@ -195,7 +195,7 @@ class ArrayRun:
         self.job_id = self._submit(len(jobs))
         ends = self._watch(jobs)
         self.note.unlink(missing_ok=True)
-        self.job_id = None
+        self.job_id = self.array = None
         return ends
 
     def _script(self, spec: Path) -> str:
