@@ -103,8 +103,7 @@ class ResNet(nn.Module):
         if options.frequency == "convolution":
             if not 3 <= bands <= 5:
                 raise ValueError(f"{bands} bands are left of {input_dim}; frequency: convolution takes 3 to 5 to one")
-            self.last = nn.Sequential(nn.Conv2d(width, width, 3, (1, 3), padding=(1, 0), bias=False),
-                                      nn.BatchNorm2d(width))
+            self.last = nn.Sequential(nn.Conv2d(width, width, 3, padding=(1, 0), bias=False), nn.BatchNorm2d(width))
 
     def stage_outputs(self, x: Tensor, lengths: Tensor | None = None) -> list[tuple[Tensor, Tensor | None]]:
         """Return what stem and stages give: B x C x T x F each, with the lengths."""
@@ -121,7 +120,9 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x, lengths = self.stage_outputs(x, lengths)[-1]
         if self.last is not None:
-            x = zero_beyond(relu(self.last(x)), lengths)
+            # Stride 1 x 3 without padding: of up to five bands the first three are seen. They are cut out here, for
+            # oneDNN 3.x with AMX reads memory that nobody wrote when it strides over five bands to one in bf16.
+            x = zero_beyond(relu(self.last(x[..., :3])), lengths)
         if self.frequency == "mean":
             return x.mean(dim=3).transpose(1, 2), lengths
         return x.permute(0, 2, 3, 1).flatten(2), lengths  # B x T' x (F' C)
