@@ -40,6 +40,39 @@ def test_every_configuration_builds_and_learns_one_batch(name, scale):
     assert losses[-1] < losses[0]
 
 
+def write_to_free_memory():
+    """Leave NaN in memory that is free, so that what reads there without having written is seen."""
+    for _ in [torch.full((200_000 + 50_000 * number,), torch.nan) for number in range(40)]:
+        pass
+
+
+@pytest.mark.parametrize("name", ["xvector", "vgg_mha", "saep_am", "fast_resnet34_tap", "resnet34_attentive_statistics",
+                                  "sc_resnet18_cross_attention", "resnet34_tstp", "ecapa_c512"])
+def test_bf16_gives_what_fp32_gives(name):
+    """Values and gradients of each encoder. oneDNN had a convolution that was wrong in bf16 alone."""
+    config = network_config(load_config(CONF / f"{name}.yaml", "mini"), name)
+    dim = config.frontend.output_dim(read_feature_options(CONF / f"features/{config.features}.conf").dim)
+    torch.manual_seed(0)
+    network = Network(config, dim, 3).eval()
+    x = torch.randn(16, 200, dim)
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        for _ in range(3):
+            network.zero_grad()
+            write_to_free_memory()
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                h, _ = network.encoder(x)
+            h.float().square().mean().backward()
+            found.setdefault(dtype, []).append([h.detach().double()] + [
+                p.grad.double() for p in network.encoder.parameters() if p.grad is not None])
+    expected = found[torch.float32][0]
+    scale = max(value.norm() / value.numel() ** 0.5 for value in expected[1:])  # a gradient of zero is held to this
+    for values in found[torch.bfloat16]:
+        assert (values[0] - expected[0]).norm() < 0.05 * expected[0].norm()
+        for value, wanted in zip(values[1:], expected[1:], strict=True):
+            assert (value - wanted).norm() < 0.1 * wanted.norm() + 0.01 * scale * wanted.numel() ** 0.5
+
+
 @pytest.mark.parametrize(("name", "expected"), [
     ("xvector", "4380564 to the embedding"), ("vgg_mha", "13486452 to the embedding"),
     ("saep", "1158848 to the embedding"), ("saep_dk128", "880064 to the embedding"),
