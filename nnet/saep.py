@@ -39,7 +39,7 @@ class SaepBlock(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
-        # One head, as an axis of its own: only with four axes does PyTorch take its fused kernel, twice as fast on a CPU.
+        # One head, as an axis of its own: with four axes PyTorch takes its fused kernel, twice as fast on a CPU.
         query, key, value = (linear(x)[:, None] for linear in (self.query, self.key, self.value))
         mask = None if inside is None else inside[:, None, None]  # every frame sees the frames of its utterance
         attended = scaled_dot_product_attention(query, key, value, mask)[:, 0]
