@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# What the features' precision and augmentation do to the equal error rate: a mini system, trained and tested over some seeds as
+#   1 2 4         features of 1 (Kaldi's CM), 2 (CM2) and 4 bytes a value; the speakers also at other speeds, as new ones
+#   cm3           1 byte a value with one range for all bands (CM3)
+#   unaugmented   2 bytes, no copies at other speeds, the same number of steps
+#   online        as 2, with noise, babble, reverberation and telephone of the system xvector_online
+# <data> is what the recipe's stage 0 makes.
+# e.g.: tests/bench/variants.sh --seeds "1 2 3" --variants "2 unaugmented" egs/voxceleb/data
+system=xvector      # name in egs/voxceleb/conf, with train_set train_net_sp
+seeds="1"           # of the training
+variants="1 cm3 2 4 unaugmented online"
+device=cpu          # cpu or cuda
+nj=2                # jobs of features and embeddings
+work=               # folder for features and models (empty: a temporary one, removed at the end)
+# <data>
+. "$(dirname "$0")/../../utils/step.sh"
+data=$(cd "$1" && pwd)
+require_file "$data/train/wav.scp" "$data/train_sp/wav.scp" "$data/test/wav.scp" "$data/valid/spk2utt"
+
+if [ -z "$work" ]; then
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+fi
+mkdir -p "$work/conf"
+steps=$VOX_ROOT/steps conf=$work/conf
+cp -R "$VOX_ROOT"/egs/voxceleb/conf/. "$conf"
+resolved() { python3 -m utils.config resolve --scale mini "$conf/$1.yaml"; }
+value() { python3 -m utils.config get "$work/$1.yaml" "$2"; }
+resolved "$system" > "$work/$system.yaml"
+resolved xvector_online > "$work/xvector_online.yaml"
+features=$(value "$system" features)
+for variant in $variants; do
+  method=3 change=
+  case $variant in
+    1) method=2 ;;
+    cm3) method=5 ;;
+    2) ;;
+    4) method=0 ;;
+    unaugmented) change="mini: {train_set: train_net, train: {epochs: $((3 * $(value "$system" train.epochs)))}}" ;;
+    online) change="online: $(value xvector_online online)" ;;
+    *) echo "$0: no variant $variant" >&2; exit 1 ;;
+  esac
+  printf 'base: %s\n%s\n' "$system" "$change" > "$conf/variant.yaml"
+  resolved variant > "$work/$variant.yaml"
+  sets=$work/$method/$features
+  for set in train train_sp test; do
+    "$steps/make_feats.sh" --nj "$nj" --compression "$method" "$conf/features/$features.conf" "$data/$set" "$sets/$set"
+  done
+  "$VOX_ROOT/local/select_sets.sh" "$data" "$sets"
+  for seed in $seeds; do
+    exp=$work/$variant/$system.$seed
+    "$steps/train_network.sh" --device "$device" --seed "$seed" "$work/$variant.yaml" "$sets/$(value "$variant" train_set)" \
+      "$sets/valid" "$exp"
+    for set in train test; do
+      "$steps/extract_embeddings.sh" --nj "$nj" --device "$device" "$exp" "$sets/$set" "$exp/embeddings_$set"
+    done
+    "$steps/train_backend.sh" "$work/$variant.yaml" "$sets/train" "$exp/embeddings_train" "$exp/backend"
+    for list in "$data"/test/trials/*; do
+      for backend in cosine plda; do
+        "$steps/score.sh" --backend "$backend" "$exp/backend" "$exp/embeddings_test" "$list" "$exp/${list##*/}.$backend"
+        eer=$(python3 -m steps.backend.metrics "$list" "$exp/${list##*/}.$backend" | sed -n 's/^eer *//p')
+        printf '%-12s seed %s  %-16s %-7s EER %s %%  archives %.1f MB, trained in %.0f s\n' "$variant" "$seed" \
+          "${list##*/}" "$backend" "$eer" "$(cat "$sets"/{train,train_sp,test}/feats.*.ark | wc -c | awk '{ print $1 / 1e6 }')" \
+          "$(cat "$exp/train_seconds")"
+      done
+    done
+  done
+done
