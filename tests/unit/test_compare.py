@@ -1,0 +1,42 @@
+"""The table over several runs: means and ranges, and bad input."""
+
+from pathlib import Path
+
+import pytest
+
+from steps.backend.compare import read_rates, table
+from steps.backend.results import COLUMNS
+from utils.errors import InputError
+
+
+def results(path: Path, *rows: tuple[str, str, str, str]) -> Path:
+    lines = [dict(zip(("system", "backend", "list", "eer"), row, strict=True)) for row in rows]
+    table = [COLUMNS, *([line.get(name, "0") for name in COLUMNS] for line in lines)]
+    path.write_text("".join("\t".join(row) + "\n" for row in table))
+    return path
+
+
+def test_means_ranges_and_order(tmp_path):
+    runs = [results(tmp_path / "1", ("a", "cosine", "o", "6.0"), ("b", "cosine", "o", "4.0"),
+                    ("c", "plda", "o", "1.0")),
+            results(tmp_path / "2", ("a", "cosine", "o", "3.0"), ("b", "cosine", "o", "4.5"))]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table(read_rates(runs), []).splitlines()]
+    assert lines[0] == ["system", "runs", "cosine, o", "plda, o"]
+    assert lines[2:] == [["b", "2", "4.25 (4.00-4.50)", ""], ["a", "2", "4.50 (3.00-6.00)", ""], ["c", "1", "", "1.00"]]
+    chosen = table(read_rates(runs), ["c", "a"]).splitlines()
+    assert [line.split()[1] for line in chosen[2:]] == ["c", "a"]
+
+
+def test_bad_input_is_named(tmp_path):
+    good = results(tmp_path / "good", ("a", "cosine", "o", "6.0"))
+    with pytest.raises(InputError, match="no file .*none"):
+        read_rates([tmp_path / "none"])
+    with pytest.raises(InputError, match="named twice"):
+        read_rates([good, good])
+    with pytest.raises(InputError, match="the eer of a is 'x'"):
+        read_rates([results(tmp_path / "bad", ("a", "cosine", "o", "x"))])
+    (tmp_path / "other").write_text("system\teer\n")
+    with pytest.raises(InputError, match=r"begins with .* wanted the columns"):
+        read_rates([tmp_path / "other"])
+    with pytest.raises(InputError, match="no results of 'b'; there are: a"):
+        table(read_rates([good]), ["b"])
