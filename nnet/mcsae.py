@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nnet.frames import frame_weights, weighted_mean
-from nnet.resnet import ResNet, ResNetOptions
+from nnet.resnet import ResNet, ResNetOptions, mean_of_bands
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,7 @@ class ScResNet(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         stages = self.resnet.stage_outputs(x, lengths)
         with torch.autocast(x.device.type, enabled=False):
-            p = [mean_of(stage.float() if stage.dtype == torch.bfloat16 else stage, theirs)
-                 for stage, theirs in stages]
+            p = [mean_of(stage, theirs) for stage, theirs in stages]
             if self.blocks is None:
                 y = torch.cat(p, dim=1)
             else:
@@ -114,5 +113,6 @@ class ScResNet(nn.Module):
 
 def mean_of(stage: Tensor, lengths: Tensor | None) -> Tensor:
     """Return the mean over frequency and time of B x C x T x F: B x C."""
-    frames = stage.mean(dim=3).transpose(1, 2)
+    frames = mean_of_bands(stage)
+    frames = frames.float() if frames.dtype == torch.bfloat16 else frames
     return weighted_mean(frame_weights(frames, lengths), frames)

@@ -38,6 +38,14 @@ class ResNetOptions:
                              "the strides in time and in frequency")
 
 
+def mean_of_bands(x: Tensor) -> Tensor:
+    """Return the mean over the bands of B x C x T x F: B x T x C.
+
+    Channels go last before, so that the gradient has them there, too: adding gradients of two layouts is slow.
+    """
+    return x.permute(0, 2, 3, 1).mean(dim=2)
+
+
 class SqueezeExcitation(nn.Module):
     """Channels weighed by sigmoid(W_2 relu(W_1 mean(x))), the mean over time and frequency (Hu, Shen, Sun 2018)."""
 
@@ -47,7 +55,7 @@ class SqueezeExcitation(nn.Module):
         self.weigh = nn.Sequential(nn.Linear(channels, narrow), nn.ReLU(), nn.Linear(narrow, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        frames = x.mean(dim=3).transpose(1, 2)  # B x T x C
+        frames = mean_of_bands(x)
         mean = (frame_weights(frames, lengths)[..., None] * frames).sum(dim=1)
         return x * self.weigh(mean)[:, :, None, None]
 
@@ -124,5 +132,5 @@ class ResNet(nn.Module):
             # oneDNN 3.x with AMX reads memory that nobody wrote when it strides over five bands to one in bf16.
             x = zero_beyond(relu(self.last(x[..., :3])), lengths)
         if self.frequency == "mean":
-            return x.mean(dim=3).transpose(1, 2), lengths
+            return mean_of_bands(x), lengths
         return x.permute(0, 2, 3, 1).flatten(2), lengths  # B x T' x (F' C)
