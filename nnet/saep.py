@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from nnet.frames import inside_mask
 
@@ -39,10 +38,12 @@ class SaepBlock(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
-        # One head, as an axis of its own: with four axes PyTorch takes its fused kernel, twice as fast on a CPU.
-        query, key, value = (linear(x)[:, None] for linear in (self.query, self.key, self.value))
-        mask = None if inside is None else inside[:, None, None]  # every frame sees the frames of its utterance
-        attended = scaled_dot_product_attention(query, key, value, mask)[:, 0]
+        # Written out: with d_k = 512 on a CPU, PyTorch's scaled_dot_product_attention takes three times as long.
+        query = self.query(x) * self.query.out_features ** -0.5
+        scores = query @ self.key(x).transpose(1, 2)  # B x T x T
+        if inside is not None:
+            scores = scores.masked_fill(~inside[:, None], float("-inf"))  # every frame sees the frames of its utterance
+        attended = scores.softmax(dim=2) @ self.value(x)
         y = self.attention_norm(x + self.dropout(self.output(attended)))
         return self.feed_forward_norm(y + self.dropout(self.feed_forward(y)))
 
