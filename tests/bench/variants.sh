@@ -8,7 +8,7 @@
 #   online        as 2, with noise, babble, reverberation and telephone of the system xvector_online
 #   half          as 2, with half of the speakers (network and back-end), the same number of steps
 #   longer        as 2, twice the steps
-# <data> is what the recipe's stage 0 makes.
+# The folder <data> is what the recipe's stage 0 makes.
 # e.g.: tests/bench/variants.sh --seeds "1 2 3" --variants "2 unaugmented" egs/voxceleb/data
 system=xvector      # name in egs/voxceleb/conf, with train_set train_net_sp
 seeds="1"           # of the training
