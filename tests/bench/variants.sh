@@ -9,10 +9,10 @@
 #   half          as 2, with half of the speakers (network and back-end), the same number of steps
 #   longer        as 2, twice the steps
 # The folder <data> is what the recipe's stage 0 makes.
-# e.g.: tests/bench/variants.sh --seeds "1 2 3" --variants "2 unaugmented" egs/voxceleb/data
+# e.g.: tests/bench/variants.sh --variants "2 unaugmented" egs/voxceleb/data
 system=xvector      # name in egs/voxceleb/conf, with train_set train_net_sp
-seeds="1"           # of the training
-variants="1 cm3 2 4 unaugmented speeds online half longer"
+seeds="1 2 3"       # of the training
+variants="1 cm3 2 4 unaugmented speeds online half longer" # of those above
 device=cpu          # cpu or cuda
 nj=2                # jobs of features and embeddings
 work=               # folder for features and models (empty: a temporary one, removed at the end)
