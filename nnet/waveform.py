@@ -82,6 +82,12 @@ class KaldiFeatures(nn.Module):
             raise InputError(f"{samples.shape[1]} samples are too short for one frame")
         return samples.unfold(1, self.length, self.shift)
 
+    def log_energy(self, x: Tensor) -> Tensor:
+        """Return the logarithm of the frames' energies, floored: B x T."""
+        energy = x.square().sum(dim=2).clamp_min(torch.finfo(torch.float32).eps).log()
+        floor = self.options.kaldi.energy_floor
+        return energy.clamp_min(math.log(floor)) if floor > 0 else energy
+
     @torch.no_grad()
     def forward(self, samples: Tensor, snip_edges: bool | None = None) -> Tensor:
         """snip_edges: whether all frames lie within the samples; None: as the options have it."""
@@ -91,18 +97,18 @@ class KaldiFeatures(nn.Module):
             x = self.frames(samples.float(), frame.snip_edges if snip_edges is None else snip_edges)
             if frame.remove_dc_offset:
                 x = x - x.mean(dim=2, keepdim=True)
-            raw = x
+            energy = self.log_energy(x) if kaldi.use_energy and kaldi.raw_energy else None
             before = torch.cat([x[:, :, :1], x[:, :, :-1]], dim=2)
-            x = (x - frame.preemph_coeff * before) * self.window
-            energy = (raw if kaldi.raw_energy else x).square().sum(dim=2).clamp_min(tiny).log()
-            if kaldi.energy_floor > 0:
-                energy = energy.clamp_min(math.log(kaldi.energy_floor))
+            x = before.mul_(-frame.preemph_coeff).add_(x).mul_(self.window)
+            if kaldi.use_energy and not kaldi.raw_energy:
+                energy = self.log_energy(x)
             spectrum = torch.view_as_real(torch.fft.rfft(x, self.size)[:, :, :self.size // 2])
-            mel = (spectrum.square().sum(dim=3) @ self.banks).clamp_min(tiny).log()
+            power = spectrum[..., 0].square().addcmul_(spectrum[..., 1], spectrum[..., 1])
+            mel = (power @ self.banks).clamp_min(tiny).log()
             if self.options.kind == "fbank":
-                return torch.cat([energy[:, :, None], mel], dim=2) if kaldi.use_energy else mel
+                return mel if energy is None else torch.cat([energy[:, :, None], mel], dim=2)
             cepstra = mel @ self.cosines
-            return torch.cat([energy[:, :, None], cepstra[:, :, 1:]], dim=2) if kaldi.use_energy else cepstra
+            return cepstra if energy is None else torch.cat([energy[:, :, None], cepstra[:, :, 1:]], dim=2)
 
 
 def frontend_of_batch(x: Tensor, options: FrontendOptions) -> Tensor:
