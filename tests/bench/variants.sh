@@ -51,7 +51,7 @@ for variant in $variants; do
   esac
   printf 'base: %s\n%s\n' "$system" "$change" > "$conf/variant.yaml"
   resolved variant > "$work/$variant.yaml"
-  sets=$work/$method/$features
+  sets=$work/compression$method/$features
   for set in train train_sp test; do
     "$steps/make_feats.sh" --nj "$nj" --compression "$method" "$conf/features/$features.conf" "$data/$set" "$sets/$set"
   done
@@ -61,10 +61,10 @@ for variant in $variants; do
     "$steps/make_feats.sh" --nj "$nj" --compression "$method" "$conf/features/$features.conf" "$work/train_sp2" "$sets/train_sp2"
     python3 -m utils.combine_data "$sets/$train_set" "$sets/train_net_sp" "$sets/train_sp2"
   elif [ "$variant" = half ]; then
-    awk 'NR % 2' "$data/train/spk2utt" > "$work/half"
+    awk 'NR % 2' "$data/train/spk2utt" > "$work/half.speakers"
     for set in train train_net_sp; do
-      with_copies "$work/half" "$sets/$set/spk2utt" > "$work/half.$set"
-      python3 -m utils.subset_data_dir --spk-list "$work/half.$set" "$sets/$set" "$sets/half/$set"
+      with_copies "$work/half.speakers" "$sets/$set/spk2utt" > "$work/half.$set.speakers"
+      python3 -m utils.subset_data_dir --spk-list "$work/half.$set.speakers" "$sets/$set" "$sets/half/$set"
     done
   fi
   for seed in $seeds; do
