@@ -91,7 +91,7 @@ def test_the_recipes_table_has_every_network_with_its_parameters():
     found = {}
     for line in (CONF.parent / "README.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 4:
+        if len(cells) == 5:
             found |= {name.strip(): cells[3] for name in cells[0].split(",")}
     for name in NETWORKS:
         config = network_config(load_config(CONF / f"{name}.yaml"), name)
