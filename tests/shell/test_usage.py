@@ -1,12 +1,14 @@
-"""Every step answers a wrong call with its usage and status 1, before it does anything."""
+"""Every step, recipe and benchmark answers a wrong call with its usage and status 1, before it does anything."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = sorted([*ROOT.glob("steps/*.sh"), *ROOT.glob("local/*.sh"), *ROOT.glob("egs/*/run.sh")])
+SCRIPTS = sorted([*ROOT.glob("steps/*.sh"), *ROOT.glob("local/*.sh"), *ROOT.glob("egs/*/run.sh"),
+                  *ROOT.glob("tests/bench/*.sh")])
 PROBE = """#!/usr/bin/env bash
 # Probe.
 # e.g.: probe.sh a
@@ -34,6 +36,9 @@ def test_wrong_calls_print_the_usage(script):
         assert "Options:" in done.stderr
         assert "e.g.:" in done.stderr
         assert reason in done.stderr
+    head = re.split(r"^(?:\. |set )", script.read_text(), maxsplit=1, flags=re.MULTILINE)[0]
+    for option in re.findall(r"^([a-z]\w*)=", head, re.MULTILINE):
+        assert f"  --{option.replace('_', '-')} " in done.stderr, option
 
 
 @pytest.fixture
