@@ -13,6 +13,7 @@ fingerprinted by that record's digest, so that a change at the start of the chai
 """
 
 import argparse
+import glob
 import hashlib
 import json
 import shutil
@@ -90,11 +91,13 @@ def why_stale(path: Path, now: dict[str, Any]) -> str | None:
 
 
 def mark(path: Path, now: dict[str, Any], outputs: list[Path]) -> None:
-    """Write the record of a finished step."""
+    """Write the record of a finished step, and remove what killed runs of it left of its outputs."""
     made = {}
     for output in outputs:
         if not output.is_file():
             raise InputError(f"{output} is missing at the end of {now['step']}")
+        for left in output.parent.glob(f".{glob.escape(output.name)}.????????.tmp"):  # as write_aside names them
+            left.unlink(missing_ok=True)
         size = output.stat().st_size
         made[str(output.relative_to(path.parent))] = size, fingerprint(output) if size <= WHOLE_FILE else None
     record = now | {"outputs": made, "code": code_version(),

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from utils import done
+
 
 def call(action, record, *inputs, options=("dim=400",), outputs=None):
     """Run utils.done as the steps do; return exit status and what it said."""
@@ -86,3 +88,12 @@ def test_missing_input_is_named(step, tmp_path):
     status, said = call("check", out / ".done", tmp_path / "nothing")
     assert status == 1
     assert "nothing is missing" in said
+
+
+def test_what_a_killed_run_left_of_an_output_goes_when_the_step_ends(tmp_path):
+    output, left, other = tmp_path / "x.1.ark", tmp_path / ".x.1.ark.abcd_123.tmp", tmp_path / ".y.ark.abcd_123.tmp"
+    for path in (output, left, other):
+        path.write_text("1")
+    done.mark(tmp_path / ".done", done.describe("step", {}, []), [output])
+    assert not left.exists()
+    assert other.exists()  # of a step that may still run
