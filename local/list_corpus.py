@@ -1,38 +1,63 @@
-"""Print what a corpus holds: each folder with the time of its last change, and the files at its top.
+"""List what a corpus holds, to tell whether prepared data are out of date: one line for each folder, with a digest
+of the names, sizes and times of the files in it.
 
-A folder's time changes when a file in it comes, goes or is renamed, so two equal listings mean the same
-corpus without looking at every file. Used to tell whether prepared data are out of date.
+e.g.: python3 -m local.list_corpus data/corpus /corpora/VoxCeleb1 /corpora/lists/veri_test2.txt
 """
 
 import argparse
+import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from utils.errors import InputError, run_main
+from utils.files import write_if_changed
 
 
-def listing(root: str) -> list[str]:
-    """Return a line `path nanoseconds` for each folder under `root` and each file directly in it, sorted."""
-    lines = []
-    todo = [root]
+def folders_under(root: str) -> list[str]:
+    """Return a folder and all folders in it, sorted."""
+    found, todo = [], [root]
     while todo:
         folder = todo.pop()
-        lines.append(f"{folder} {os.stat(folder).st_mtime_ns}")
+        found.append(folder)
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    todo.append(entry.path)
-                elif folder == root:
-                    lines.append(f"{entry.path} {entry.stat().st_mtime_ns}")
-    return sorted(lines)
+            todo += [entry.path for entry in entries if entry.is_dir()]
+    return sorted(found)
+
+
+def state_of_folder(folder: str) -> str:
+    """Return a digest of the names, sizes and times of the files in a folder."""
+    with os.scandir(folder) as entries:
+        files = sorted((entry.name, state_of_file(entry.path)) for entry in entries if not entry.is_dir())
+    return hashlib.sha256(repr(files).encode(errors="surrogateescape")).hexdigest()
+
+
+def state_of_file(path: str) -> str:
+    """Return size and time of a file; of a link that leads nowhere, nothing."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path, help="file to write, where it changes")
     parser.add_argument("paths", nargs="+", help="corpus folders, or single files such as trial lists")
-    for path in parser.parse_args().paths:
+    arguments = parser.parse_args()
+    lines = []
+    for path in arguments.paths:
         if not os.path.exists(path):
             raise InputError(f"{path} does not exist")
-        print(*(listing(path) if os.path.isdir(path) else [f"{path} {os.stat(path).st_mtime_ns}"]), sep="\n")
+        if not os.path.isdir(path):
+            lines.append(f"{path} {state_of_file(path)}\n")
+            continue
+        folders = folders_under(path)
+        with ThreadPoolExecutor(8) as pool:  # hides the latency of network file systems
+            states = pool.map(state_of_folder, folders)
+            lines += [f"{folder} {state}\n" for folder, state in zip(folders, states, strict=True)]
+    write_if_changed(arguments.out, "".join(lines))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ roots=()
 [ -z "$voxceleb2_root" ] || roots+=("$voxceleb2_root")
 [ ${#roots[@]} -gt 0 ] || die "no corpus: name one with --voxceleb1-root DIR"
 read -ra lists <<< "$lists"
-[ -z "${VOX_STATUS:-}" ] || require_file "${roots[@]}"
-# What the corpus holds now, so that a file that came or went makes the data anew.
-mkdir -p "$data"
-python3 -m local.list_corpus "${roots[@]}" ${lists[@]+"${lists[@]}"} > "$data/corpus"
-up_to_date "$data/.done" "$data/corpus" && exit 0
+! in_status || require_file "${roots[@]}"
+# What the corpus holds now, so that a file that came, went or was replaced makes the data anew.
+corpus=$data/corpus
+! in_status || corpus=$VOX_SCRATCH/corpus
+python3 -m local.list_corpus "$corpus" "${roots[@]}" ${lists[@]+"${lists[@]}"}
+up_to_date "$data/.done" "$corpus" && exit 0
 
 python3 -m local.prepare_voxceleb ${voxceleb1_root:+--voxceleb1-root "$voxceleb1_root"} \
   ${voxceleb2_root:+--voxceleb2-root "$voxceleb2_root"} --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
@@ -32,5 +33,5 @@ python3 -m local.prepare_voxceleb ${voxceleb1_root:+--voxceleb1-root "$voxceleb1
 for set in train test; do
   python3 -m utils.validate_data_dir "$data/$set"
 done
-mark_done "$data/.done" "$data/corpus" -- \
+mark_done "$data/.done" "$corpus" -- \
   "$data"/{train,test,valid,train_net,train_sp}/{wav.scp,utt2spk,spk2utt} "$data"/{test,valid}/trials/*

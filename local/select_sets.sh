@@ -7,19 +7,37 @@
 . "$(dirname "$0")/../utils/step.sh"
 data=$1; features=$2
 
-for set in valid train_net; do
-  up_to_date "$features/$set/.done" "$data/$set" "$features/train" && continue
-  python3 -m utils.subset_data_dir --spk-list "$data/$set/spk2utt" "$features/train" "$features/$set"
-  [ ! -d "$data/$set/trials" ] || cp -R "$data/$set/trials" "$features/$set"
-  mark_done "$features/$set/.done" "$data/$set" "$features/train"
-done
-combine() {  # set part ...
-  local set=$1; shift
-  [ -d "${*: -1}" ] || return 0
-  up_to_date "$features/$set/.done" "$@" && return
-  python3 -m utils.combine_data "$features/$set" "$@"
-  mark_done "$features/$set/.done" "$@"
+# Assembles a set unless its records hold. Voice activity has a record of its own, so that what does not use it is not
+# made again with it.
+assemble() {  # set input ... -- command ...
+  local out=$features/$1 from=() inputs=()
+  shift
+  while [ "$1" != -- ]; do from+=("$1"); shift; done
+  shift
+  add_voicing "${from[@]}"
+  if up_to_date "$out/.done" "${from[@]}"; then
+    [ ${#inputs[@]} -gt 0 ] || return 0
+    up_to_date "$out/.done_vad" "${inputs[@]}" && return 0
+  fi
+  "$@"
+  local file outputs=()
+  for file in "$out"/* "$out"/trials/*; do
+    [ ! -f "$file" ] || [ "$file" = "$out/vad.scp" ] || outputs+=("$file")
+  done
+  mark_done "$out/.done" "${from[@]}" -- "${outputs[@]}"
+  [ ${#inputs[@]} = 0 ] || mark_done "$out/.done_vad" "${inputs[@]}" -- "$out/vad.scp"
 }
+subset() {  # set
+  python3 -m utils.subset_data_dir --spk-list "$data/$1/spk2utt" "$features/train" "$features/$1"
+  [ ! -d "$data/$1/trials" ] || cp -R "$data/$1/trials" "$features/$1"
+}
+combine() {  # set part ...
+  [ ! -d "${*: -1}" ] || assemble "$1" "${@:2}" -- python3 -m utils.combine_data "$features/$1" "${@:2}"
+}
+
+for set in valid train_net; do
+  assemble "$set" "$data/$set" "$features/train" -- subset "$set"
+done
 combine train_net_sp "$features/train_net" "$features/train_sp"
 combine train_net_aug "$features/train_net" "$features/train_aug"
 [ ! -d "$features/train_net_sp" ] || combine train_net_sp_aug "$features/train_net_sp" "$features/train_aug"

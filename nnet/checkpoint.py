@@ -4,17 +4,14 @@ averaged weights, and where it stands.
 Nothing is pickled: tensors go by name, everything else as JSON in the file's header.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from utils.errors import InputError
-from utils.files import write_aside
+from utils.tensor_file import load_tensors, save_tensors
 
 
 def flatten(network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor],
@@ -26,33 +23,28 @@ def flatten(network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str
         tensors |= {f"average/{name}": value for name, value in average.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items() if value is not None}
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return tensors
 
 
 def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor],
                     average: nn.Module | None, where: dict[str, Any]) -> None:
     """Write a checkpoint aside and rename it. where: whatever JSON holds, such as the step."""
-    # Copies: safetensors refuses tensors that share memory, as best and current weights may.
-    tensors = {name: value.clone() for name, value in flatten(network, optimizer, best, average).items()}
-    with write_aside(path, "wb") as stream:
-        stream.write(save(tensors, {"where": json.dumps(where)}))
+    save_tensors(path, flatten(network, optimizer, best, average), where)
 
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None,
                     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Restore network, its average and optimiser; return the best weights and what was said of where the run stands.
 
-    Raises InputError when the file is damaged or of another network.
+    Raises InputError when the file is damaged, and then removed, or of another network.
     """
+    tensors, where = load_tensors(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dictionary)
-            where = json.loads(file.metadata()["where"])
         for part, module in (("model/", network), ("average/", average)):
             if module is not None:
                 module.load_state_dict({name.removeprefix(part): value for name, value in tensors.items()
                                         if name.startswith(part)})
-    except Exception as error:  # safetensors has its own errors, load_state_dict raises RuntimeError
+    except RuntimeError as error:
         message = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot resume: {message}; delete the file to train from the start") from error
     state: dict[int, dict[str, Tensor]] = {}

@@ -15,7 +15,8 @@ mkdir -p "$data/log"
 begin "$data/unfinished_vad" "$conf" "$data/feats.scp" || rm -f "$data"/vad.scp "$data"/vad.*.{ark,scp}
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "JOB=1:$nj" "$data/log/compute_vad.JOB.log" \
-  once "$data/unfinished_vad/vad.JOB" python3 -m steps.feat.compute_vad --job JOB --nj "$nj" "$conf" "$data"
+  once "$data/unfinished_vad/vad.JOB" "$data/vad.JOB.ark" "$data/vad.JOB.scp" -- \
+  python3 -m steps.feat.compute_vad --job JOB --nj "$nj" "$conf" "$data"
 grep -h '^warning: ' "$data"/log/compute_vad.*.log >&2 || true
 python3 -m utils.join_tables "$data/feats.scp" "$data/vad.scp" "$data"/vad.*.scp
 mark_done "$data/.done_vad" "$conf" "$data/feats.scp" -- "$data"/vad.scp "$data"/vad.*.ark

@@ -11,7 +11,7 @@ exp=$1; data=$2; out=$3
 
 require_file "$exp/final.ie" "$exp/final.ubm" "$exp/system.yaml" "$data/feats.scp"
 inputs=("$exp/final.ie" "$exp/final.ubm" "$data" ${posteriors:+"$posteriors"})
-[ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad")
+add_voicing "$data"
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$data"
 
@@ -21,7 +21,8 @@ mkdir -p "$out/log"
 begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/ivector.*
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
-  once "$out/unfinished/ivector.JOB" python3 -m steps.ivector.extract --job JOB --nj "$nj" --device "$device" \
+  once "$out/unfinished/ivector.JOB" "$out/ivector.JOB.ark" "$out/ivector.JOB.scp" -- \
+  python3 -m steps.ivector.extract --job JOB --nj "$nj" --device "$device" \
     ${posteriors:+--posteriors "$posteriors"} "$exp" "$data" "$out"
 python3 -m utils.join_tables "$data/feats.scp" "$out/ivector.scp" "$out"/ivector.*.scp
 mark_done "$out/.done" "${inputs[@]}"

@@ -12,19 +12,21 @@ segment_frames=350  # frames of a segment; shorter utterances are repeated to re
 exp=$1; data=$2; out=$3
 
 require_file "$exp/model.safetensors" "$exp/config.yaml" "$data/feats.scp"
-up_to_date "$out/.done" "$exp/model.safetensors" "$data" && exit 0
+inputs=("$exp/model.safetensors" "$data")
+! leaves_unvoiced_out "$exp/config.yaml" || add_voicing "$data"
+up_to_date "$out/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$data"
 
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
 mkdir -p "$out/log"
-begin "$out/unfinished" "$exp/model.safetensors" "$data" || rm -f "$out"/segments.*
+begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/segments.*
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
-  once "$out/unfinished/segments.JOB" \
+  once "$out/unfinished/segments.JOB" "$out/segments.JOB.ark" "$out/segments.JOB.scp" -- \
   python3 -m nnet.segments --job JOB --nj "$nj" --device "$device" --segments "$segments" \
     --segment-frames "$segment_frames" "$exp" "$data" "$out"
 python3 -m utils.join_tables "$data/feats.scp" "$out/segments.scp" "$out"/segments.*.scp
 echo "$segments" > "$out/num_segments"
-mark_done "$out/.done" "$exp/model.safetensors" "$data"
+mark_done "$out/.done" "${inputs[@]}"
 rm -r "$out/unfinished"

@@ -22,7 +22,8 @@ begin "$out/unfinished" "$conf" "$in" ||
   rm -f "$out"/{feats,vad}.scp "$out"/{feats,vad}.*.{ark,scp} "$out"/log/{report,utt2num_frames}.*
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "JOB=1:$nj" "$out/log/make_feats.JOB.log" \
-  once "$out/unfinished/feats.JOB" python3 -m steps.feat.compute_feats --job JOB --nj "$nj" --compression "$compression" \
+  once "$out/unfinished/feats.JOB" "$out"/{feats.JOB.ark,feats.JOB.scp,log/utt2num_frames.JOB,log/report.JOB.json} -- \
+  python3 -m steps.feat.compute_feats --job JOB --nj "$nj" --compression "$compression" \
     --allow-pipes "$allow_pipes" "$conf" "$in" "$out"
 cp "$conf" "$out/feats.conf"
 # Utterances that failed may be repaired in place: the jobs are to look at them again.

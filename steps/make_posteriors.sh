@@ -11,7 +11,8 @@ text=false          # text archives, not binary ones
 config=$1; ubm=$2; data=$3; out=$4
 
 require_file "$config" "$ubm/final.ubm" "$data/feats.scp" ${gselect:+"$gselect"}
-inputs=("$config" "$ubm/final.ubm" "$data" ${gselect:+"$gselect"}); [ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad")
+inputs=("$config" "$ubm/final.ubm" "$data" ${gselect:+"$gselect"})
+add_voicing "$data"
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$data"
 
@@ -21,7 +22,7 @@ format=()
 [ "$text" = false ] || format=(--text)
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "JOB=1:$nj" "$out/log/posteriors.JOB.log" \
-  once "$out/unfinished/post.JOB" \
+  once "$out/unfinished/post.JOB" "$out/post.JOB.ark" "$out/post.JOB.scp" "$out/gselect.JOB.ark" "$out/gselect.JOB.scp" -- \
   python3 -m steps.ivector.posteriors --job JOB --nj "$nj" ${format[@]+"${format[@]}"} \
     ${gselect:+--gselect "$gselect"} "$config" "$ubm/final.ubm" "$data" "$out"
 for kind in post gselect; do

@@ -13,7 +13,7 @@ config=$1; data=$2; ubm=$3; exp=$4
 
 require_file "$config" "$data/feats.scp" "$ubm/final.ubm" ${posteriors:+"$posteriors"}
 inputs=("$config" "$data" "$ubm/final.ubm" ${posteriors:+"$posteriors"})
-[ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad")
+add_voicing "$data"
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/final.*
 

@@ -14,11 +14,14 @@ rirs_root=          # RIRS_NOISES, likewise (empty: rooms are simulated)
 config=$1; train=$2; valid=$3; exp=$4
 
 require_file "$config" "$train/feats.scp" "$train/utt2spk" "$valid/feats.scp" "$valid/trials/valid"
-mkdir -p "$exp"
-python3 -m nnet.config "$config" "$exp/network.yaml"   # a change of the back-end trains nothing again
-inputs=("$exp/network.yaml" "$train" "$valid")
+network=$exp/network.yaml   # without the back-end, whose change trains nothing again
+! in_status || network=$VOX_SCRATCH/network.yaml
+python3 -m nnet.config "$config" "$network"
+inputs=("$network" "$train" "$valid")
+! leaves_unvoiced_out "$config" || add_voicing "$train" "$valid"
 init=$(python3 -m utils.config get "$config" init.model --default "")   # a model to start from
-case $init in "") ;; /*) inputs+=("$init") ;; *) inputs+=("$(dirname "$exp")/$init") ;; esac
+case $init in "" | /*) ;; *) init=$(dirname "$exp")/$init ;; esac
+[ -z "$init" ] || inputs+=("$init"/{model.safetensors,speakers})
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$train"
 python3 -m utils.validate_data_dir "$valid"

@@ -11,7 +11,8 @@ diagonal=           # diagonal mixture to start from, Kaldi's final.dubm for one
 config=$1; data=$2; ubm=$3
 
 require_file "$config" "$data/feats.scp" "$data/utt2num_frames" ${diagonal:+"$diagonal"}
-inputs=("$config" "$data" ${diagonal:+"$diagonal"}); [ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad")
+inputs=("$config" "$data" ${diagonal:+"$diagonal"})
+add_voicing "$data"
 up_to_date "$ubm/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$data"
 begin "$ubm/unfinished" "${inputs[@]}" || rm -f "$ubm"/final.*

@@ -1,20 +1,19 @@
-"""Records of what was done: a step's options, the fingerprints of its inputs, its outputs with their sizes and, where
-they are not large, fingerprints.
+"""Records of what was done: a step's options, the fingerprints of its inputs and outputs (utils/fingerprint.py).
 
 `python3 -m utils.done check RECORD ...` exits with 0 when the record exists and everything in it still
-holds, else with 1 after saying why on standard error (nothing is said where nothing was done yet).
+holds, else with AGAIN after saying why on standard error (nothing is said where nothing was done yet).
 `... mark RECORD ...` writes the record, as the last act of a step. `... begin FOLDER ...` prepares a folder for what is
 kept while a step goes on: it stays as a killed run left it if that had the same step, options and inputs (exit
-status 0), else it is made anew, empty (exit status 1). `... status RECORD --report FILE ...` appends to FILE
-a line `state<TAB>record<TAB>reason`, the state one of done, stale, to do.
+status 0), else it is made anew, empty (exit status AGAIN). `... status RECORD --report FILE ...` appends to FILE
+a line `state<TAB>record<TAB>reason`, the state one of done, stale, to do; it writes nothing else.
 
-The digest of a record covers step, options and inputs. A directory that has a record of its own is
-fingerprinted by that record's digest, so that a change at the start of the chain reaches its end.
+A record has two digests: `digest`, of step, options and inputs, says whether the step must run again; `made`, of that
+and the outputs, is the record's own fingerprint where it is the input of another step. So a change at the start of the
+chain reaches its end, and so does an output that was made again and differs.
 """
 
 import argparse
 import glob
-import hashlib
 import json
 import shutil
 import subprocess
@@ -25,59 +24,33 @@ from typing import Any
 
 from utils.errors import InputError, run_main
 from utils.files import write_aside
+from utils.fingerprint import RECORD, digest, fingerprint, of_content, read_record
+from utils.place import require_place, without_place
 
-RECORD = ".done"
-WHOLE_FILE = 64 << 20  # bytes up to which a file is fingerprinted by its content, not by size and time
-
-
-def fingerprint(path: Path) -> str:
-    """Return what identifies an input: a record's digest, else the content of a file or directory."""
-    if path.is_dir():
-        record = path / RECORD
-        if record.is_file():
-            return fingerprint(record)
-        files = [f for f in sorted(path.rglob("*")) if f.is_file() and "log" not in f.relative_to(path).parts
-                 and not f.relative_to(path).parts[0].startswith("split")
-                 and not any(part.startswith(".") for part in f.relative_to(path).parts)]
-        inside = [f"{f.relative_to(path)} {fingerprint(f)}" for f in files]
-        return hashlib.sha256("\n".join(inside).encode()).hexdigest()
-    if path.name.startswith(RECORD):
-        return read_record(path)["digest"]
-    if not path.exists():
-        raise InputError(f"{path} is missing; run the stage that makes it first")
-    status = path.stat()
-    if status.st_size > WHOLE_FILE:
-        return f"{status.st_size} bytes, {status.st_mtime_ns}"  # reading it at each check would take too long
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+AGAIN = 3  # exit status: the step must run; 1 is an error
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read a record; raises InputError when it is damaged."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        record["digest"], record["options"], record["inputs"], record["outputs"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged record; delete it to redo the step") from error
-    return record
-
-
-def describe(step: str, options: dict[str, str], inputs: list[str]) -> dict[str, Any]:
-    """Return the part of a record that decides whether a step must run again, with its digest."""
-    known = {"step": step, "options": options,
+def describe(path: Path, step: str, options: dict[str, str], inputs: list[str]) -> dict[str, Any]:
+    """Return the part of the record at `path` that decides whether its step must run again, with its digest."""
+    known = {"step": step,
+             "options": {name: without_place(value.encode(), path).decode() for name, value in options.items()},
              "inputs": {name: fingerprint(Path(name)) for name in inputs}}
     # Not the names of the inputs: a work folder may be moved.
-    text = json.dumps([step, options, list(known["inputs"].values())], sort_keys=True)
-    return known | {"digest": hashlib.sha256(text.encode()).hexdigest()}
+    text = json.dumps([step, known["options"], list(known["inputs"].values())], sort_keys=True)
+    return known | {"digest": digest([text])}
 
 
 def why_stale(path: Path, now: dict[str, Any]) -> str | None:
     """Return the reason why the step of this record must run again, None when it need not."""
-    then = read_record(path)
+    try:
+        then = read_record(path)
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ").partition(";")[0]
     for name, (size, content) in then["outputs"].items():
         output = path.parent / name
         if not output.is_file() or output.stat().st_size != size:
             return f"output {output} {'changed its size' if output.is_file() else 'is gone'}"
-        if content and fingerprint(output) != content:
+        if of_content(output) != content:
             return f"output {output} is damaged"
     if then["digest"] == now["digest"]:
         return None
@@ -93,14 +66,14 @@ def why_stale(path: Path, now: dict[str, Any]) -> str | None:
 def mark(path: Path, now: dict[str, Any], outputs: list[Path]) -> None:
     """Write the record of a finished step, and remove what killed runs of it left of its outputs."""
     made = {}
-    for output in outputs:
+    for output in sorted(outputs):
         if not output.is_file():
             raise InputError(f"{output} is missing at the end of {now['step']}")
         for left in output.parent.glob(f".{glob.escape(output.name)}.????????.tmp"):  # as write_aside names them
             left.unlink(missing_ok=True)
-        size = output.stat().st_size
-        made[str(output.relative_to(path.parent))] = size, fingerprint(output) if size <= WHOLE_FILE else None
-    record = now | {"outputs": made, "code": code_version(),
+        made[str(output.relative_to(path.parent))] = output.stat().st_size, of_content(output)
+    contents = [f"{name} {content}" for name, (_, content) in made.items()]
+    record = now | {"outputs": made, "made": digest([now["digest"], *contents]), "code": code_version(),
                     "finished": datetime.now(UTC).isoformat(timespec="seconds")}
     with write_aside(path) as stream:
         json.dump(record, stream, indent=1)
@@ -164,29 +137,31 @@ def main() -> None:
     arguments = parser.parse_args()
     path = arguments.record
     if arguments.action == "check" and not path.is_file():
-        sys.exit(1)
+        sys.exit(AGAIN)
     options = dict(option.split("=", 1) for option in arguments.option)
     if arguments.action == "status":
         whole = all(Path(name).exists() for name in arguments.inputs)
-        now = describe(arguments.step, options, arguments.inputs) if whole else None
+        now = describe(path, arguments.step, options, arguments.inputs) if whole else None
         with arguments.report.open("a", encoding="utf-8") as stream:
             said, reason = state(path, now, arguments.report)
             stream.write(f"{said}\t{path}\t{reason}\n")
         return
-    now = describe(arguments.step, options, arguments.inputs)
+    require_place(path)
+    now = describe(path, arguments.step, options, arguments.inputs)
     if arguments.action == "begin":
-        sys.exit(not begin(path, now))
+        sys.exit(0 if begin(path, now) else AGAIN)
     if arguments.action == "mark":
         outputs = arguments.outputs
         if outputs is None:
-            outputs = [f for f in sorted(path.parent.iterdir()) if f.is_file() and not f.name.startswith(".")]
+            beside = [*path.parent.iterdir(), *path.parent.glob("trials/*")]
+            outputs = [f for f in beside if f.is_file() and not f.name.startswith(".")]
         mark(path, now, outputs)
         return
     reason = why_stale(path, now)
     if reason:
         print(f"{path.parent}: made again by {arguments.step}: {reason}", file=sys.stderr)
         path.unlink()
-        sys.exit(1)
+        sys.exit(AGAIN)
     print(f"{path.parent}: up to date", file=sys.stderr)
 
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154  # options come from and go to the script that sources this
 # Sourced by egs/*/run.sh after its options: option parsing, environment, folders, stages.
 # Sets: work (made absolute), data, exp, conf, jobs, recipe_call; resolves conf/<system>.yaml of every system at
-# --scale into exp/<system>/system.yaml.
+# --scale into exp/<system>/system.yaml (config_of).
 
 # shellcheck source=parse_options.sh
 . "$(dirname "${BASH_SOURCE[0]}")/parse_options.sh"
@@ -12,20 +12,31 @@ if [ -z "$cmd" ]; then
   . "$VOX_ROOT/cmd.sh"
 fi
 
-mkdir -p "${work:-$here}"
-work=$(cd "${work:-$here}" && pwd)
+work=${work:-$here}
+# What is kept for this run alone: the state of the audio, looked at once; with --status also what is reported.
+VOX_SCRATCH=$(mktemp -d)
+export VOX_SCRATCH
+trap 'rm -rf "$VOX_SCRATCH"' EXIT
 if [ "$status" = true ]; then
-  VOX_STATUS=$(mktemp)
-  export VOX_STATUS
-  trap 'rm -f "$VOX_STATUS"' EXIT
+  # Nothing is written to the work folder, in which a run may be going on.
+  export VOX_STATUS=$VOX_SCRATCH/status
+  : > "$VOX_STATUS"
+  case $work in /*) ;; *) work=$PWD/$work ;; esac
+  [ ! -d "$work" ] || work=$(cd "$work" && pwd)
+  resolved=$VOX_SCRATCH/systems
 else
+  mkdir -p "$work"
+  work=$(cd "$work" && pwd)
+  resolved=$work/exp
   VOX_RUN=$(date +%s).$$.$RANDOM
   python3 -m utils.lock take "$work" $$ "$VOX_RUN"
   # The lock's holder touches it, so that other hosts know that it lives. (See utils/lock.py.)
   (while kill -0 $$ && [ -e "$work/.lock" ]; do touch -c "$work/.lock"; sleep 20; done) < /dev/null > /dev/null 2>&1 &
   lock_keeper=$!
   export VOX_RUN
-  trap 'kill "$lock_keeper" 2> /dev/null || true; python3 -m utils.lock release "$work" $$ "$VOX_RUN"' EXIT
+  trap 'kill "$lock_keeper" 2> /dev/null || true; rm -rf "$VOX_SCRATCH"
+    python3 -m utils.lock release "$work" $$ "$VOX_RUN"' EXIT
+  python3 -m utils.place "$work"
 fi
 data=$work/data exp=$work/exp conf=${conf:-$VOX_ROOT/egs/voxceleb/conf}
 recipe_call=$(as_typed "${script_call[@]}")
@@ -33,9 +44,10 @@ jobs=(--nj "$nj" --cmd "$cmd")
 
 # A line a system: name kind features train_set vad online scoring
 read -ra names <<< "$systems"
-system_table=$(python3 -m utils.systems --scale "$scale" --conf "$conf" --exp "$exp" ${names[@]+"${names[@]}"})
+system_table=$(python3 -m utils.systems --scale "$scale" --conf "$conf" --exp "$resolved" ${names[@]+"${names[@]}"})
 systems=$(awk '{ print $1 }' <<< "$system_table")
 
+config_of() { echo "$resolved/$1/system.yaml"; }  # system
 of_kind() { awk -v kind="$1" '$2 == kind { print $1 }' <<< "$system_table"; }                # ivector | network
 data_of() { awk -v name="$1" -v data="$data" '$1 == name { print data "/" $3 }' <<< "$system_table"; }  # system
 train_set_of() {  # system: what augments online needs no augmented copies

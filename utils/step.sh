@@ -11,11 +11,13 @@ set -euo pipefail
 log() { echo "$(date '+%H:%M:%S') ${script##*/}: $*" >&2; }
 die() { echo "$script: error: $*" >&2; exit 1; }
 
+in_status() { [ -n "${VOX_STATUS:-}" ]; }  # a recipe asks for the state of its steps; nothing is to be written
+
 require_file() {  # path ...
   local file
   for file in "$@"; do
     [ -s "$file" ] && continue
-    [ -z "${VOX_STATUS:-}" ] || { printf 'to do\t%s\tneeds %s\n' "$script" "$file" >> "$VOX_STATUS"; exit 0; }
+    ! in_status || { printf 'to do\t%s\tneeds %s\n' "$script" "$file" >> "$VOX_STATUS"; exit 0; }
     die "$file is missing or empty; run the stage that makes it first"
   done
 }
@@ -24,11 +26,28 @@ require_file() {  # path ...
 # Options that cannot change a result (how many jobs, where they run, what a report names) are left out of the record.
 # While a recipe asks for its status, the record's state is only reported, and no step does anything.
 up_to_date() {  # record input ...
-  if [ -n "${VOX_STATUS:-}" ]; then
+  if in_status; then
     python3 -m utils.done status "$1" --report "$VOX_STATUS" --step "${script##*/}" "${step_record[@]}" --inputs "${@:2}"
     return 0
   fi
-  python3 -m utils.done check "$1" --step "${script##*/}" "${step_record[@]}" --inputs "${@:2}" || return 1
+  ask_records check "$@"
+}
+
+# Adds to inputs the records of voice activity that data directories have: for steps that leave unvoiced frames out.
+add_voicing() {  # data ...
+  local data
+  for data in "$@"; do [ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad"); done
+}
+
+leaves_unvoiced_out() {  # config: whether a system does
+  [ "$(python3 -m utils.config get --default False "$1" frontend.vad)" = True ]
+}
+
+ask_records() {  # check | begin, record input ...: fails where the step must run; an error ends it
+  local code=0
+  python3 -m utils.done "$1" "$2" --step "${script##*/}" "${step_record[@]}" --inputs "${@:3}" || code=$?
+  [ "$code" = 0 ] || [ "$code" = 3 ] || exit "$code"
+  return "$code"
 }
 
 mark_done() {  # record input ... [-- output ...]; without outputs, every file beside the record
@@ -43,7 +62,8 @@ mark_done() {  # record input ... [-- output ...]; without outputs, every file b
 # where there is nothing to go on from: the folder is made anew, empty, and outputs of an earlier run are to be deleted.
 # Jobs that leave a marker in FOLDER (utils/once) do not run again.
 begin() {  # folder input ...
-  python3 -m utils.done begin "$1" --step "${script##*/}" "${step_record[@]}" --option "nj=${nj:-}" --inputs "${@:2}"
+  local step_record=("${step_record[@]}" --option "nj=${nj:-}")
+  ask_records begin "$@"
 }
 
 step_record=()
@@ -51,4 +71,4 @@ for option in "${step_options[@]}"; do
   case $option in nj | cmd | device | num_threads | num_processes | num_nodes | command) ;; *) step_record+=(--option "$option=${!option}") ;; esac
 done
 unset option
-[ -n "${VOX_STATUS:-}" ] || echo "$(date '+%H:%M:%S') $(as_typed "${script_call[@]}")" >&2
+in_status || echo "$(date '+%H:%M:%S') $(as_typed "${script_call[@]}")" >&2

@@ -24,6 +24,7 @@ seed=1              # of everything drawn at random
 augment=            # augmented copies that networks also train on: words of noise, music, babble, reverb, telephone
 musan_root=         # MUSAN, for augmentation (empty: noise is made up, there is no music)
 rirs_root=          # RIRS_NOISES, for augmentation (empty: rooms are simulated)
+max_failed=0.0      # share of utterances whose audio may turn out to be damaged, to be left out
 valid_speakers=10   # training speakers held out to validate networks on
 # (no arguments)
 set -euo pipefail
@@ -43,7 +44,8 @@ fi
 if stage 1 "features and voice activity"; then
   for features in $(all_features); do
     for set in $(sets_of "$features"); do
-      "$steps/make_feats.sh" "${jobs[@]}" "$conf/features/$features.conf" "$data/$set" "$data/$features/$set"
+      "$steps/make_feats.sh" "${jobs[@]}" --max-failed "$max_failed" \
+        "$conf/features/$features.conf" "$data/$set" "$data/$features/$set"
     done
   done
   for features in $(vad_features); do
@@ -59,9 +61,9 @@ fi
 if stage 2 "i-vectors: universal background model, then total-variability matrix"; then
   for system in $(of_kind ivector); do
     "$steps/train_ubm.sh" --cmd "$cmd" --device "$device" --seed "$seed" \
-      "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system/ubm"
+      "$(config_of "$system")" "$(data_of "$system")/train" "$exp/$system/ubm"
     "$steps/train_ivector_extractor.sh" --nj "$ivector_nj" --cmd "$cmd" --device "$device" --seed "$seed" \
-      "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system/ubm" "$exp/$system"
+      "$(config_of "$system")" "$(data_of "$system")/train" "$exp/$system/ubm" "$exp/$system"
   done
 fi
 
@@ -69,7 +71,7 @@ if stage 3 "networks: training, validated on the held-out speakers"; then
   for system in $(of_kind network); do
     noises_of "$system"
     "$steps/train_network.sh" ${noises[@]+"${noises[@]}"} --cmd "$cmd" --device "$device" --num-processes "$num_processes" \
-      --num-nodes "$num_nodes" --seed "$seed" "$exp/$system/system.yaml" \
+      --num-nodes "$num_nodes" --seed "$seed" "$(config_of "$system")" \
       "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" "$exp/$system"
   done
 fi
@@ -94,7 +96,7 @@ fi
 if stage 5 "back-end: mean, LDA, PLDA"; then
   for system in $systems; do
     "$steps/train_backend.sh" --cmd "$cmd" \
-      "$exp/$system/system.yaml" "$data/train" "$exp/$system/embeddings_train" "$exp/$system/backend"
+      "$(config_of "$system")" "$data/train" "$exp/$system/embeddings_train" "$exp/$system/backend"
   done
 fi
 

@@ -25,6 +25,7 @@ augment=            # augmented copies that networks also train on: words of noi
 musan_root=         # MUSAN, for augmentation (empty: noise is made up, there is no music)
 rirs_root=          # RIRS_NOISES, for augmentation (empty: rooms are simulated)
 max_missing=0.0     # share of audio files that may be missing, empty or unreadable
+max_failed=0.0      # share of utterances whose audio may turn out to be damaged, to be left out
 max_missing_trials=0.0 # share of trials that may lack audio
 max_shared_speakers=0.0 # share of a list's speakers that may also be trained on
 valid_speakers=     # training speakers held out to validate networks on (empty: 40, mini 10)
@@ -56,7 +57,8 @@ fi
 if stage 1 "features and voice activity"; then
   for features in $(all_features); do
     for set in $(sets_of "$features"); do
-      "$steps/make_feats.sh" "${jobs[@]}" "$conf/features/$features.conf" "$data/$set" "$data/$features/$set"
+      "$steps/make_feats.sh" "${jobs[@]}" --max-failed "$max_failed" \
+        "$conf/features/$features.conf" "$data/$set" "$data/$features/$set"
     done
   done
   for features in $(vad_features); do
@@ -72,9 +74,9 @@ fi
 if stage 2 "i-vectors: universal background model, then total-variability matrix"; then
   for system in $(of_kind ivector); do
     "$steps/train_ubm.sh" --cmd "$cmd" --device "$device" --seed "$seed" \
-      "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system/ubm"
+      "$(config_of "$system")" "$(data_of "$system")/train" "$exp/$system/ubm"
     "$steps/train_ivector_extractor.sh" --nj "$ivector_nj" --cmd "$cmd" --device "$device" --seed "$seed" \
-      "$exp/$system/system.yaml" "$(data_of "$system")/train" "$exp/$system/ubm" "$exp/$system"
+      "$(config_of "$system")" "$(data_of "$system")/train" "$exp/$system/ubm" "$exp/$system"
   done
 fi
 
@@ -82,7 +84,7 @@ if stage 3 "networks: training, validated on the held-out speakers"; then
   for system in $(of_kind network); do
     noises_of "$system"
     "$steps/train_network.sh" ${noises[@]+"${noises[@]}"} --cmd "$cmd" --device "$device" --num-processes "$num_processes" \
-      --num-nodes "$num_nodes" --seed "$seed" "$exp/$system/system.yaml" \
+      --num-nodes "$num_nodes" --seed "$seed" "$(config_of "$system")" \
       "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" "$exp/$system"
   done
 fi
@@ -107,7 +109,7 @@ fi
 if stage 5 "back-end: mean, LDA, PLDA"; then
   for system in $systems; do
     "$steps/train_backend.sh" --cmd "$cmd" \
-      "$exp/$system/system.yaml" "$data/train" "$exp/$system/embeddings_train" "$exp/$system/backend"
+      "$(config_of "$system")" "$data/train" "$exp/$system/embeddings_train" "$exp/$system/backend"
   done
 fi
 

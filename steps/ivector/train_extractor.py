@@ -18,11 +18,11 @@ from steps.ivector.config import ExtractorOptions, IvectorConfig, read_ivector_c
 from steps.ivector.extractor import Extractor, Posterior, Statistics, update, write_extractor
 from steps.ivector.gmm import FullGmm
 from steps.ivector.gmm_files import read_full, write_full
-from steps.ivector.states import load_state, save_state
 from steps.ivector.threads import in_order
 from steps.ivector.utterance_stats import UtteranceStatistics, with_means
 from utils.errors import InputError, run_main
 from utils.space import require_space
+from utils.tensor_file import load_tensors, save_tensors
 
 
 class ExtractorTraining:
@@ -51,7 +51,7 @@ class ExtractorTraining:
         """Return the model after so many iterations; 0: the start."""
         if iteration == 0:
             return Extractor.from_ubm(self.ubm, self.options.dim, self.seed)
-        tensors, where = load_state(self._model_file(iteration))
+        tensors, where = load_tensors(self._model_file(iteration))
         return Extractor(tensors["m"], tensors["precision"], where["offset"], tensors["weights"])
 
     def run(self) -> Extractor:
@@ -73,13 +73,13 @@ class ExtractorTraining:
         if missing:
             posterior = self._start(self.model(iteration - 1))
         for part in missing:
-            save_state(self._part_file(iteration, part), self._sum(posterior, part, keep=False))
+            save_tensors(self._part_file(iteration, part), self._sum(posterior, part, keep=False), {})
 
     def update(self, iteration: int) -> Extractor:
         """Add the parts and write the iteration's model; the parts are deleted."""
         total = self._empty()
         for part in range(len(self.parts)):
-            total.merge(load_state(self._part_file(iteration, part))[0])
+            total.merge(load_tensors(self._part_file(iteration, part))[0])
         model = self._finish(self.model(iteration - 1), total, iteration)
         for part in range(len(self.parts)):
             self._part_file(iteration, part).unlink()
@@ -103,8 +103,8 @@ class ExtractorTraining:
 
     def _finish(self, model: Extractor, total: Statistics, iteration: int) -> Extractor:
         model = update(model, total, self.threads)
-        save_state(self._model_file(iteration), {"m": model.m, "precision": model.precision, "weights": model.weights},
-                   offset=model.offset)
+        tensors = {"m": model.m, "precision": model.precision, "weights": model.weights}
+        save_tensors(self._model_file(iteration), tensors, {"offset": model.offset})
         print(f"extractor, iteration {iteration} of {self.options.iterations}: {total.utterances} utterances, prior "
               f"offset {model.offset:.3f}, {time.perf_counter() - self.started:.1f} s", file=sys.stderr)
         return model

@@ -21,9 +21,9 @@ from steps.ivector.frames import sample_frames
 from steps.ivector.gmm import DiagGmm, FullGmm, FullPosteriors, check_finite, update_diagonal, update_full
 from steps.ivector.gmm_files import read_diagonal, write_diagonal, write_full
 from steps.ivector.grouped import second_order
-from steps.ivector.states import load_state, save_state
 from steps.ivector.threads import in_order
 from utils.errors import InputError, run_main
+from utils.tensor_file import load_tensors, save_tensors
 
 Mixture = TypeVar("Mixture", DiagGmm, FullGmm)
 
@@ -145,14 +145,14 @@ def parts_of(gmm: DiagGmm | FullGmm) -> dict[str, Tensor]:
 
 def _keep(work: Path | None, name: str, gmm: DiagGmm | FullGmm, iteration: int) -> None:
     if work is not None:
-        save_state(work / f"{name}.safetensors", parts_of(gmm), iteration=iteration)
+        save_tensors(work / f"{name}.safetensors", parts_of(gmm), {"iteration": iteration})
 
 
 def _last(work: Path | None, name: str, kind: type[Mixture], x: Tensor) -> tuple[int, Mixture | None]:
     """Return the number of iterations that are done, and the mixture after them."""
     if work is None or not (work / f"{name}.safetensors").is_file():
         return 0, None
-    parts, where = load_state(work / f"{name}.safetensors")
+    parts, where = load_tensors(work / f"{name}.safetensors")
     return int(where["iteration"]), kind(**parts).to(x.device, x.dtype)
 
 

@@ -26,16 +26,16 @@ from steps.ivector.alignments import Alignment, iterate_alignments, write_gselec
 from steps.ivector.extractor import Extractor, read_extractor, write_extractor
 from steps.ivector.gmm import DiagGmm, FullGmm
 from steps.ivector.gmm_files import read_diagonal, read_full, write_diagonal, write_full
-from steps.ivector.states import load_state, save_state
 from utils.ark import ArkWriter, RowReader, iterate, read_vectors
 from utils.audio import read_audio
 from utils.config import load_config
 from utils.data_dir import read_data_dir
-from utils.done import read_record
 from utils.errors import InputError
+from utils.fingerprint import read_record
 from utils.kaldi_io import read_matrix, read_vector, write_matrix
 from utils.launch.engine_config import EngineConfig
 from utils.lock import read_holder
+from utils.tensor_file import load_tensors, save_tensors
 from utils.trials import blocks
 
 EXAMPLES = int(os.environ.get("VOX_FUZZ_EXAMPLES", "150"))
@@ -147,7 +147,7 @@ READERS = {  # file name: what writes a valid file, what reads it
                       lambda path: list(iterate_alignments(path))),
     "gselect.ark": (lambda path: write_alignment(path, write_gselect),
                     lambda path: list(iterate_alignments(path, gselect=True))),
-    "state.safetensors": (lambda path: save_state(path, {"m": torch.ones(4)}, iteration=1), load_state),
+    "state.safetensors": (lambda path: save_tensors(path, {"m": torch.ones(4)}, {"iteration": 1}), load_tensors),
     "checkpoint.safetensors": (lambda path: save_checkpoint(path, *NETWORK, {}, None, {"step": 1}), checkpoint),
     "trials": (lambda path: path.write_text(TRIALS), fixed_list),
     "veri_test.txt": (lambda path: path.write_text("1 id1/v/1.wav id1/v/2.wav\n0 id1/v/1.wav id2/v/1.wav\n"),

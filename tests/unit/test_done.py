@@ -1,12 +1,16 @@
 """Records of finished steps: when they hold, when they are stale and why."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from utils import done
+from tests.conftest import ROOT
+from utils import done, fingerprint
+from utils.place import place_above, settle
 
 
 def call(action, record, *inputs, options=("dim=400",), outputs=None):
@@ -21,6 +25,12 @@ def call(action, record, *inputs, options=("dim=400",), outputs=None):
     return done.returncode, done.stderr
 
 
+@pytest.fixture(autouse=True)
+def fresh():
+    """Each test has work folders of its own; a process of the recipe sees them where they are."""
+    place_above.cache_clear()
+
+
 @pytest.fixture
 def step(tmp_path):
     """A finished step: an input file, an output folder with a file and its record."""
@@ -28,7 +38,7 @@ def step(tmp_path):
     source.write_text("a")
     out.mkdir()
     (out / "model").write_text("model")
-    assert call("check", out / ".done", source) == (1, "")
+    assert call("check", out / ".done", source) == (done.AGAIN, "")
     assert call("mark", out / ".done", source)[0] == 0
     return source, out
 
@@ -44,7 +54,7 @@ def test_changed_input(step):
     source, out = step
     source.write_text("b")
     status, said = call("check", out / ".done", source)
-    assert status == 1
+    assert status == done.AGAIN
     assert "in changed" in said
     assert not (out / ".done").exists()
 
@@ -52,7 +62,7 @@ def test_changed_input(step):
 def test_changed_option(step):
     source, out = step
     status, said = call("check", out / ".done", source, options=("dim=200",))
-    assert status == 1
+    assert status == done.AGAIN
     assert "option dim was '400', is now '200'" in said
 
 
@@ -72,14 +82,16 @@ def test_a_change_at_the_start_reaches_the_end(step, tmp_path):
     assert call("check", end, out)[0] == 0
     source.write_text("b")
     call("mark", out / ".done", source)
-    assert call("check", end, out)[0] == 1
+    assert call("check", end, out)[0] == done.AGAIN
 
 
-def test_damaged_record_is_named(step):
+def test_damaged_record_is_named(step, tmp_path):
     source, out = step
+    assert call("mark", tmp_path / "end/.done", out, outputs=())[0] == 0
     (out / ".done").write_text(json.dumps({"digest": 3}))
+    assert "damaged record" in call("check", tmp_path / "end/.done", out)[1]  # as the input of another step
     status, said = call("check", out / ".done", source)
-    assert status == 1
+    assert status == done.AGAIN
     assert "damaged record" in said
 
 
@@ -94,6 +106,136 @@ def test_what_a_killed_run_left_of_an_output_goes_when_the_step_ends(tmp_path):
     output, left, other = tmp_path / "x.1.ark", tmp_path / ".x.1.ark.abcd_123.tmp", tmp_path / ".y.ark.abcd_123.tmp"
     for path in (output, left, other):
         path.write_text("1")
-    done.mark(tmp_path / ".done", done.describe("step", {}, []), [output])
+    done.mark(tmp_path / ".done", done.describe(tmp_path / ".done", "step", {}, []), [output])
     assert not left.exists()
     assert other.exists()  # of a step that may still run
+
+
+def test_an_output_of_the_same_size_and_other_content_is_noticed(step):
+    source, out = step
+    (out / "model").write_text("modem")
+    assert "is damaged" in call("check", out / ".done", source)[1]
+
+
+def test_large_outputs_are_compared_by_samples(step, monkeypatch):
+    source, out = step
+    (out / "model").write_bytes(bytes(1 << 20))
+    monkeypatch.setattr(fingerprint, "WHOLE_FILE", 1 << 19)
+    monkeypatch.setattr(fingerprint, "SAMPLE", 1 << 10)
+    before = fingerprint.of_content(out / "model")
+    (out / "model").write_bytes(b"\1" * (1 << 20))
+    assert fingerprint.of_content(out / "model") != before
+    (out / "model").write_bytes(bytes((1 << 20) - 1) + b"\1")  # the last byte
+    assert fingerprint.of_content(out / "model") != before
+    (out / "model").write_bytes(bytes(1 << 20))
+    assert fingerprint.of_content(out / "model") == before
+
+
+def test_what_is_made_again_and_differs_reaches_the_end(step, tmp_path):
+    source, out = step
+    end = tmp_path / "end" / ".done"
+    assert call("mark", end, out, outputs=())[0] == 0
+    (out / "model").write_text("other")  # the same inputs and options, another result
+    assert call("mark", out / ".done", source)[0] == 0
+    status, said = call("check", end, out)
+    assert status == done.AGAIN
+    assert "out changed" in said
+
+
+def test_audio_replaced_in_place_is_noticed(tmp_path):
+    audio, script, record = tmp_path / "a b.wav", tmp_path / "wav.scp", tmp_path / "out/.done"
+    audio.write_bytes(b"1234")
+    script.write_text(f"utt {audio}\n")
+    assert call("mark", record, script, outputs=())[0] == 0
+    assert call("check", record, script)[0] == 0
+    audio.write_bytes(b"12345")
+    assert call("check", record, script)[0] == done.AGAIN
+    assert call("mark", record, script, outputs=())[0] == 0
+    audio.write_bytes(b"54321")
+    os.utime(audio, ns=(1, 1))
+    assert call("check", record, script)[0] == done.AGAIN
+
+
+def test_an_archive_that_a_script_names_is_part_of_it(tmp_path):
+    archive, script, record = tmp_path / "x.1.ark", tmp_path / "x.scp", tmp_path / "out/.done"
+    archive.write_bytes(b"1234")
+    script.write_text(f"utt {archive}:2[0:3]\n")
+    assert call("mark", record, script, outputs=())[0] == 0
+    archive.write_bytes(b"1235")
+    assert call("check", record, script)[0] == done.AGAIN
+
+
+def test_begin_keeps_work_of_the_same_call_alone(step, tmp_path):
+    source, _ = step
+    work = tmp_path / "unfinished"
+    assert call("begin", work, source)[0] == done.AGAIN
+    (work / "part").write_text("1")
+    assert call("begin", work, source)[0] == 0
+    assert (work / "part").exists()
+    assert call("begin", work, source, options=("dim=9",))[0] == done.AGAIN
+    assert not (work / "part").exists()
+    (work / "part").write_text("1")
+    source.write_text("other")
+    assert call("begin", work, source, options=("dim=9",))[0] == done.AGAIN
+    assert not (work / "part").exists()
+
+
+def once(folder, command):
+    words = [ROOT / "utils/once", folder / "marker", folder / "a", folder / "b", "--", "bash", "-c", command]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_a_job_runs_again_where_what_it_made_was_damaged(tmp_path):
+    make = f"echo 1 > '{tmp_path}/a'; echo 2 > '{tmp_path}/b'; echo x >> '{tmp_path}/runs'"
+    assert once(tmp_path, "exit 7").returncode == 7
+    for _ in range(2):
+        assert once(tmp_path, make).returncode == 0
+    assert (tmp_path / "runs").read_text() == "x\n"
+    for damage in (lambda: (tmp_path / "b").write_text("3\n"), (tmp_path / "a").unlink):
+        damage()
+        (tmp_path / "runs").unlink()
+        assert once(tmp_path, make).returncode == 0
+        assert (tmp_path / "runs").read_text() == "x\n"
+        assert (tmp_path / "b").read_text() == "2\n"
+    assert once(tmp_path, "true").stdout.startswith("done before")
+
+
+@pytest.fixture
+def work(tmp_path):
+    """A work folder with a script that names an archive in it, and the record of a step."""
+    folder = tmp_path / "work"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data/x.ark").write_bytes(b"1234")
+    (folder / "data/x.scp").write_text(f"a {folder}/data/x.ark:1\nb {tmp_path}/workshop/x.ark:1\n")
+    settle(folder)
+    option = (f"root={folder}/simulated",)
+    assert call("mark", folder / "end/.done", folder / "data/x.scp", options=option, outputs=())[0] == 0
+    return folder
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_work_folder_that_is_moved_or_copied_stays_done(work, tmp_path, copied):
+    new = tmp_path / "sub" / "new [1]"
+    shutil.copytree(work, new)
+    if not copied:
+        shutil.rmtree(work)
+    option = (f"root={new}/simulated",)
+    status, said = call("check", new / "end/.done", new / "data/x.scp", options=option)
+    assert status == 1
+    assert f"moved or copied from {work}" in said
+    for _ in range(2):  # a second call changes nothing
+        settle(new)
+        assert (new / "data/x.scp").read_text() == f"a {new}/data/x.ark:1\nb {tmp_path}/workshop/x.ark:1\n"
+    assert call("check", new / "end/.done", new / "data/x.scp", options=option)[0] == 0
+    (new / "data/x.ark").write_bytes(b"4321")
+    assert call("check", new / "end/.done", new / "data/x.scp", options=option)[0] == done.AGAIN
+    if copied:
+        assert call("check", work / "end/.done", work / "data/x.scp", options=(f"root={work}/simulated",))[0] == 0
+
+
+def test_settling_that_was_killed_goes_on(work):
+    inner = work / "inner"  # a place below the old one, so that its path holds the old one's
+    shutil.copytree(work, inner)
+    (inner / "data/x.scp").write_text(f"a {inner}/data/x.ark:1\n")
+    settle(inner)
+    assert (inner / "data/x.scp").read_text() == f"a {inner}/data/x.ark:1\n"

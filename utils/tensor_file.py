@@ -1,0 +1,56 @@
+"""What a training leaves on disk while it goes on: named tensors, and where it stands, in one file with a checksum.
+
+safetensors: nothing is pickled, and what is read has the bits that were written.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from utils.errors import InputError
+from utils.files import write_aside
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], where: Mapping[str, Any]) -> None:
+    """Write tensors, and what JSON holds of where a training stands, aside and rename them to `path`."""
+    # Copies: safetensors refuses tensors that share memory, as best and current weights may.
+    copies = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+              for name, value in tensors.items()}
+    text = json.dumps(where)
+    with write_aside(path, "wb") as stream:
+        stream.write(save(copies, {"where": text, "sha256": checksum(copies, text)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote.
+
+    A damaged file is removed, since every later run would meet it again, and InputError raised.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
+            text, wanted = file.metadata()["where"], file.metadata()["sha256"]
+        if checksum(tensors, text) != wanted:
+            raise ValueError("its checksum is wrong")
+        return tensors, json.loads(text)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        path.unlink(missing_ok=True)
+        message = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} was damaged and is removed: {message}; run again to go on from before it") from error
+
+
+def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    """Return the SHA-256 of tensors, in the order of their names, and of a text."""
+    found = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        found.update(f"\n{name} {value.dtype} {list(value.shape)}\n".encode())
+        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
