@@ -33,12 +33,16 @@ def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
 
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None,
-                    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+                    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Restore network, its average and optimiser; return the best weights and what was said of where the run stands.
 
-    Raises InputError when the file is damaged, and then removed, or of another network.
+    None where there is no checkpoint, or only a damaged one, which is removed. Raises InputError when it is of another
+    network.
     """
-    tensors, where = load_tensors(path)
+    found = load_tensors(path)
+    if found is None:
+        return None
+    tensors, where = found
     try:
         for part, module in (("model/", network), ("average/", average)):
             if module is not None:

@@ -105,9 +105,10 @@ class Trainer:
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one; raises InputError when it is of another run."""
-        if not self.checkpoint.exists():
+        found = load_checkpoint(self.checkpoint, self.network, self.optimizer, self.average.model)
+        if found is None:
             return
-        self.best, where = load_checkpoint(self.checkpoint, self.network, self.optimizer, self.average.model)
+        self.best, where = found
         if where["run"] != self.identity():
             raise InputError(f"{self.checkpoint} is of another configuration, data or seed; delete it to train anew")
         self.step, self.best_eer, self.bad_epochs = where["step"], where["best_eer"], where["bad_epochs"]

@@ -46,12 +46,10 @@ def why_stale(path: Path, now: dict[str, Any]) -> str | None:
         then = read_record(path)
     except InputError as error:
         return str(error).removeprefix(f"{path}: ").partition(";")[0]
-    for name, (size, content) in then["outputs"].items():
+    for name, content in then["outputs"].items():
         output = path.parent / name
-        if not output.is_file() or output.stat().st_size != size:
-            return f"output {output} {'changed its size' if output.is_file() else 'is gone'}"
-        if of_content(output) != content:
-            return f"output {output} is damaged"
+        if not output.is_file() or of_content(output) != content:
+            return f"output {output} {'is damaged' if output.is_file() else 'is gone'}"
     if then["digest"] == now["digest"]:
         return None
     for name in now["options"] | then["options"]:
@@ -71,8 +69,8 @@ def mark(path: Path, now: dict[str, Any], outputs: list[Path]) -> None:
             raise InputError(f"{output} is missing at the end of {now['step']}")
         for left in output.parent.glob(f".{glob.escape(output.name)}.????????.tmp"):  # as write_aside names them
             left.unlink(missing_ok=True)
-        made[str(output.relative_to(path.parent))] = output.stat().st_size, of_content(output)
-    contents = [f"{name} {content}" for name, (_, content) in made.items()]
+        made[str(output.relative_to(path.parent))] = of_content(output)
+    contents = [f"{name} {content}" for name, content in made.items()]
     record = now | {"outputs": made, "made": digest([now["digest"], *contents]), "code": code_version(),
                     "finished": datetime.now(UTC).isoformat(timespec="seconds")}
     with write_aside(path) as stream:

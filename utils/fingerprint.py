@@ -13,13 +13,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from utils.errors import InputError
-from utils.place import HOLD_PATHS, without_place
+from utils.place import HOLD_PATHS, in_this_place, without_place
 
 RECORD = ".done"
 WHOLE_FILE = 64 << 20  # bytes up to which all of a file is read
@@ -81,7 +81,7 @@ def of_audio(script: Path) -> str:
     kept = Path(os.environ["VOX_SCRATCH"]) / f"audio.{content}" if "VOX_SCRATCH" in os.environ else None
     if kept and kept.is_file():
         return kept.read_text()
-    paths = list(dict.fromkeys(line.partition(" ")[2].strip() for line in lines(script)))
+    paths = list(dict.fromkeys(named(script)))
     with ThreadPoolExecutor(8) as pool:  # hides the latency of network file systems
         found = digest([content, *pool.map(size_and_time, paths, chunksize=1000)])
     if kept:
@@ -100,13 +100,14 @@ def size_and_time(path: str) -> str:
 
 def archives(script: Path) -> list[Path]:
     """Return the archives that a script names (`id archive:offset[rows]`), each once, in its order."""
-    places = (line.partition(" ")[2].strip() for line in lines(script))
-    return list(dict.fromkeys(Path(OFFSET.sub("", place)) for place in places))
+    return list(dict.fromkeys(Path(OFFSET.sub("", place)) for place in named(script)))
 
 
-def lines(script: Path) -> list[str]:
-    """Return the lines of a script, whatever bytes they hold."""
-    return script.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+def named(script: Path) -> Iterator[str]:
+    """Yield what the lines of a script name, whatever bytes they hold."""
+    with open(script, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+        for line in lines:
+            yield in_this_place(line.partition(" ")[2].strip(), script)
 
 
 def state_of(archive: Path) -> str:

@@ -41,6 +41,13 @@ def without_place(content: bytes, path: Path) -> bytes:
     return prefix(found[1]).sub(b"", content) if found and os.fsencode(found[1]) in content else content
 
 
+def in_this_place(path: str, script: Path) -> str:
+    """Return where a path that a script names is now, should the work folder that holds both have moved."""
+    found = place_above(script.absolute().parent)
+    inside = found and path.startswith(f"{found[1]}/")
+    return f"{found[0]}/{path.removeprefix(f'{found[1]}/')}" if inside else path
+
+
 def require_place(path: Path) -> None:
     """Raise InputError when the work folder of `path` was moved or copied and its scripts name the old place."""
     found = place_above(path.absolute().parent)

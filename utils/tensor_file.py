@@ -5,6 +5,7 @@ safetensors: nothing is pickled, and what is read has the bits that were written
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from utils.errors import InputError
 from utils.files import write_aside
 
 
@@ -28,11 +28,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], where: Mapping[str, 
         stream.write(save(copies, {"where": text, "sha256": checksum(copies, text)}))
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote.
-
-    A damaged file is removed, since every later run would meet it again, and InputError raised.
-    """
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read what `save_tensors` wrote; None where there is nothing, or only a damaged file, which is removed."""
+    if not path.is_file():
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
@@ -43,7 +42,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         path.unlink(missing_ok=True)
         message = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} was damaged and is removed: {message}; run again to go on from before it") from error
+        print(f"warning: {path} was damaged and is removed: {message}; going on from before it", file=sys.stderr)
+        return None
 
 
 def checksum(tensors: Mapping[str, Tensor], text: str) -> str:

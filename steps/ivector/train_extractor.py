@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,15 +49,21 @@ class ExtractorTraining:
         self.started = time.perf_counter()
 
     def model(self, iteration: int) -> Extractor:
-        """Return the model after so many iterations; 0: the start."""
+        """Return the model after so many iterations; 0: the start. Raises InputError where it is missing or damaged."""
         if iteration == 0:
             return Extractor.from_ubm(self.ubm, self.options.dim, self.seed)
-        tensors, where = load_tensors(self._model_file(iteration))
+        tensors, where = self._load(self._model_file(iteration))
         return Extractor(tensors["m"], tensors["precision"], where["offset"], tensors["weights"])
+
+    def _load(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        found = load_tensors(path)
+        if found is None:
+            raise InputError(f"{path} is missing or was damaged; run again to make it")
+        return found
 
     def run(self) -> Extractor:
         """Make all iterations that are missing, in this process; return the last model."""
-        done = max((n for n in range(1, self.options.iterations + 1) if self._model_file(n).is_file()), default=0)
+        done = next((n for n in range(self.options.iterations, 0, -1) if load_tensors(self._model_file(n))), 0)
         model = self.model(done)
         for iteration in range(done + 1, self.options.iterations + 1):
             posterior = self._start(model)
@@ -69,7 +76,7 @@ class ExtractorTraining:
     def accumulate(self, iteration: int, job: int, jobs: int) -> None:
         """Write the sums of the parts of one job, those that are not there yet."""
         mine = range(job - 1, len(self.parts), jobs)
-        missing = [part for part in mine if not self._part_file(iteration, part).is_file()]
+        missing = [part for part in mine if not load_tensors(self._part_file(iteration, part))]
         if missing:
             posterior = self._start(self.model(iteration - 1))
         for part in missing:
@@ -79,7 +86,7 @@ class ExtractorTraining:
         """Add the parts and write the iteration's model; the parts are deleted."""
         total = self._empty()
         for part in range(len(self.parts)):
-            total.merge(load_tensors(self._part_file(iteration, part))[0])
+            total.merge(self._load(self._part_file(iteration, part))[0])
         model = self._finish(self.model(iteration - 1), total, iteration)
         for part in range(len(self.parts)):
             self._part_file(iteration, part).unlink()

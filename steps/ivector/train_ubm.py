@@ -150,10 +150,8 @@ def _keep(work: Path | None, name: str, gmm: DiagGmm | FullGmm, iteration: int) 
 
 def _last(work: Path | None, name: str, kind: type[Mixture], x: Tensor) -> tuple[int, Mixture | None]:
     """Return the number of iterations that are done, and the mixture after them."""
-    if work is None or not (work / f"{name}.safetensors").is_file():
-        return 0, None
-    parts, where = load_tensors(work / f"{name}.safetensors")
-    return int(where["iteration"]), kind(**parts).to(x.device, x.dtype)
+    found = load_tensors(work / f"{name}.safetensors") if work else None
+    return (int(found[1]["iteration"]), kind(**found[0]).to(x.device, x.dtype)) if found else (0, None)
 
 
 def read_start(path: Path, count: int, dim: int) -> DiagGmm:

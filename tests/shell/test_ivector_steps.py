@@ -80,11 +80,12 @@ def test_any_number_of_jobs_gives_the_same_model(made, trained, tmp_path):
         np.testing.assert_array_equal(one, four)
 
 
+@pytest.mark.parametrize("damaged", [False, True])
 @pytest.mark.parametrize(("script", "nj", "sign"), [
     ("train_ubm.sh", None, "diagonal.safetensors"), ("train_ivector_extractor.sh", 1, "1.safetensors"),
     ("train_ivector_extractor.sh", 2, "2.part1.safetensors")])
-def test_a_killed_training_goes_on_and_ends_with_the_same_bits(made, trained, tmp_path, script, nj, sign):
-    """Kill -9 of the whole process group as soon as `sign` is there."""
+def test_a_killed_training_goes_on_and_ends_with_the_same_bits(made, trained, tmp_path, script, nj, sign, damaged):
+    """Kill -9 of the whole process group as soon as `sign` is there; what is damaged of it is made again."""
     exp = tmp_path / "exp"
     words = [made / "system.yaml", made / "data", *([made / "ubm"] if nj else []), exp]
     options = ["--nj", str(nj)] if nj else []
@@ -98,6 +99,10 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(made, trained, tm
     os.killpg(step.pid, signal.SIGKILL)
     step.wait()
     assert not (exp / ".done").exists()
+    if damaged:
+        content = bytearray((exp / "unfinished" / sign).read_bytes())
+        content[-9] ^= 16
+        (exp / "unfinished" / sign).write_bytes(content)
     done = succeed(script, *options, *words)
     assert "going on where a run was stopped" in done.stderr
     expected = trained if nj else made / "ubm"

@@ -69,7 +69,7 @@ def test_changed_option(step):
 def test_lost_or_cut_output(step):
     source, out = step
     (out / "model").write_text("mod")
-    assert "changed its size" in call("check", out / ".done", source)[1]
+    assert "is damaged" in call("check", out / ".done", source)[1]
     assert call("mark", out / ".done", source)[0] == 0
     (out / "model").unlink()
     assert "is gone" in call("check", out / ".done", source)[1]

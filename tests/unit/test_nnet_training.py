@@ -147,14 +147,31 @@ def test_unknown_devices_are_named():
         find_device("cuda:99")
 
 
-def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(corpus, tmp_path):
-    exp = tmp_path / "x"
+def start_and_save(corpus, exp, seed):
+    """Leave the checkpoint of a training that has just begun; return its path."""
     exp.mkdir()
-    (exp / "checkpoint.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0garbage!")
-    done = train(corpus, exp)
+    trainer = Trainer(network_config(CONFIG, "x"), corpus[1], corpus[2], exp, CPU, seed)
+    trainer.save()
+    return trainer.checkpoint
+
+
+def test_a_checkpoint_of_another_run_is_refused(corpus, tmp_path):
+    start_and_save(corpus, tmp_path / "x", seed=2)
+    done = train(corpus, tmp_path / "x", seed=1)
     assert done.returncode == 1
-    assert "cannot resume" in done.stderr
-    assert "delete the file" in done.stderr
+    assert "is of another configuration, data or seed; delete it" in done.stderr
+
+
+def test_a_damaged_checkpoint_is_thrown_away(corpus, trained, tmp_path):
+    """One bit of one weight: without the checksum, training would go on from it to another model."""
+    path = start_and_save(corpus, tmp_path / "x", seed=1)
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 16
+    path.write_bytes(content)
+    done = train(corpus, tmp_path / "x", seed=1)
+    assert done.returncode == 0, done.stderr
+    assert "was damaged and is removed: its checksum is wrong" in done.stderr
+    assert (tmp_path / "x/model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 
 def test_batched_extraction_equals_one_by_one(corpus, trained):
