@@ -211,7 +211,7 @@ def test_audio_that_is_replaced_reaches_the_scores(whole, own_corpus, conf, tmp_
     samples, rate = soundfile.read(other)
     size = soundfile.info(one).frames
     soundfile.write(one, samples[:size], rate)
-    assert states(own_corpus, conf, work)[1:3] == ["stale", "done"]  # the test features are, training data are not
+    assert states(own_corpus, conf, work)[:2] == ["stale", "stale"]
     said = finish(own_corpus, conf, work)
     assert "data/mfcc24/test: made again" in said
     assert f"{work}/data/mfcc24/train: up to date" in said
