@@ -20,6 +20,7 @@ LOG_2PI = 1.8378770664093453
 SELECT_AT_ONCE = 8192       # frames: bounds the memory of selection
 VARIANCE_FLOOR = 0.001      # Kaldi's, for both kinds
 MAX_CONDITION = 1e4         # limit on largest / smallest eigenvalue of a full covariance, as Kaldi
+AT_FLOOR = 1 + 1e-3         # times the floor: what lies below is called floored, whatever rounding made of it
 MIN_OCCUPANCY = {"diagonal": 10.0, "full": 100.0}  # frames below which a Gaussian keeps its old shape
 
 
@@ -176,9 +177,11 @@ def update_full(old: FullGmm, occupancy: Tensor, first: Tensor, second: Tensor, 
     covariances = torch.where(enough[:, None, None], covariances, old.covariances.to(covariances))
     values, vectors = torch.linalg.eigh(covariances)
     floor = (values[:, -1:] / MAX_CONDITION).clamp_min(VARIANCE_FLOOR)
+    at_floor = (values < AT_FLOOR * floor).any(1)
+    if at_floor.any():
+        print(f"full UBM: covariances of {int(at_floor.sum())} of {len(at_floor)} Gaussians floored", file=sys.stderr)
     low = (values < floor).any(1)
     if low.any():
-        print(f"full UBM: covariances of {int(low.sum())} of {len(low)} Gaussians floored", file=sys.stderr)
         floored = (vectors * torch.maximum(values, floor)[:, None, :]) @ vectors.transpose(1, 2)
         covariances = torch.where(low[:, None, None], floored, covariances)
     weights = torch.where(enough, share, share.clamp_min(min_weight))
