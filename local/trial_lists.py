@@ -55,6 +55,8 @@ class TrialList:
                 for path in fields[1:]:
                     if path not in cache:
                         cache[path] = self._identify(path, number)
+                if cache[fields[1]] == cache[fields[2]]:
+                    raise InputError(f"{self.path}:{number}: a trial of {fields[1]} with itself; remove the line")
                 yield cache[fields[1]], cache[fields[2]], LABELS[fields[0]]
 
     def _identify(self, path: str, number: int) -> tuple[str, str]:

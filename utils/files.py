@@ -39,6 +39,15 @@ def write_if_changed(path: str | os.PathLike, text: str) -> None:
             stream.write(text)
 
 
+def encodable(text: str) -> bool:
+    """Whether text can be written as UTF-8: a file name that is not UTF-8 cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -1,14 +1,16 @@
 """Check a data directory: every table, spk2utt, and the trial lists; say what is wrong, change nothing.
 
 The first fault is printed with file, line and repair, and the exit status is 1. A fault is: an empty or
-cut file, a carriage return, a missing field, an id that holds a blank, `/` or `..`, an unsorted or
+cut file, a carriage return, a NUL byte, a missing field, an id that holds a blank, `/` or `..`, an unsorted or
 duplicate id, tables with different ids, a speaker that is no prefix of its utterance, a spk2utt that
-is not the inverse of utt2spk, a trial of an unknown id or with another label than target or nontarget,
+is not the inverse of utt2spk, a trial of an unknown id, of an id with itself or with another label than target or
+nontarget, a pair with both labels,
 features and VAD of different lengths (these are looked at in 50 utterances).
 e.g.: python3 -m utils.validate_data_dir data/train
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from utils.ark import read_matrix
@@ -23,8 +25,12 @@ def validate(folder: Path) -> str:
     """Return a summary of a valid data directory; raises InputError at the first fault of another."""
     data = read_data_dir(folder)
     check_lengths(data, folder)
-    known = set(data.ids)
-    lists = [f"{path.name} {check_trials(path, known)}" for path in list_files(folder)]
+    lists = []
+    for path in list_files(folder):
+        trials, repeated = check_trials(path, data.ids)
+        lists.append(f"{path.name} {trials}")
+        if repeated:
+            print(f"warning: {path}: {repeated} of {trials} trials repeat a pair of an earlier line", file=sys.stderr)
     speakers = sum(1 for _ in data.by_speaker())
     trials = f"; trials: {', '.join(lists)}" if lists else ""
     return (f"{folder}: valid: {len(data.ids)} utterances, {speakers} speakers; "

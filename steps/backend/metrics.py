@@ -21,7 +21,16 @@ from pathlib import Path
 
 import numpy as np
 
-from steps.backend.text_lines import Block, Lines, hash_words, in_threads, locate, read_blocks
+from steps.backend.text_lines import (
+    Block,
+    Lines,
+    hash_words,
+    in_threads,
+    last_eight,
+    locate,
+    read_blocks,
+    refuse_self_trials,
+)
 from steps.backend.text_numbers import parse_numbers
 from utils.errors import InputError, first_five, run_main
 
@@ -91,13 +100,14 @@ def _min_dcf(targets: np.ndarray, nontargets: np.ndarray, prior: float) -> float
 def _read_trials(block: Block) -> tuple[np.ndarray, np.ndarray]:
     """Read lines `id id label`: hashes of the pairs of ids (uint64), and whether each is a target (bool)."""
     lines = locate(block, 3)
+    refuse_self_trials(lines)
     return hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]), _labels(lines)
 
 
 def _labels(lines: Lines) -> np.ndarray:
     starts, ends = lines.starts[:, -1], lines.ends[:, -1]
     length = ends - starts
-    last = np.ndarray((lines.text.size - 7,), np.uint64, lines.text, strides=(1,))[ends - 8]
+    last = last_eight(lines.text, ends)
     target = (length == 6) & (last >> np.uint64(16) == _TARGET)
     nontarget = (length == 9) & (last == _ONTARGET) & (lines.text[starts] == ord("n"))
     wrong = np.flatnonzero(target == nontarget)
@@ -137,7 +147,7 @@ def read_labelled_scores(trials: str | os.PathLike, scores: str | os.PathLike) -
     """Return target and non-target scores (float64) of a trial list and a score file, in any order each.
 
     A list may hold a pair twice, as long as the score file does. Raises InputError naming pairs without a score,
-    or scores without a trial.
+    scores without a trial, a trial of an id with itself, or a pair that is both target and nontarget.
     """
     readers, parts = (_read_trials, _read_scores), ([], [])
 
@@ -148,12 +158,31 @@ def read_labelled_scores(trials: str | os.PathLike, scores: str | os.PathLike) -
     for kind, result in in_threads(lambda job: (job[0], readers[job[0]](job[1])), jobs()):
         parts[kind].append(result)
     (pairs, is_target), (scored_pairs, values) = (map(np.concatenate, zip(*part, strict=True)) for part in parts)
+    _refuse_both_labels(trials, pairs, is_target)
     if not np.array_equal(pairs, scored_pairs):
         order, scored_order = np.argsort(pairs, kind="stable"), np.argsort(scored_pairs, kind="stable")
         if not np.array_equal(pairs[order], scored_pairs[scored_order]):
             raise InputError(_mismatch(trials, pairs, scores, scored_pairs))
         is_target, values = is_target[order], values[scored_order]
     return values[is_target], values[~is_target]
+
+
+def _refuse_both_labels(path: str | os.PathLike, pairs: np.ndarray, is_target: np.ndarray) -> None:
+    """Raise InputError naming a pair that has both labels, and its lines; pairs: hashes."""
+    keys = np.sort(pairs << np.uint64(1) | is_target)
+    suspects = keys[1:][keys[1:] ^ keys[:-1] == 1] >> np.uint64(1)
+    if not len(suspects):
+        return
+    seen: dict[str, tuple[str, str]] = {}
+    for block in read_blocks(path):
+        lines = locate(block, 3)
+        hashes = hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1])
+        for row in np.flatnonzero(np.isin(hashes << np.uint64(1) >> np.uint64(1), suspects)).tolist():
+            pair, label = lines.field(row, 0, 1), lines.field(row, 2)
+            place, before = seen.setdefault(pair, (block.place(row), label))
+            if before != label:
+                raise InputError(f"{block.place(row)}: {pair} is {label} here and {before} in {place}; remove one "
+                                 "of the lines")
 
 
 def _mismatch(trials: str | os.PathLike, pairs: np.ndarray, scores: str | os.PathLike,

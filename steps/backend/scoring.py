@@ -24,6 +24,7 @@ from steps.backend.text_lines import (
     locate,
     read_blocks,
     records,
+    refuse_self_trials,
     windows,
 )
 from steps.backend.text_numbers import LARGEST, WIDTH, format_numbers
@@ -124,16 +125,19 @@ def score_trials(trials: str | os.PathLike, output: str | os.PathLike, sides: Si
                  test_ids: list[str]) -> None:
     """Write `id1 id2 score` for each trial, in the list's order.
 
-    trials: with labels or without. Raises InputError naming the first five ids without an embedding; then, and
-    when a score is no number, nothing is written.
+    trials: with labels or without. Raises InputError naming the first five ids without an embedding; then, when a
+    score is no number, and where a trial with a label is of an utterance with itself, nothing is written.
     """
     columns = count_columns(trials)
     enrolment = IdTable(enrolment_ids)
     tables = enrolment, enrolment if test_ids is enrolment_ids else IdTable(test_ids)
     missing: set[str] = set()
+    counts = columns == 3 and test_ids is enrolment_ids  # towards error rates, and of utterances on both sides
 
     def score_block(block: Block) -> tuple[list[str], np.ndarray]:
         lines = locate(block, columns)
+        if counts:
+            refuse_self_trials(lines)
         i, j = (table.find(lines.text, lines.starts[:, column], lines.ends[:, column])
                 for column, table in enumerate(tables))
         unknown = [lines.field(row, column) for column, rows in enumerate((i, j))

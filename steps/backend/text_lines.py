@@ -113,9 +113,11 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
 def locate(block: Block, columns: int) -> Lines:
     """Find the fields of a block whose lines have `columns` fields each.
 
-    Raises InputError naming file and line: another number of fields, a carriage return.
+    Raises InputError naming file and line: another number of fields, a carriage return, a NUL byte, not UTF-8.
     """
     inside = block.text[PAD:block.stop]
+    if inside.max() > 127:
+        _check_utf8(block)
     ends = np.flatnonzero(inside <= SPACE)
     lines = len(ends) // columns
     # Plain lines: as many blanks as fields, the last one the line end, the others spaces. (Where a field is empty
@@ -131,6 +133,14 @@ def locate(block: Block, columns: int) -> Lines:
     return Lines(block, block.text, starts.reshape(-1, columns), ends.reshape(-1, columns))
 
 
+def _check_utf8(block: Block) -> None:
+    text = block.text[PAD:block.stop].tobytes()
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{block.place(text.count(NEWLINE, 0, error.start))}: not UTF-8; correct the line") from error
+
+
 def _locate_slowly(block: Block, columns: int) -> Lines:
     lines = block.text[PAD:block.stop].tobytes().removesuffix(b"\n").split(b"\n")
     fields = [line.split() for line in lines]
@@ -138,6 +148,9 @@ def _locate_slowly(block: Block, columns: int) -> Lines:
         if b"\r" in line:
             raise InputError(f"{block.place(number)}: carriage return (Windows line end); remove them: "
                              f"sed -i 's/\\r$//' {block.path}")
+        if b"\0" in line:
+            raise InputError(f"{block.place(number)}: a NUL byte in {line.decode('utf-8', 'replace')!r}; the file is "
+                             "damaged, make it again")
         if len(words) != columns:
             raise InputError(f"{block.place(number)}: {len(words)} fields where {columns} belong: "
                              f"{line.decode('utf-8', 'replace')!r}; correct the line")
@@ -172,6 +185,23 @@ def by_length(lengths: np.ndarray) -> Iterator[tuple[int, np.ndarray | slice]]:
         return
     for length in np.flatnonzero(np.bincount(lengths)).tolist():
         yield length, np.flatnonzero(lengths == length)
+
+
+def last_eight(text: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return the eight bytes before each of `ends` as one uint64, the last byte highest."""
+    return np.ndarray((text.size - 7,), np.uint64, text, strides=(1,))[ends - 8]
+
+
+def refuse_self_trials(lines: Lines) -> None:
+    """Raise InputError naming file, line and id where the first two fields of a line are the same id."""
+    starts, ends = lines.starts[:, :2], lines.ends[:, :2]
+    lengths = ends - starts
+    one, other = (last_eight(lines.text, ends[:, column]) for column in range(2))
+    above = 8 * np.maximum(8 - lengths[:, 0], 0)  # bits of what stands before a shorter id
+    alike = (lengths[:, 0] == lengths[:, 1]) & ((one ^ other) >> above.astype(np.uint64) == 0)
+    for row in np.flatnonzero(alike).tolist():
+        if (name := lines.field(row, 0)) == lines.field(row, 1):
+            raise InputError(f"{lines.block.place(row)}: a trial of {name} with itself; remove the line")
 
 
 def hash_words(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 Character i of eight is byte i of the word (little-endian), so that one operation acts on all eight.
 """
 
+import re
+
 import numpy as np
 
 from steps.backend.text_lines import by_length, records
@@ -25,12 +27,14 @@ _DECIMALS = np.array([[15 - i if i < 8 else 7 - j if j < 8 else 0 for j in range
 _SCALES = 10.0 ** _DECIMALS
 _LIMITS = 10 * _SCALES
 _LIMITS[80] = np.inf  # without a point there is nothing to take apart
+_SCALES[[9 * i + j for i in range(8) for j in range(8)]] = np.nan  # a point in each half: no number
+_DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def parse_numbers(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return the numbers text[start:end] as float64, NaN for words that are none.
+    """Return the numbers text[start:end] as float64, NaN for words that are no finite decimal number.
 
-    Digits with a sign and a point are read here, other forms (1e-05, inf) by Python, one by one.
+    Digits with a minus and a point are read here, other forms (1e-05, +1, more digits) by Python, one by one.
     """
     values = np.empty(len(ends))
     for length, rows in by_length(ends - starts):
@@ -41,10 +45,8 @@ def parse_numbers(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.
 
 
 def _parse_one(word: bytes) -> float:
-    try:
-        return np.nan if b"_" in word else float(word)
-    except ValueError:
-        return np.nan
+    value = float(word) if _DECIMAL.fullmatch(word) else np.nan
+    return value if np.isfinite(value) else np.nan
 
 
 def _parse(text: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:

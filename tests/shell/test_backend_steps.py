@@ -183,10 +183,10 @@ def test_a_list_of_another_set_is_an_error_of_the_report(work):
     assert train(work).returncode == 0
     assert score(work, "plda").returncode == 0
     trials = work / "data/test/trials/veri.clean"
-    trials.write_text(trials.read_text() + "s200-u0 s200-u0 target\n")
+    trials.write_text(trials.read_text() + "s200-u0 s999-u0 target\n")
     done = call("report.sh", work)
     assert done.returncode == 1
     assert "1 trials of" in done.stderr
-    assert "s200-u0 s200-u0" in done.stderr
+    assert "s200-u0 s999-u0" in done.stderr
     trials.unlink()
     assert "no list" in call("report.sh", work).stderr

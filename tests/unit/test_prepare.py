@@ -200,6 +200,7 @@ def test_named_lists(tmp_path: Path, run, capsys: pytest.CaptureFixture) -> None
     ("2 id10270/a/00001.wav id10270/a/00002.wav", "veri_test.txt:3: label '2' is neither 1 nor 0"),
     ("target id10270/a/00001.wav id10270/a/00002.wav", "veri_test.txt:3: label 'target'"),
     ("1 id10270/a/00001.wav", "veri_test.txt:3: 2 fields"),
+    ("1 id10270/a/00001.wav id10270/a/00001.flac", "veri_test.txt:3: a trial of id10270/a/00001.wav with itself"),
     ("1 id10270/a/00001.wav id10270/a b/00002.wav", "veri_test.txt:3: 4 fields"),
     ("1 00001.wav id10270/a/00002.wav", "veri_test.txt:3: '00001.wav' is no <speaker>"),
     ("1 id10270/../x/00001.wav id10270/a/00002.wav", "veri_test.txt:3: .* is no <speaker>"),

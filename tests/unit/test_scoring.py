@@ -1,5 +1,8 @@
 """Trial lists to score files: text read and written in blocks, ids, and both ways of computing scores."""
 
+import re
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -66,14 +69,32 @@ def test_numbers_are_read_exactly_as_python_reads_them():
     rng = np.random.default_rng(0)
     values = rng.normal(size=3000) * 10.0 ** rng.integers(-6, 9, 3000)
     words = [format(value, rng.choice(["", ".3f", ".6g", ".7g", ".0f", "e", "+.2f", ".12f"])) for value in values]
-    words += ["0", "-0.0", "7", "-7", "1.", ".5", "-.5", "inf", "-inf", "1e5", "000123.40", "123456789012345",
+    words += ["0", "-0.0", "7", "-7", "1.", ".5", "-.5", "1e5", "+1.5", "2.E-3", "000123.40", "123456789012345",
               "12345678901234567890", "0.000000000000001"]
     assert parsed(words).tolist() == [float(word) for word in words]
 
 
 def test_what_is_no_number_is_nan():
-    words = ["abc", "1.2.3", "--1", "1-2", "-", ".", "-.", "...", "1_000", "nan", "0x10", "1,5", "12/4", "12:4", "1.5f"]
+    words = ["abc", "1.2.3", "--1", "1-2", "-", ".", "-.", "...", "1_000", "nan", "0x10", "1,5", "12/4", "12:4", "1.5f",
+             "1.899526.64", "inf", "-inf", "Infinity", "1e400", "1e", "e5", "1e5.", "+-1", "1+",
+             "\u0661\u0662\u0663", "1\x002"]
     assert np.isnan(parsed(words)).all()
+
+
+def test_hostile_words_are_read_as_python_reads_a_decimal_number():
+    """Every word of up to five characters that spell numbers, and long ones with some of them anywhere."""
+    rng = np.random.default_rng(3)
+    words = ["".join(word) for size in range(1, 6) for word in product("17.-+e_", repeat=size)]
+    spoilers = [".", ".", "-", "+", "e", "E", "_", "x", "/", ":", ",", "\0", "\x7f", "\u0663", "\xa0", "n", "0"]
+    for size in rng.integers(1, 21, 30000):
+        word = rng.choice(list("0123456789"), size).tolist()
+        for _ in range(rng.integers(4)):
+            word[rng.integers(size)] = rng.choice(spoilers)
+        words.append("".join(word))
+    grammar = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+    expected = [float(word) if grammar.fullmatch(word) and np.isfinite(float(word)) else np.nan for word in words]
+    np.testing.assert_array_equal(parsed(words), expected)
+    assert 10000 < np.isnan(expected).sum() < len(words) - 10000
 
 
 def test_hashes_tell_words_apart():
@@ -121,7 +142,7 @@ def test_score_files_keep_the_order_of_the_list(tmp_path, block_size, columns):
     rng = np.random.default_rng(2)
     ids = [f"{'s' * (1 + index % 4)}{index}" for index in range(40)]
     x = rng.normal(size=(40, 6)).astype(np.float32)
-    pairs = rng.integers(0, 40, size=(300, 2))
+    pairs = np.array([rng.choice(40, 2, replace=False) for _ in range(300)])
     label = " target" if columns == 3 else ""
     (tmp_path / "trials").write_text("".join(f"{ids[i]} {ids[j]}{label}\n" for i, j in pairs))
     score_trials(tmp_path / "trials", tmp_path / "scores", cosine_sides(x, x), ids, ids)
@@ -134,7 +155,8 @@ def test_score_files_keep_the_order_of_the_list(tmp_path, block_size, columns):
 
 def score_two(folder):
     """Score the list in `folder` with embeddings of a and b."""
-    score_trials(folder / "trials", folder / "scores", cosine_sides(np.eye(2), np.eye(2)), ["a", "b"], ["a", "b"])
+    ids = ["a", "b"]
+    score_trials(folder / "trials", folder / "scores", cosine_sides(np.eye(2), np.eye(2)), ids, ids)
 
 
 def test_unknown_ids_are_named_and_nothing_is_written(tmp_path, block_size, monkeypatch):
@@ -153,7 +175,9 @@ def test_unknown_ids_are_named_and_nothing_is_written(tmp_path, block_size, monk
 
 @pytest.mark.parametrize(("text", "message"), [
     ("a b target\na target\n", "trials:2: 2 fields"), ("a\n", "trials:1: 1 fields"),
-    ("a b c d\n", "trials:1: 4 fields"), ("a b target\r\n", "trials:1: carriage return"), ("", "trials")])
+    ("a b c d\n", "trials:1: 4 fields"), ("a b target\r\n", "trials:1: carriage return"), ("", "trials"),
+    ("a b target\na b\0 target\n", "trials:2: a NUL byte"), ("a b target\n\na b target\n", "trials:2: 0 fields"),
+    ("a b target\na b target\nb b nontarget\n", "trials:3: a trial of b with itself; remove the line")])
 def test_malformed_lists_are_errors(tmp_path, text, message):
     (tmp_path / "trials").write_bytes(text.encode())
     with pytest.raises(InputError, match=message):
@@ -161,8 +185,20 @@ def test_malformed_lists_are_errors(tmp_path, text, message):
     assert not (tmp_path / "scores").exists()
 
 
+def test_lists_that_are_not_utf8_are_errors(tmp_path, block_size):
+    (tmp_path / "trials").write_bytes("a b target\n\u00e4 b target\n".encode() + b"a \xe4 target\n")
+    with pytest.raises(InputError, match="trials:3: not UTF-8"):
+        score_two(tmp_path)
+
+
+def test_an_enrolment_model_may_have_the_name_of_an_utterance(tmp_path):
+    (tmp_path / "trials").write_text("a a target\n")
+    score_trials(tmp_path / "trials", tmp_path / "scores", cosine_sides(np.eye(2), np.eye(2)), ["a", "b"], ["b", "a"])
+    assert (tmp_path / "scores").read_text() == "a a 0.0000000\n"
+
+
 def test_a_score_that_is_no_number_is_an_error(tmp_path):
-    (tmp_path / "trials").write_text("a a target\na b target\n")
+    (tmp_path / "trials").write_text("a a\na b\n")
     for bad in (np.nan, np.inf, 1e9):
         sides = Sides(np.ones((1, 1), np.float32), np.array([[1], [bad]], np.float32))
         with pytest.raises(InputError, match="trials:2: the score of a b is"):
