@@ -25,11 +25,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import groupby, islice, zip_longest
+from itertools import groupby, islice, repeat, zip_longest
 from pathlib import Path
 
 from utils.errors import InputError, first_five
-from utils.files import write_aside
+from utils.files import encodable, write_aside
+from utils.trials import check_trials
 
 CHANGES = {"utt2speed": "1", "utt2augment": "{}"}  # what is done to the audio -> the value for "nothing"
 KEY_FILES = ("feats.scp", "wav.scp")  # written last: where one exists, the directory is whole
@@ -53,7 +54,8 @@ def plausible_speed(value: str) -> bool:
 VALUE_CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
     "utt2num_frames": (positive_integer, "a number of frames above 0"),
     "utt2speed": (plausible_speed, "a speed factor from 0.1 to 10"),
-    "utt2spk": (lambda value: not BAD_ID.search(value), "a speaker id without blanks, `/` and `..`"),
+    "utt2spk": (lambda value: value != "" and "\n" not in value and not BAD_ID.search(value),
+                "a speaker id, one word without blanks, `/` and `..`"),
 }
 
 
@@ -108,6 +110,9 @@ def read_text(path: Path) -> str:
     if b"\r" in content:
         line = content.count(b"\n", 0, content.index(b"\r")) + 1
         raise InputError(f"{path}:{line}: carriage return (Windows line end); {repair(path.parent)}")
+    if b"\0" in content:
+        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        raise InputError(f"{path}:{line}: a NUL byte, which no id, path or number holds; correct the line")
     if not content.endswith(b"\n"):
         raise InputError(f"{path}: no line end after the last line, the file may be cut short; "
                          f"{repair(path.parent)}")
@@ -142,6 +147,34 @@ def read_table(path: str | os.PathLike) -> tuple[list[str], list[str]]:
             row = next(row for row, value in enumerate(values) if value in wrong)
             raise InputError(f"{path}:{row + 1}: {values[row]!r} is not {meaning}; {repair(path.parent)}")
     return ids, values
+
+
+def check_column(path: Path, ids: Sequence[str], values: Sequence[str]) -> None:
+    """Check what is to be written as a table; raises InputError where `read_table` would refuse or change it.
+
+    The order of the ids is left to `check_data_dir`.
+    """
+    def fits(text: str, number: int) -> bool:  # of `number` items, a line end between them
+        return text.count("\n") == number - 1 and "\r" not in text and "\0" not in text and encodable(text)
+
+    check, meaning = VALUE_CHECKS.get(path.name, (bool, "a value"))
+    names, text = "\n".join(ids), "\n".join(values)
+    word = path.name in ONE_WORD
+    if (all(ids) and fits(names, len(ids)) and not BAD_ID.search(names) and fits(text, len(ids))
+            and all(map(check, set(values))) and all(map(str.__eq__, values, map(str.strip, values, repeat(" "))))
+            and not (word and " " in text)):
+        return
+    for name, value in zip(ids, values, strict=True):
+        if not name or "\n" in name or BAD_ID.search(name) or not encodable(name):
+            raise InputError(f"{path}: id {name!r}: an id is one word without blanks, `/`, `..` and control "
+                             "characters; rename what it is made of, such as the speaker's folder, and prepare the "
+                             "data again")
+        if not check(value) or (word and " " in value):
+            raise InputError(f"{path}: {name}: {value!r} is not {meaning}; rename or correct it and prepare the data "
+                             "again")
+        if not fits(value, 1) or value != value.strip(" "):
+            raise InputError(f"{path}: {name}: {value!r} holds a line end, a NUL, bytes that are not UTF-8 or a "
+                             "space at an end; rename the file and prepare the data again")
 
 
 def ascending(items: Sequence[str]) -> bool:
@@ -236,10 +269,13 @@ def write_data_dir(folder: str | os.PathLike, data: DataDir, trials: TrialLists 
 def write_data_dirs(sets: Mapping[Path, tuple[DataDir, TrialLists]]) -> None:
     """Write data directories, each with its tables, spk2utt and trial lists (name -> lines).
 
-    All are checked and written aside before the first is published: on an error nothing changes.
+    All are checked and written aside before the first is published: on an error nothing changes. What readers
+    would refuse is one: raises InputError naming the id, the rule and the way out.
     Publishing replaces all tables and trial lists of a directory and leaves other files (ark, log) alone.
     """
     for folder, (data, _) in sets.items():
+        for name, column in data.columns.items():
+            check_column(Path(folder) / name, data.ids, column)
         check_data_dir(data, folder)
     with ExitStack() as stack:
         for folder, (data, trials) in sets.items():
@@ -252,6 +288,10 @@ def write_data_dirs(sets: Mapping[Path, tuple[DataDir, TrialLists]]) -> None:
             for name, lines in trials.items():
                 with write_aside(staging / "trials" / name) as stream:
                     stream.writelines(lines)
+                try:
+                    check_trials(staging / "trials" / name, data.ids)
+                except InputError as error:
+                    raise InputError(str(error).replace(str(staging), str(folder))) from error
 
 
 @contextmanager

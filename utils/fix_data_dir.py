@@ -2,7 +2,8 @@
 
 Sorts each table, drops carriage returns, blank lines, tabs between fields, second lines of an utterance
 and lines without a value or with a bad id, then every utterance that some table lacks; makes spk2utt
-anew from utt2spk. What was dropped is counted and named; the old files are kept in <data>/.backup.
+anew from utt2spk. What was dropped is counted and named; the old files are kept in <data>/.backup, those that
+another run finds in .backup.2, .backup.3 and so on.
 Trial lists lose their carriage returns and blank lines only: no trial is ever dropped.
 e.g.: python3 -m utils.fix_data_dir data/train
 """
@@ -10,10 +11,12 @@ e.g.: python3 -m utils.fix_data_dir data/train
 import argparse
 import shutil
 from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
 
 from utils.data_dir import BAD_ID, ONE_WORD, TABLES, VALUE_CHECKS, DataDir, write_data_dir
 from utils.errors import InputError, first_five, run_main
+from utils.files import encodable
 from utils.trials import list_files
 from utils.validate_data_dir import validate
 
@@ -40,14 +43,25 @@ def fix(folder: Path) -> list[str]:
             notes.append(f"{name}: dropped {len(lost)} of {len(table)} utterances that another table lacks: "
                          f"{first_five(lost)}")
     data = DataDir(ids, {name: [table[one] for one in ids] for name, table in tables.items()})
-    backup = folder / ".backup"
-    old = [folder / name for name in (*tables, "spk2utt")] + list_files(folder)
-    for path in filter(Path.exists, old):
+    lists = {path.name: mended_trials(path) for path in list_files(folder)}
+    backup = keep([folder / name for name in (*tables, "spk2utt")] + list_files(folder), folder)
+    try:
+        write_data_dir(folder, data, lists)
+    except BaseException:
+        shutil.rmtree(backup)
+        raise
+    return [*notes, f"{len(ids)} utterances written; the old files are in {backup}"]
+
+
+def keep(paths: list[Path], folder: Path) -> Path:
+    """Copy those of `paths` that exist to a new folder in `folder`: .backup, or .backup.2 ... where there is one."""
+    names = chain([".backup"], (f".backup.{number}" for number in count(2)))
+    backup = next(path for name in names if not (path := folder / name).exists())
+    backup.mkdir()
+    for path in filter(Path.exists, paths):
         (backup / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(path, backup / path.relative_to(folder))
-    write_data_dir(folder, data, {path.name: mended_trials(backup / "trials" / path.name)
-                                  for path in list_files(folder)})
-    return [*notes, f"{len(ids)} utterances written; the old files are in {backup}"]
+    return backup
 
 
 def mend_table(path: Path) -> tuple[dict[str, str], list[str]]:
@@ -63,8 +77,8 @@ def mend_table(path: Path) -> tuple[dict[str, str], list[str]]:
             continue
         if not value or BAD_ID.search(name):
             faults.setdefault("lines without a value or with a bad id", []).append(f"line {number}")
-        elif "\ufffd" in line:
-            faults.setdefault("lines that are not UTF-8", []).append(f"line {number}")
+        elif "\ufffd" in line or "\0" in line:
+            faults.setdefault("lines that are not UTF-8 or hold a NUL byte", []).append(f"line {number}")
         elif (path.name in ONE_WORD and len(value.split()) > 1) or not check(value):
             faults.setdefault("lines with a bad value", []).append(name)
         elif name in table:
@@ -76,9 +90,13 @@ def mend_table(path: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def mended_trials(path: Path) -> Iterator[str]:
-    """Yield the lines of a trial list without carriage returns and blank lines."""
-    with open(path, encoding="utf-8", newline="\n") as lines:
-        yield from (f"{line.strip()}\n" for line in lines if line.strip())
+    """Yield the lines of a trial list without carriage returns and blank lines; raises InputError if not UTF-8."""
+    with open(path, encoding="utf-8", newline="\n", errors="surrogateescape") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not encodable(line):
+                raise InputError(f"{path}:{number}: not UTF-8; correct the line")
+            if line.strip():
+                yield f"{line.strip()}\n"
 
 
 def main() -> None:

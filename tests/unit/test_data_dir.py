@@ -12,7 +12,6 @@ from utils import data_dir
 from utils.ark import ArkWriter
 from utils.data_dir import DataDir, read_data_dir, write_data_dir
 from utils.errors import InputError
-from utils.trials import check_trials
 from utils.validate_data_dir import validate
 
 SPEAKERS, SESSIONS, FILES = 5, 2, 3
@@ -110,6 +109,10 @@ FAULTS = {
     "trial field": ("trials/list", lambda x: x.replace(b" nontarget", b""), r"list:2: 2 fields"),
     "trial CRLF": ("trials/list", lambda x: x.replace(b"\n", b"\r\n"),
                    r"list:1: carriage return .*fix_data_dir"),
+    "trial of itself": ("trials/list", lambda x: x.replace(b"id10000-video0-00001", b"id10000-video0-00000"),
+                        r"list:1: a trial of id10000-video0-00000 with itself; remove the line"),
+    "trial not UTF-8": ("trials/list", lambda x: x.replace(b" id10004", b" \xff"), r"list:2: not UTF-8"),
+    "NUL in a path": ("wav.scp", lambda x: x.replace(b"/corpus", b"/\0", 1), r"wav.scp:1: a NUL byte"),
     "trials empty": ("trials/list", lambda x: b"", r"list: empty trial list"),
 }
 
@@ -166,22 +169,6 @@ def test_lengths_of_features_and_vad(data: Path) -> None:
         validate(data)
 
 
-def test_trials_of_more_than_one_block(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("utils.trials.BLOCK", 100)
-    ids = example().ids
-    path = data / "trials/list"
-    path.write_text("".join(f"{a} {b} nontarget\n" for a in ids for b in ids))
-    assert check_trials(path, ids) == 900
-    edit(path, lines_changed(lambda x: [*x[:800], x[800].replace(b"nontarget", b"nontarge"), *x[801:]]))
-    with pytest.raises(InputError, match="list:801: label 'nontarge'"):
-        check_trials(path, ids)
-    path.write_text("".join(f"{a} {b} target\n" for a in ids for b in ids) + "strange x target\n")
-    with pytest.raises(InputError, match="list:901: 2 ids are not in utt2spk: strange, x;"):
-        check_trials(path, ids)
-    path.write_text(f"{ids[0]} {ids[1]} target \n")
-    assert check_trials(path, ids) == 1
-
-
 @pytest.mark.parametrize("fault", [name for name, fault in FAULTS.items() if "fix_data_dir" in fault[2]])
 def test_fix_repairs(data: Path, run, fault: str, capsys: pytest.CaptureFixture) -> None:
     name, change, _ = FAULTS[fault]
@@ -211,6 +198,7 @@ def test_fix_leaves_alone_what_it_cannot_repair(data: Path, run) -> None:
     with pytest.raises(InputError, match="not a prefix"):
         run("utils.fix_data_dir", data)
     assert {path: path.read_bytes() for path in data.glob("*") if path.is_file()} == before
+    assert not list(data.glob(".backup*"))
 
 
 def test_fix_drops_no_trial(data: Path, run) -> None:
