@@ -5,14 +5,17 @@
     simulated_test.txt, simulated_test_hard.txt    trials; non-targets of the hard list have one gender
     meta.csv                                       speaker, gender, length of the vocal tract in cm, part
     README.txt                                     what this is, and how it was made
+    made.sha256                                    digests of all these files
 
 It is no speech: results on it say whether a system works, not how good it is. Every speaker's id begins with
 `simulated`, and so does every utterance id made of it. The same seed and options make the same bytes for any
-number of jobs, and the first speakers of a part do not depend on how many follow.
+number of jobs, and the first speakers of a part do not depend on how many follow. A folder that is there already is
+replaced if it holds nothing but files of made.sha256, unchanged.
 e.g.: python3 -m local.simulate_corpus --speakers 60 --utterances 30 --seed 1 exp/simulated
 """
 
 import argparse
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -26,13 +29,14 @@ from scipy.io import wavfile
 
 from local.recording_conditions import draw_conditions, record
 from local.simulated_voice import RATE, draw_speaker, utter
-from utils.errors import InputError, run_main
+from utils.errors import InputError, first_five, run_main
 from utils.files import write_aside
 from utils.progress import progress
 from utils.space import require_space
 
 SPREAD = 0.5  # of sessions; chosen so that i-vectors with PLDA err about as often as on real speech
 SECONDS = (3.0, 6.0)  # of an utterance
+MADE = "made.sha256"
 VOICE, SESSION, UTTERANCE, TRIALS = range(4)  # what a random stream is for
 
 
@@ -109,9 +113,12 @@ def draw_trials(tasks: Sequence[Task], hard: bool) -> list[str]:
 
 
 def simulate(root: Path, tasks: Sequence[Task], jobs: int) -> None:
-    """Make the corpus of all `tasks` at `root`, which must not exist; an interrupted one leaves nothing."""
+    """Make the corpus of all `tasks` at `root`; an interrupted one leaves nothing.
+
+    Raises InputError where `root` exists and is not a corpus that this made, whole or in part.
+    """
     if os.path.lexists(root):
-        raise InputError(f"{root} exists; remove it or name another folder")
+        refuse_others_files(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     require_space(root, len(tasks) * tasks[0].utterances * SECONDS[1] * RATE * 2.0, "the simulated recordings")
     aside = root.parent / f".{root.name}.unfinished"
@@ -122,14 +129,42 @@ def simulate(root: Path, tasks: Sequence[Task], jobs: int) -> None:
             done = pool.map(make_speaker, [aside] * len(tasks), tasks)
             lengths = list(progress(done, len(tasks), "simulate", "speakers"))
         write_texts(aside, tasks, lengths)
+        if os.path.lexists(root):
+            refuse_others_files(root)  # again: making it took minutes
+            shutil.rmtree(root)
         os.rename(aside, root)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
 
 
+def digests(root: Path) -> dict[str, str]:
+    """Return path below `root` -> SHA-256 of each file, links as what they are; without made.sha256 and .done."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            found[name] = "no file"
+        elif path.is_file() and name not in (MADE, ".done"):
+            with open(path, "rb") as stream:
+                found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
+def refuse_others_files(root: Path) -> None:
+    """Raise InputError unless all that `root` holds are files of its made.sha256, unchanged."""
+    if root.is_symlink() or not (root / MADE).is_file():
+        raise InputError(f"{root} exists and has no {MADE}: this did not make it; remove it or name another folder")
+    lines = (root / MADE).read_text(encoding="utf-8", errors="replace").splitlines()
+    made = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    others = [name for name, digest in digests(root).items() if made.get(name) != digest]
+    if others:
+        raise InputError(f"{root} holds {len(others)} files that were changed or that this did not make: "
+                         f"{first_five(others)}; move them away or name another folder")
+
+
 def write_texts(root: Path, tasks: Sequence[Task], lengths: Sequence[float]) -> None:
-    """Write lists, meta.csv and README.txt."""
+    """Write lists, meta.csv, README.txt and made.sha256."""
     test = [task for task in tasks if task.part == "test"]
     for name, hard in (("simulated_test.txt", False), ("simulated_test_hard.txt", True)):
         with write_aside(root / name) as stream:
@@ -143,6 +178,9 @@ def write_texts(root: Path, tasks: Sequence[Task], lengths: Sequence[float]) -> 
                      f"are no results on speech.\nseed {tasks[0].seed}, {len(tasks)} speakers "
                      f"({len(test)} of them to test on), {tasks[0].utterances} utterances each in "
                      f"{tasks[0].sessions} sessions, share of telephone sessions {tasks[0].telephone:g}\n")
+    made = digests(root)
+    with write_aside(root / MADE) as stream:
+        stream.writelines(f"{digest}  {name}\n" for name, digest in made.items())
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -150,10 +188,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for option, default, meaning in (
             ("--speakers", 60, "speakers, of both genders alike"),
-            ("--test-speakers", 20, "how many of them to test on"),
+            ("--test-speakers", None, "how many of them to test on (default: a third)"),
             ("--utterances", 20, "utterances of a speaker"), ("--sessions", 5, "sessions of a speaker"),
             ("--seed", 1, "of everything drawn at random"), ("--nj", os.cpu_count(), "processes")):
-        parser.add_argument(option, type=int, default=default, metavar="N", help=f"{meaning} (default: %(default)s)")
+        parser.add_argument(option, type=int, default=default, metavar="N",
+                            help=meaning if default is None else f"{meaning} (default: %(default)s)")
     parser.add_argument("--telephone", type=float, default=0.0, metavar="SHARE",
                         help="share of sessions over a telephone line (default: 0)")
     parser.add_argument("root", type=Path, help="folder to make")
@@ -163,8 +202,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     test, sessions = arguments.test_speakers, arguments.sessions
+    least = 12 if test is None else test + 2
+    test = max(arguments.speakers // 3, 4) if test is None else test
     for option, value, low, high in (
-            ("--test-speakers", test, 4, 9999), ("--speakers", arguments.speakers, test + 2, 9999),
+            ("--test-speakers", test, 4, 9999), ("--speakers", arguments.speakers, least, 9999),
             ("--sessions", sessions, 2, 999), ("--utterances", arguments.utterances, sessions, 99999),
             ("--telephone", arguments.telephone, 0, 1), ("--nj", arguments.nj, 1, 999),
             ("--seed", arguments.seed, 0, 2 ** 32)):

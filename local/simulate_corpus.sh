@@ -13,11 +13,7 @@ seed=1              # of everything drawn at random
 corpus=$1
 
 up_to_date "$corpus/.done" && exit 0
-if [ -e "$corpus" ]; then
-  grep -qs '^Simulated speakers' "$corpus/README.txt" || die "$corpus exists and is no simulated corpus; name another folder"
-  rm -r "$corpus"
-fi
-python3 -m local.simulate_corpus --speakers "$speakers" --test-speakers "$((speakers / 3))" --utterances "$utterances" \
-  --sessions "$sessions" --telephone "$telephone" --nj "$nj" --seed "$seed" "$corpus"
+python3 -m local.simulate_corpus --speakers "$speakers" --utterances "$utterances" --sessions "$sessions" \
+  --telephone "$telephone" --nj "$nj" --seed "$seed" "$corpus"
 mark_done "$corpus/.done"
 log "$corpus: $speakers simulated speakers"

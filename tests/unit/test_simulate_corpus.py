@@ -29,9 +29,14 @@ def simulate(root: Path, *options: object) -> subprocess.CompletedProcess:
                           env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
+def step(root: Path, *options: object) -> subprocess.CompletedProcess:
+    return subprocess.run(["bash", str(ROOT / "local/simulate_corpus.sh"), *map(str, options), str(root)],
+                          capture_output=True, text=True, check=False)
+
+
 def digests(root: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(root.rglob("*")) if path.is_file()}
+            for path in sorted(root.rglob("*")) if path.is_file() and path.name != ".done"}
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +160,38 @@ def test_bad_numbers_get_one_line(tmp_path: Path, options: tuple, message: str) 
     assert not list(tmp_path.iterdir())
 
 
-def test_an_existing_folder_is_left_alone(corpus: Path) -> None:
-    before = digests(corpus)
-    done = simulate(corpus, *SMALL)
-    assert done.returncode == 1 and "exists; remove it or name another folder" in done.stderr
-    assert digests(corpus) == before
+SPEAKERS = ("--speakers", 12, "--utterances", 2, "--sessions", 2)
+
+
+def test_the_step_replaces_its_own_corpus_alone(tmp_path: Path) -> None:
+    root = tmp_path / "simulated"
+    assert step(root, *SPEAKERS).returncode == 0
+    first = digests(root)
+    done = step(root, "--speakers", 6)
+    assert done.returncode == 1 and "--speakers 6 is not between 12 and 9999" in done.stderr
+    assert digests(root) == first
+    next(root.rglob("*.wav")).unlink()  # in part, it is still all of its own making
+    done = step(root, *SPEAKERS, "--seed", 2)
+    assert done.returncode == 0, done.stderr
+    second = digests(root)
+    assert second.keys() == first.keys() and second["meta.csv"] != first["meta.csv"]
+    (root / "dev/mine.txt").write_text("mine")
+    (root / "README.txt").write_text("Simulated speakers, and my notes")
+    before = digests(root)
+    done = step(root, *SPEAKERS, "--seed", 3)
+    assert done.returncode == 1
+    assert "holds 2 files that were changed or that this did not make: README.txt, dev/mine.txt; move" in done.stderr
+    assert digests(root) == before
+
+
+def test_other_folders_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "README.txt").write_text("Simulated speakers, made by somebody\n")
+    (tmp_path / "thesis.txt").write_text("years of work\n")
+    (tmp_path / "link").symlink_to(tmp_path / "thesis.txt")
+    for listed in (None, "", "0  thesis.txt\n"):
+        if listed is not None:
+            (tmp_path / "made.sha256").write_text(listed)
+        before = digests(tmp_path)
+        for done in (step(tmp_path), simulate(tmp_path, *SMALL)):
+            assert done.returncode == 1 and "name another folder" in done.stderr
+            assert digests(tmp_path) == before and (tmp_path / "link").is_symlink()
