@@ -20,6 +20,7 @@ from nnet.model import Network
 from steps.backend.scoring import Sides, score_trials
 from utils.ark import RowReader, read_vectors
 from utils.errors import InputError, run_main
+from utils.shared_speakers import check_trials, share, trained_speakers
 
 TRIALS = 64   # pooled together
 CACHED = 500  # utterances whose frames, and what follows from them, stay on the device
@@ -59,6 +60,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--num-threads", type=int, default=2, help="threads on a CPU (default: %(default)s)")
+    parser.add_argument("--max-shared-speakers", type=share, default=0.0,
+                        help="share of the list's speakers that may also be trained on (default: %(default)s)")
     parser.add_argument("model", type=Path)
     parser.add_argument("segments", type=Path, help="folder with segments.scp and num_segments")
     parser.add_argument("trials", type=Path)
@@ -74,7 +77,13 @@ def main() -> None:
     else:
         ids, vectors = read_vectors(script)
         sides = Sides(vectors, vectors)
-    score_trials(arguments.trials, arguments.scores, sides, ids, ids)
+    trained = trained_speakers(arguments.model)
+
+    def check(*named: np.ndarray) -> None:
+        check_trials(arguments.trials, (ids[row] for row in np.unique(np.concatenate(named))), trained,
+                     arguments.max_shared_speakers)
+
+    score_trials(arguments.trials, arguments.scores, sides, ids, ids, check)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 backend=plda        # cosine (of centred embeddings) or plda (LDA, length normalisation, PLDA)
 enrolment=          # lines `model utt1 utt2 ...`: the first id of a trial is a model (empty: an utterance)
+max_shared_speakers=0.0 # share of the list's speakers that may also be trained on
 # <backend> <embeddings> <trials> <scores>
 . "$(dirname "$0")/../utils/step.sh"
 folder=$1; embeddings=$2; trials=$3; scores=$4
@@ -15,6 +16,6 @@ up_to_date "$record" "${inputs[@]}" && exit 0
 # OPENBLAS_NUM_THREADS: blocks of the list are scored in threads, so that threads within each product only cost.
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "$(dirname "$scores")/log/${scores##*/}.log" \
-  env OPENBLAS_NUM_THREADS=1 python3 -m steps.backend.score --backend "$backend" \
+  env OPENBLAS_NUM_THREADS=1 python3 -m steps.backend.score --backend "$backend" --max-shared-speakers "$max_shared_speakers" \
   ${enrolment:+--enrolment "$enrolment"} "$folder" "$embeddings" "$trials" "$scores"
 mark_done "$record" "${inputs[@]}" -- "$scores"

@@ -4,6 +4,7 @@
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda: where pairs are pooled
 num_threads=$(getconf _NPROCESSORS_ONLN) # threads on a CPU
+max_shared_speakers=0.0 # share of the list's speakers that may also be trained on
 # <exp> <segments> <trials> <scores>
 . "$(dirname "$0")/../utils/step.sh"
 exp=$1; segments=$2; trials=$3; scores=$4
@@ -16,5 +17,6 @@ resources=(--num-threads "$num_threads")
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "${resources[@]}" "$(dirname "$scores")/log/${scores##*/}.log" \
   python3 -m nnet.score_segments --device "$device" --num-threads "$num_threads" \
+    --max-shared-speakers "$max_shared_speakers" \
     "$exp" "$segments" "$trials" "$scores"
 mark_done "$record" "$exp/model.safetensors" "$segments" "$trials" -- "$scores"

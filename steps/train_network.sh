@@ -9,6 +9,7 @@ num_nodes=1         # nodes
 seed=1              # of weights, batches and masks
 musan_root=         # MUSAN, for what the configuration augments online (empty: noise is made up, there is no music)
 rirs_root=          # RIRS_NOISES, likewise (empty: rooms are simulated)
+max_shared_speakers=0.0 # share of the validation speakers that may also be trained on
 # <config> <train-data> <valid-data> <exp>
 . "$(dirname "$0")/../utils/step.sh"
 config=$1; train=$2; valid=$3; exp=$4
@@ -25,6 +26,7 @@ case $init in "" | /*) ;; *) init=$(dirname "$exp")/$init ;; esac
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$train"
 python3 -m utils.validate_data_dir "$valid"
+python3 -m utils.shared_speakers --max-shared-speakers "$max_shared_speakers" "$train" "$valid"
 begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/{checkpoint,model}.safetensors
 
 resources=(--num-threads "$((num_threads * num_processes))")

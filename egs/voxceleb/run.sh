@@ -84,7 +84,7 @@ if stage 3 "networks: training, validated on the held-out speakers"; then
   for system in $(of_kind network); do
     noises_of "$system"
     "$steps/train_network.sh" ${noises[@]+"${noises[@]}"} --cmd "$cmd" --device "$device" --num-processes "$num_processes" \
-      --num-nodes "$num_nodes" --seed "$seed" "$(config_of "$system")" \
+      --num-nodes "$num_nodes" --max-shared-speakers "$max_shared_speakers" --seed "$seed" "$(config_of "$system")" \
       "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" "$exp/$system"
   done
 fi
@@ -119,10 +119,10 @@ if stage 6 "scores of every trial list: cosine, PLDA, segments"; then
       for backend in $(backends_of "$system"); do
         scores=$exp/$system/scores_test/${trials##*/}.$backend
         if [ "$backend" = segments ]; then
-          "$steps/score_segments.sh" --cmd "$cmd" --device "$device" "$exp/$system" \
+          "$steps/score_segments.sh" --cmd "$cmd" --device "$device" --max-shared-speakers "$max_shared_speakers" "$exp/$system" \
             "$exp/$system/segments_test" "$trials" "$scores"
         else
-          "$steps/score.sh" --cmd "$cmd" --backend "$backend" "$exp/$system/backend" \
+          "$steps/score.sh" --cmd "$cmd" --backend "$backend" --max-shared-speakers "$max_shared_speakers" "$exp/$system/backend" \
             "$exp/$system/embeddings_test" "$trials" "$scores"
         fi
       done

@@ -13,13 +13,7 @@ from steps.backend.plda import adapt, write_plda
 from steps.backend.scoring import read_backend
 from utils.errors import InputError, run_main
 from utils.kaldi_io import write_matrix, write_vector
-
-
-def share(text: str) -> float:
-    """Return a number from 0 to 1; raises ValueError for others."""
-    if not 0 <= float(text) <= 1:
-        raise ValueError
-    return float(text)
+from utils.shared_speakers import share, trained_speakers, write_speakers
 
 
 def main() -> None:
@@ -38,6 +32,7 @@ def main() -> None:
     write_vector(arguments.out / "mean.vec", backend.mean)
     write_matrix(arguments.out / "transform.mat", backend.transform)
     write_plda(arguments.out / "plda", adapted)
+    write_speakers(arguments.out, trained_speakers(arguments.folder))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from steps.backend.embeddings import read_embeddings
 from steps.backend.scoring import read_backend, score_trials
 from utils.ark import read_table
 from utils.errors import InputError, first_five, run_main
+from utils.shared_speakers import check_trials, share, trained_speakers
 
 
 def read_models(path: Path, ids: list[str]) -> tuple[list[str], list[np.ndarray]]:
@@ -31,6 +32,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--backend", choices=("cosine", "plda"), default="plda")
     parser.add_argument("--enrolment", type=Path)
+    parser.add_argument("--max-shared-speakers", type=share, default=0.0,
+                        help="share of the list's speakers that may also be trained on (default: 0)")
     parser.add_argument("folder", type=Path, help="mean.vec, transform.mat, plda")
     parser.add_argument("embeddings", type=Path, help="script or archive of vectors, or the folder with its script")
     parser.add_argument("trials", type=Path)
@@ -39,7 +42,14 @@ def main() -> None:
     ids, x = read_embeddings(arguments.embeddings)
     names, models = read_models(arguments.enrolment, ids) if arguments.enrolment else (ids, None)
     sides = read_backend(arguments.folder).sides(arguments.backend, x, models)
-    score_trials(arguments.trials, arguments.scores, sides, names, ids)
+    trained = trained_speakers(arguments.folder, arguments.folder.absolute().parent)
+
+    def check(enrolment: np.ndarray, test: np.ndarray) -> None:
+        rows = set(enrolment.tolist() if models is None else np.concatenate([models[i] for i in enrolment]).tolist())
+        check_trials(arguments.trials, (ids[row] for row in rows | set(test.tolist())), trained,
+                     arguments.max_shared_speakers)
+
+    score_trials(arguments.trials, arguments.scores, sides, names, ids, check)
 
 
 if __name__ == "__main__":

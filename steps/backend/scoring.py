@@ -8,6 +8,7 @@ Every score is a dot product of a row of the enrolment side with a row of the te
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,16 +123,18 @@ def read_backend(folder: Path) -> Backend:
 
 
 def score_trials(trials: str | os.PathLike, output: str | os.PathLike, sides: Sides, enrolment_ids: list[str],
-                 test_ids: list[str]) -> None:
+                 test_ids: list[str], check: Callable[[np.ndarray, np.ndarray], None] | None = None) -> None:
     """Write `id1 id2 score` for each trial, in the list's order.
 
     trials: with labels or without. Raises InputError naming the first five ids without an embedding; then, when a
-    score is no number, and where a trial with a label is of an utterance with itself, nothing is written.
+    score is no number, and where a trial with a label is of an utterance with itself, nothing is written. Nor is it
+    where `check` raises InputError: it gets the rows of the enrolment ids and of the test ids that the list names.
     """
     columns = count_columns(trials)
     enrolment = IdTable(enrolment_ids)
     tables = enrolment, enrolment if test_ids is enrolment_ids else IdTable(test_ids)
     missing: set[str] = set()
+    named = np.zeros(len(enrolment_ids), bool), np.zeros(len(test_ids), bool)
     counts = columns == 3 and test_ids is enrolment_ids  # towards error rates, and of utterances on both sides
 
     def score_block(block: Block) -> tuple[list[str], np.ndarray]:
@@ -142,6 +145,7 @@ def score_trials(trials: str | os.PathLike, output: str | os.PathLike, sides: Si
                 for column, table in enumerate(tables))
         unknown = [lines.field(row, column) for column, rows in enumerate((i, j))
                    for row in np.flatnonzero(rows < 0).tolist()]
+        named[0][i] = named[1][j] = True
         return unknown, np.empty(0, np.uint8) if unknown else score_lines(lines, sides.scores(i, j))
 
     with write_aside(output, "wb") as stream:
@@ -153,6 +157,8 @@ def score_trials(trials: str | os.PathLike, output: str | os.PathLike, sides: Si
                 break
         if missing:
             raise InputError(_missing(trials, sorted(missing)))
+        if check:
+            check(*map(np.flatnonzero, named))
 
 
 def _missing(trials: str | os.PathLike, names: list[str]) -> str:

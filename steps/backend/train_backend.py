@@ -1,5 +1,6 @@
 """Train the back-end of a system on its training embeddings: mean.vec, transform.mat (LDA) and plda.
 
+Beside them `speakers` names the training speakers, of whom no trial may be (see utils/shared_speakers.py).
 Reads the block `backend:` of the system's configuration. The order is that of Kaldi's i-vector recipe:
 subtract the mean, LDA, length normalisation, PLDA.
 """
@@ -20,6 +21,7 @@ from utils.ark import read_table
 from utils.config import build, read_yaml
 from utils.errors import InputError, first_five, run_main
 from utils.kaldi_io import write_matrix, write_vector
+from utils.shared_speakers import write_speakers
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def main() -> None:
     write_vector(arguments.out / "mean.vec", mean.astype(np.float32))
     write_matrix(arguments.out / "transform.mat", transform.astype(np.float32))
     write_plda(arguments.out / "plda", plda)
+    write_speakers(arguments.out, (speaker_of[name] for name in ids))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ def test_from_embeddings_to_the_table(work):
     done = train(work)
     assert done.returncode == 0, done.stderr
     backend = work / "exp/net/backend"
-    assert {path.name for path in backend.iterdir()} == {"mean.vec", "transform.mat", "plda", "log", ".done"}
+    assert {path.name for path in backend.iterdir()} == {"mean.vec", "transform.mat", "plda", "speakers", "log",
+                                                       ".done"}
     for kind in ("cosine", "plda"):
         done = score(work, kind)
         assert done.returncode == 0, done.stderr
@@ -99,6 +100,31 @@ def test_from_embeddings_to_the_table(work):
     assert "made again" in score(work, "plda").stderr
 
 
+def test_speakers_who_are_trained_on_are_refused(work):
+    assert train(work).returncode == 0
+    trials, utt2spk = work / "data/test/trials/veri.clean", work / "data/test/utt2spk"
+    ids = sorted({name for line in trials.read_text().splitlines() for name in line.split()[:2]})
+    # As copies of two trained speakers, whom only utt2spk tells: their ids say others.
+    names = {"s200": "s100", "s201": "sp0.9-s101"}
+    utt2spk.write_text("".join(f"{one} {names.get(one[:4], one[:4])}\n" for one in ids))
+    for kind in ("cosine", "plda"):
+        done = score(work, kind)
+        assert done.returncode == 1
+        assert "veri.clean: 2 of its 5 speakers are also trained on: s100, s101; take them out" in done.stderr
+        assert "or allow it with --max-shared-speakers 0.4" in done.stderr
+        assert not (work / f"exp/net/scores_test/veri.clean.{kind}").exists()
+        assert score(work, kind, "--max-shared-speakers", 0.4).returncode == 0
+    assert score(work, "plda", "--max-shared-speakers", "nan").returncode != 0
+    utt2spk.unlink()
+    assert score(work, "plda").returncode == 0
+    # What the network alone was trained on counts as well.
+    (work / "exp/net/speakers").write_text("sp1.1-s204\ns203\nx\n")
+    (work / "elsewhere").write_text("".join(trials.read_text().splitlines(keepends=True)[1:]))
+    done = score(work, "plda", trials=work / "elsewhere")
+    assert done.returncode == 1
+    assert "elsewhere: 2 of its 5 speakers are also trained on: s203, s204; take" in done.stderr
+
+
 def test_models_of_several_utterances_and_adaptation(work):
     assert train(work).returncode == 0
     names = sorted({line.split()[0][:4] for line in (work / "data/test/trials/veri.clean").read_text().splitlines()})
@@ -117,7 +143,7 @@ def test_models_of_several_utterances_and_adaptation(work):
     net = work / "exp/net"
     done = module("adapt_plda", net / "backend", net / "embeddings_test", net / "adapted")
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (net / "adapted").iterdir()} == {"mean.vec", "transform.mat", "plda"}
+    assert {path.name for path in (net / "adapted").iterdir()} == {"mean.vec", "transform.mat", "plda", "speakers"}
     assert read_plda(net / "adapted/plda").psi[0] != read_plda(net / "backend/plda").psi[0]
     assert module("adapt_plda", "--within", "0.9", "--between", "0.4", net / "backend", net / "embeddings_test",
                   net / "x").returncode == 1

@@ -1,0 +1,31 @@
+"""steps/train_network.sh: what it refuses before it trains."""
+
+import subprocess
+from pathlib import Path
+
+import yaml
+
+from tests.unit.made_up import CONFIG, write_data
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_validation_on_speakers_who_are_trained_on_is_refused(tmp_path: Path) -> None:
+    train, valid = write_data(tmp_path / "train", 4, 6, 0), write_data(tmp_path / "valid", 3, 4, 1, trials=True)
+    for folder, speakers, utterances in ((train, 4, 6), (valid, 3, 4)):
+        lines = (f"s{n} {' '.join(f's{n}-u{m}' for m in range(utterances))}\n" for n in range(speakers))
+        (folder / "spk2utt").write_text("".join(lines))
+    config = CONFIG | {"train": CONFIG["train"] | {"epochs": 1}}
+    (tmp_path / "system.yaml").write_text(yaml.safe_dump(config))
+
+    def train_network(*options: object) -> subprocess.CompletedProcess:
+        return subprocess.run(["bash", str(ROOT / "steps/train_network.sh"), *map(str, options), "--num-threads", "1",
+                               str(tmp_path / "system.yaml"), str(train), str(valid), str(tmp_path / "exp")],
+                              capture_output=True, text=True, check=False)
+
+    done = train_network()
+    assert done.returncode == 1
+    assert f"{valid}: 3 of its 3 speakers are also trained on: s0, s1, s2; take them out" in done.stderr
+    assert not (tmp_path / "exp/model.safetensors").exists() and not (tmp_path / "exp/log").exists()
+    done = train_network("--max-shared-speakers", 1)
+    assert done.returncode == 0, done.stderr[-3000:]

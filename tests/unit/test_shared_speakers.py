@@ -1,0 +1,49 @@
+"""Speakers who are trained on and tested: found under every name, refused above the share that is allowed."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from utils import shared_speakers
+from utils.errors import InputError
+from utils.shared_speakers import check_trials, original, refuse_shared
+
+
+def test_a_copy_has_the_voice_of_its_original() -> None:
+    names = ["id1", "sp0.9-id1", "sp1.1-a-b", "sp1-f", "sp0.9-", "special", "sp0.9"]
+    assert [original(name) for name in names] == ["id1", "id1", "a-b", "sp1-f", "sp0.9-", "special", "sp0.9"]
+
+
+def test_the_first_five_are_named_above_the_share() -> None:
+    trained, others = [f"sp0.9-s{n}" for n in range(8)], [f"s{n}" for n in range(16)]
+    with pytest.raises(InputError, match=r"x: 8 of its 16 speakers are also trained on: s0, s1, s2, s3, s4 and 3 more; "
+                       r"take .* or allow it with --max-shared-speakers 0.5$"):
+        refuse_shared(trained, others, "x", 0.49)
+    refuse_shared(trained, others, "x", 0.5)
+    refuse_shared([], others, "x", 0)
+    with pytest.raises(InputError, match="1 of its 3 .*--max-shared-speakers 0.334"):
+        refuse_shared(["a"], ["a", "b", "c"], "x", 0)
+    refuse_shared(["a"], ["a", "b", "c"], "x", 0.334)
+
+
+def test_validation_on_trained_speakers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, speakers in (("train", ["a", "sp0.9-b"]), ("same", ["b", "c"]), ("other", ["c", "d"])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "utt2spk").write_text("".join(f"{one}-1 {one}\n" for one in speakers))
+    for words, refused in ((["same"], True), (["other"], False), (["--max-shared-speakers", "0.5", "same"], False)):
+        monkeypatch.setattr(sys, "argv", ["x", *words[:-1], str(tmp_path / "train"), str(tmp_path / words[-1])])
+        if refused:
+            with pytest.raises(InputError, match="same: 1 of its 2 speakers are also trained on: b;"):
+                shared_speakers.main()
+        else:
+            shared_speakers.main()
+
+
+def test_speakers_of_a_list_without_utt2spk_are_prefixes_of_ids(tmp_path: Path) -> None:
+    ids = ["a-b-c-1", "a-1", "abc-1", "sp0.9-d-1", "e-1"]
+    for trained, found in (({"a-b"}, "1 of its 5 .*: a-b;"), ({"a"}, "1 of its 4 .*: a;"),
+                           ({"d", "e", "x"}, "2 of its 4 .*: d, e;")):
+        with pytest.raises(InputError, match=found):
+            check_trials(tmp_path / "list", ids, trained, 0)
+    check_trials(tmp_path / "list", ids, {"ab", "b", "1", "a-b-c-1"}, 0)
