@@ -5,6 +5,7 @@ which is faster than opening a decoder and shows files that were cut short; the 
 """
 
 import os
+import stat
 import struct
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,13 +35,15 @@ def file_faults(paths: Sequence[str]) -> list[str]:
 def file_fault(path: str) -> str:
     """Return "missing", "empty", "cut short", "unreadable: <why>", or an empty string for a good file."""
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which never waits for a FIFO's other end
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"unreadable: {error.strerror}"
     try:
-        size = os.fstat(handle).st_size
+        kind, size = os.fstat(handle).st_mode, os.fstat(handle).st_size
+        if not stat.S_ISREG(kind):
+            return "unreadable: no regular file"
         if size == 0:
             return "empty"
         head = os.pread(handle, 12, 0)

@@ -1,7 +1,8 @@
 """Join what the jobs of steps/make_feats.sh wrote, with the input's tables, to a data directory.
 
 Utterances that failed are left out, counted and named; above the share --max-failed nothing is made.
-What had to be converted (other sampling rates, more channels) is counted for the whole directory.
+What had to be converted (other sampling rates, more channels) and what holds no sound is counted for the whole
+directory, and named.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from steps.feat.compute_feats import Report
 from utils.ark import read_table
+from utils.audio import SOUNDLESS
 from utils.data_dir import DataDir, read_data_dir, separate, write_data_dir
 from utils.errors import InputError, first_five, run_main
 from utils.trials import list_files, trial_lines
@@ -23,9 +25,9 @@ def read_reports(output: Path, jobs: int) -> Report:
     for job in range(1, jobs + 1):
         report = json.loads((output / f"log/report.{job}.json").read_text(encoding="utf-8"))
         total.failed |= report["failed"]
-        for note, (count, first) in report["notes"].items():
-            before, known = total.notes.get(note, (0, first))
-            total.notes[note] = before + count, known
+        for note, (count, names) in report["notes"].items():
+            before, known = total.notes.get(note, (0, []))
+            total.notes[note] = before + count, [*known, *names][:5]
     return total
 
 
@@ -51,8 +53,10 @@ def collect(data: Path, output: Path, jobs: int, max_failed: float) -> None:
     separate(output, [data])
     source = read_data_dir(data)
     report = read_reports(output, jobs)
-    for note, (count, first) in sorted(report.notes.items()):
-        print(f"warning: {data}: {count} files of {note}, converted; the first: {first}", file=sys.stderr)
+    for note, (count, names) in sorted(report.notes.items()):
+        what = "no speech is in them" if note in SOUNDLESS else "converted"
+        more = f" and {count - len(names)} more" if count > len(names) else ""
+        print(f"warning: {data}: {count} files of {note}, {what}: {', '.join(names)}{more}", file=sys.stderr)
     check_failures(report.failed, len(source.ids), max_failed, data)
     ids, places = join(output, jobs, "feats.{}.scp")
     lengths = dict(zip(*join(output, jobs, "log/utt2num_frames.{}"), strict=True))

@@ -4,7 +4,7 @@ Job 3 of 4 takes the third quarter of the utterances and writes into the output 
 
     feats.3.ark feats.3.scp    the features, in the data directory's order
     log/utt2num_frames.3       id10270-x6uYqmx31kE-00001 827
-    log/report.3.json          what failed, utterance by utterance, and what had to be converted, counted
+    log/report.3.json          what failed, utterance by utterance; what had to be converted or is silent, counted
 
 An utterance that cannot be read is named and left out; steps.feat.collect_feats decides whether that may be.
 """
@@ -45,12 +45,12 @@ class Report:
 
     def __init__(self) -> None:
         self.failed: dict[str, str] = {}             # utterance -> message
-        self.notes: dict[str, tuple[int, str]] = {}  # "44100 Hz" -> how many, the first utterance
+        self.notes: dict[str, tuple[int, list[str]]] = {}  # "44100 Hz" -> how many utterances, the first five
 
     def note(self, note: str, name: str) -> None:
         """Count a note on an utterance."""
-        count, first = self.notes.get(note, (0, name))
-        self.notes[note] = count + 1, first
+        count, names = self.notes.get(note, (0, []))
+        self.notes[note] = count + 1, [*names, name][:5]
 
     def fail(self, name: str, message: object) -> None:
         """Record that an utterance has no features; say so in the log."""

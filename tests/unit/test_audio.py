@@ -1,11 +1,16 @@
 """Reading audio: every format, exact integers, and one clear error for each kind of bad file."""
 
+import os
+import tracemalloc
+
 import av
 import numpy as np
 import pytest
 import soundfile
 
-from utils.audio import change_speed, read_audio, resample
+from local.preflight import file_fault
+from utils import audio
+from utils.audio import Recording, change_speed, read_audio, resample
 from utils.errors import InputError
 
 RATE = 16000
@@ -56,13 +61,13 @@ def folder(tmp_path_factory):
     ("stereo.m4a", ("44100 Hz", "2 channels")),
 ])
 def test_every_format_becomes_16_khz_mono(folder, name, notes):
-    audio = read_audio(folder / name)
-    assert audio.notes == notes
-    assert audio.samples.dtype == np.float32
-    assert audio.samples.ndim == 1
-    assert abs(len(audio.samples) - 2 * RATE) < 3000  # an encoder may add silence
-    assert abs(pitch(audio.samples) - 440) < 1
-    assert 0.9 < np.abs(audio.samples[5000:-5000]).max() / (0.25 * 32768) < 1.1
+    found = read_audio(folder / name)
+    assert found.notes == notes
+    assert found.samples.dtype == np.float32
+    assert found.samples.ndim == 1
+    assert abs(len(found.samples) - 2 * RATE) < 3000  # an encoder may add silence
+    assert abs(pitch(found.samples) - 440) < 1
+    assert 0.9 < np.abs(found.samples[5000:-5000]).max() / (0.25 * 32768) < 1.1
 
 
 @pytest.mark.parametrize("form", ["WAV", "FLAC"])
@@ -143,6 +148,44 @@ def test_missing_folder_empty_and_nan(tmp_path):
         soundfile.write(tmp_path / "a", np.array([0, wrong, 0]), RATE, format="WAV", subtype="FLOAT")
         with pytest.raises(InputError, match="NaN or infinite samples"):
             read_audio(tmp_path / "a")
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    os.symlink("/dev/zero", tmp_path / "link")
+    for path in (tmp_path / "fifo", "/dev/zero", tmp_path / "link"):
+        for read in (read_audio, Recording):
+            with pytest.raises(InputError, match=f"{path}: no regular file, but a device, FIFO or socket; copy"):
+                read(path)
+        assert file_fault(str(path)) == "unreadable: no regular file"
+    for read in (read_audio, Recording):
+        with pytest.raises(InputError, match=r"'a.x00.wav': embedded null byte; copy it again"):
+            read("a\0.wav")
+
+
+@pytest.mark.parametrize(("form", "rate", "channels"), [
+    ("WAV", RATE, 1), ("FLAC", RATE, 2), ("FLAC", 44100, 6), ("WAV", 8000, 1), ("OGG", 48000, 2)])
+@pytest.mark.parametrize("size", [3000, 20011, 1 << 20])
+def test_blocks_give_the_bits_of_the_whole(tmp_path, monkeypatch, form, rate, channels, size):
+    sound = np.random.default_rng(rate).normal(0, 0.1, (2 * rate + 7, channels))
+    soundfile.write(tmp_path / "a", sound, rate, format=form)
+    whole = soundfile.read(tmp_path / "a", dtype="float32", always_2d=True)[0].T * np.float32(32768)
+    whole = whole[0] if channels == 1 else whole.mean(axis=0, dtype=np.float32)
+    monkeypatch.setattr(audio, "_BLOCK", size)
+    assert np.array_equal(read_audio(tmp_path / "a").samples, resample(whole, rate, RATE))
+
+
+def test_a_long_file_takes_little_more_than_its_samples(tmp_path):
+    """A quarter of an hour of stereo: 58 MB of samples, and what a block of it takes."""
+    with soundfile.SoundFile(tmp_path / "a", "w", RATE, 2, "PCM_16", format="FLAC") as file:
+        for _ in range(15):
+            file.write(np.zeros((60 * RATE, 2), np.int16))
+    tracemalloc.start()
+    samples = read_audio(tmp_path / "a").samples
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(samples) == 900 * RATE
+    assert peak < samples.nbytes + (48 << 20)
 
 
 def test_commands_run_only_when_allowed(folder, tmp_path):

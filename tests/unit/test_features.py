@@ -205,10 +205,49 @@ def test_conversions_are_counted_for_the_directory(data, tmp_path, capsys):
     feats = make(data, tmp_path / "out")
     assert len(feats["s1-u5"]) == len(feats["s0-u0"]) == 100
     text = capsys.readouterr().err
-    assert "2 files of 44100 Hz, converted; the first: s0-u0" in text
-    assert "3 files of 2 channels, converted; the first: s0-u0" in text
+    assert "2 files of 44100 Hz, converted: s0-u0, " in text
+    assert "3 files of 2 channels, converted: s0-u0, " in text
     report = json.loads((tmp_path / "out/log/report.2.json").read_text())
-    assert report["notes"]["8000 Hz"] == [1, "s1-u5"]
+    assert report["notes"]["8000 Hz"] == [1, ["s1-u5"]]
+
+
+def test_audio_without_sound_is_named_for_the_directory(data, tmp_path, capsys):
+    noise = np.random.default_rng(0).normal(0, 0.1, 8000)
+    plain = make(data, tmp_path / "plain")
+    assert "no speech" not in capsys.readouterr().err
+    for name, samples in (("s0-u0", np.zeros(8000)), ("s0-u1", np.full(8000, 0.3)), ("s0-u2", np.zeros((8000, 2))),
+                          ("s1-u3", np.stack([noise, -noise], axis=1))):
+        soundfile.write(data / f"{name}.wav", samples, 16000)
+    feats = make(data, tmp_path / "out")
+    text = capsys.readouterr().err
+    assert f"warning: {data}: 2 files of digital silence, no speech is in them: s0-u0, s0-u2\n" in text
+    assert "1 files of one constant value, no speech is in them: s0-u1\n" in text
+    assert "1 files of channels that cancel each other, no speech is in them: s1-u3\n" in text
+    for name in ("s1-u4", "s1-u5"):
+        assert np.array_equal(feats[name], plain[name])
+
+
+def test_one_recording_without_finite_features_is_left_out(data, tmp_path, capsys):
+    """NaN, infinite, and numbers so large that their power is."""
+    bad = {"s0-u1": np.nan, "s0-u2": np.inf, "s1-u4": 1e30}
+    for name, value in bad.items():
+        samples = np.random.default_rng(0).normal(0, 0.1, 8000)
+        samples[4000] = value
+        soundfile.write(data / f"{name}.wav", samples, 16000, subtype="FLOAT")
+    with pytest.raises(InputError, match="3 of 6 utterances have no features: s0-u1, s0-u2, s1-u4; repair"):
+        make(data, tmp_path / "out")
+    assert "s1-u4.wav: NaN or infinite features; the largest sample is 3.2768e+34 of 32768" in capsys.readouterr().err
+    assert list(make(data, tmp_path / "out", max_failed=0.5)) == ["s0-u0", "s1-u3", "s1-u5"]
+
+
+def test_features_do_not_depend_on_how_samples_are_handed_over(monkeypatch):
+    samples = np.random.default_rng(0).normal(0, 1000, 20001).astype(np.float32)
+    for name in ("fbank80", "mfcc24"):
+        options = read_feature_options(CONF / f"{name}.conf")
+        expected = compute_features(samples, options)
+        for size in (1000, 20000, 20001):
+            monkeypatch.setattr("steps.feat.features.AT_ONCE", size)
+            assert np.array_equal(compute_features(samples, options), expected)
 
 
 def test_commands_in_wav_scp(data, tmp_path):
