@@ -68,7 +68,11 @@ begin() {  # folder input ...
 
 step_record=()
 for option in "${step_options[@]}"; do
-  case $option in nj | cmd | device | num_threads | num_processes | num_nodes | command) ;; *) step_record+=(--option "$option=${!option}") ;; esac
+  case $option in
+    nj | cmd | device | num_threads | num_processes | num_nodes | command) ;;
+    max_shared_speakers) [ "${script##*/}" != prepare_data.sh ] || step_record+=(--option "$option=${!option}") ;;  # chooses lists
+    *) step_record+=(--option "$option=${!option}") ;;
+  esac
 done
 unset option
 in_status || echo "$(date '+%H:%M:%S') $(as_typed "${script_call[@]}")" >&2
