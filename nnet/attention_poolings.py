@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nnet.frames import VARIANCE_FLOOR, frame_weights, head_means, softmax_over_frames
+from utils.config import Count, Probability
 from utils.errors import InputError
 
 
@@ -28,12 +29,8 @@ class HeadsOptions:
     """Self multi-head attention."""
 
     type: str
-    heads: int = 1        # K; must divide d
+    heads: Count = 1      # K; must divide d
     scaled: bool = False  # divide the scores by sqrt(d/K), as the authors' later code does
-
-    def __post_init__(self) -> None:
-        if self.heads < 1:
-            raise ValueError(f"heads is {self.heads}, wanted 1 or more")
 
 
 class MultiHeadAttention(nn.Module):
@@ -137,11 +134,7 @@ class ChannelOptions:
     """Channel- and context-dependent statistics."""
 
     type: str
-    hidden: int = 128
-
-    def __post_init__(self) -> None:
-        if self.hidden < 1:
-            raise ValueError(f"hidden is {self.hidden}, wanted 1 or more")
+    hidden: Count = 128
 
 
 class ChannelAttentiveStatistics(nn.Module):
@@ -176,11 +169,7 @@ class MultiHeadOptions:
     """Poolings with K heads."""
 
     type: str
-    heads: int = 4
-
-    def __post_init__(self) -> None:
-        if self.heads < 1:
-            raise ValueError(f"heads is {self.heads}, wanted 1 or more")
+    heads: Count = 4
 
 
 class MultiHeadMlp(nn.Module):
@@ -213,12 +202,8 @@ class GlobalOptions:
     """Global and multi-resolution multi-head attention."""
 
     type: str
-    heads: int = 5
+    heads: Count = 5
     resolutions: bool = False  # a temperature for each head: 1, 1, 5, 5, 10, 10, ...
-
-    def __post_init__(self) -> None:
-        if self.heads < 1:
-            raise ValueError(f"heads is {self.heads}, wanted 1 or more")
 
 
 class GlobalMultiHead(nn.Module):
@@ -248,12 +233,8 @@ class DoubleOptions:
     """Double multi-head attention."""
 
     type: str
-    heads: int = 4
-    mask: float = 0.2  # probability in training that a head does not count
-
-    def __post_init__(self) -> None:
-        if self.heads < 1 or not 0 <= self.mask < 1:
-            raise ValueError(f"heads is {self.heads} and mask {self.mask}, wanted 1 or more and from 0 to below 1")
+    heads: Count = 4
+    mask: Probability = 0.2  # probability in training that a head does not count
 
 
 class DoubleMultiHead(nn.Module):

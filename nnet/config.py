@@ -12,11 +12,15 @@ from typing import Any, Literal
 
 import yaml
 
-from nnet.losses import LossOptions
+from nnet.averaging import AVERAGES, AverageOptions
+from nnet.losses import LOSSES
+from nnet.optimizers import OPTIMIZERS, SCHEDULES, OptimizerOptions, ScheduleOptions
+from nnet.softmax_losses import LossOptions
 from steps.feat.frontend import FrontendOptions
-from utils.config import build, read_yaml
+from utils.config import Count, Positive, Probability, Share, Whole, build, choice
 from utils.errors import run_main
 from utils.files import write_if_changed
+from utils.strict_yaml import read_yaml
 
 Operation = Literal["relu", "batch_norm"]
 
@@ -25,7 +29,7 @@ Operation = Literal["relu", "batch_norm"]
 class LayerOptions:
     """A dense layer: affine map, then operations. The embedding is tapped after `affine` or after all."""
 
-    dim: int
+    dim: Count
     then: tuple[Operation, ...] = ()
     embedding: Literal["affine", "output"] | None = None
 
@@ -36,7 +40,7 @@ class HeadOptions:
 
     layers: tuple[LayerOptions, ...]
     before: tuple[Operation, ...] = ()  # on the pooled vector
-    dropout: float = 0.0                # before the classifier
+    dropout: Probability = 0.0          # before the classifier
 
     def __post_init__(self) -> None:
         taps = [layer for layer in self.layers if layer.embedding]
@@ -45,73 +49,28 @@ class HeadOptions:
 
 
 @dataclass(frozen=True)
-class OptimizerOptions:
-    """As torch.optim calls them."""
-
-    type: Literal["adam", "adamw", "radam", "sgd"] = "adam"
-    lr: float = 1e-4
-    weight_decay: float = 0.0
-    momentum: float = 0.9
-
-
-@dataclass(frozen=True)
-class ScheduleOptions:
-    """All after a linear warm-up: constant; cosine, down to `final` times the rate; step, times `factor` every `every`
-    epochs; plateau, times `factor` whenever the validation EER was not better for `patience` epochs."""
-
-    type: Literal["constant", "cosine", "step", "plateau"] = "constant"
-    warmup_steps: int = 0
-    final: float = 0.001
-    factor: float = 0.1
-    every: int = 10
-    patience: int = 3
-
-    def __post_init__(self) -> None:
-        if not 0 < self.factor < 1 or min(self.every, self.patience) < 1 or self.warmup_steps < 0:
-            raise ValueError("wanted 0 < factor < 1, every and patience of at least 1, warmup_steps of at least 0")
-
-
-@dataclass(frozen=True)
 class TrainOptions:
     """How long, on what chunks, and how precisely."""
 
-    epochs: int
-    batch_size: int = 64
-    chunk_frames: int = 300
-    max_chunk_frames: int = 0         # each step draws its T from chunk_frames to this; 0: always chunk_frames
-    valid_batch_frames: int = 20000   # padded frames of one batch when embedding whole utterances
+    epochs: Count
+    batch_size: Count = 64
+    chunk_frames: Count = 300
+    max_chunk_frames: Whole = 0       # each step draws its T from chunk_frames to this; 0: always chunk_frames
+    valid_batch_frames: Count = 20000  # padded frames of one batch when embedding whole utterances
     precision: Literal["bf16", "fp32"] = "bf16"  # of the products; sums, logits and losses are fp32
-    clip: float = 5.0                 # largest norm of the gradient
-    patience: int = 0                 # epochs without a better validation EER before stopping; 0: never
+    clip: Positive = 5.0              # largest norm of the gradient
+    patience: Whole = 0               # epochs without a better validation EER before stopping; 0: never
     keep: Literal["best", "last"] = "best"  # which weights become the model
-    checkpoint_steps: int = 1000      # steps between checkpoints, besides those at the ends of epochs
-    accumulate: int = 1               # parts of a batch whose gradients are summed; batch norm sees one part at a time
-    shuffle_mb: int = 0               # shuffle within a buffer of so many MB read in whole blocks; 0: within the epoch
-    mask_frames: int = 0              # SpecAugment: longest mask in time
-    mask_bands: int = 0               # SpecAugment: widest mask in frequency
+    checkpoint_steps: Count = 1000    # steps between checkpoints, besides those at the ends of epochs
+    accumulate: Count = 1             # parts of a batch whose gradients are summed; batch norm sees one part at a time
+    shuffle_mb: Whole = 0             # shuffle within a buffer of so many MB read in whole blocks; 0: within the epoch
+    mask_frames: Whole = 0            # SpecAugment: longest mask in time
+    mask_bands: Whole = 0             # SpecAugment: widest mask in frequency
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.chunk_frames, self.valid_batch_frames,
-               self.checkpoint_steps, self.accumulate) < 1:
-            raise ValueError("epochs, batch_size, chunk_frames, valid_batch_frames, checkpoint_steps and accumulate "
-                             "must be at least 1")
         if self.max_chunk_frames and self.max_chunk_frames < self.chunk_frames:
             raise ValueError(f"max_chunk_frames is {self.max_chunk_frames} and chunk_frames {self.chunk_frames}; "
                              "wanted 0 or a number that is not smaller")
-
-
-@dataclass(frozen=True)
-class AverageOptions:
-    """Averages of weights to use instead of the weights: `ema` weighs those of all steps, the past by `decay` a
-    step; `epochs` those at the ends of the last `epochs` epochs alike."""
-
-    type: Literal["none", "ema", "epochs"] = "none"
-    decay: float = 0.999
-    epochs: int = 5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.decay < 1 or self.epochs < 1:
-            raise ValueError("wanted 0 < decay < 1 and epochs of at least 1")
 
 
 @dataclass(frozen=True)
@@ -122,11 +81,11 @@ class OnlineOptions:
     """
 
     kinds: tuple[Literal["noise", "music", "babble", "reverb", "telephone"], ...]  # each as likely as another
-    share: float = 0.6                # of the chunks that are changed
+    share: Share = 0.6                # of the chunks that are changed
 
     def __post_init__(self) -> None:
-        if not self.kinds or not 0 <= self.share <= 1:
-            raise ValueError("wanted one kind or more, and a share from 0 to 1")
+        if not self.kinds:
+            raise ValueError("kinds is empty; wanted one kind or more")
 
 
 @dataclass(frozen=True)
@@ -139,7 +98,7 @@ class InitOptions:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """One system's YAML. `encoder` and `pooling` have keys of their type's own (nnet/model.py)."""
+    """One system's YAML. What has a `type` has the options of that type: the tables stand beside what they name."""
 
     kind: Literal["network"]
     features: str
@@ -149,20 +108,20 @@ class NetworkConfig:
     train: TrainOptions
     train_set: Literal["train_net", "train_net_sp"] = "train_net"
     frontend: FrontendOptions = field(default_factory=FrontendOptions)
-    loss: LossOptions = field(default_factory=LossOptions)
-    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
-    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
-    average: AverageOptions = field(default_factory=AverageOptions)
+    loss: LossOptions = choice(LOSSES, "softmax")
+    optimizer: OptimizerOptions = choice(OPTIMIZERS, "adam")
+    schedule: ScheduleOptions = choice(SCHEDULES, "constant")
+    average: AverageOptions = choice(AVERAGES, "none")
     online: OnlineOptions | None = None
     init: InitOptions | None = None
     backend: dict[str, Any] = field(default_factory=dict)  # read by steps/backend
     scoring: tuple[Literal["cosine", "plda", "segments"], ...] = ("cosine", "plda")  # read by the recipe
     # Written by training into the model's own configuration.
-    feature_dim: int | None = None
-    speakers: int | None = None
+    feature_dim: Count | None = None
+    speakers: Count | None = None
 
     def __post_init__(self) -> None:
-        if not self.loss.by_speakers:
+        if not self.loss.utterances:
             return
         if self.train.batch_size % self.loss.utterances:
             raise ValueError(f"train: batch_size is {self.train.batch_size}, not a multiple of the "

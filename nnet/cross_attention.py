@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from nnet.frames import inside_mask
+from utils.config import Positive
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,7 @@ class CrossOptions:
     """tau as in the authors' code."""
 
     type: str
-    temperature: float = 0.05
-
-    def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature}, wanted more than 0")
+    temperature: Positive = 0.05
 
 
 class Side(NamedTuple):

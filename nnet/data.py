@@ -111,7 +111,7 @@ class TrainingSet:
         self.batch_size = min(self.train.batch_size, len(self.labels))
         self.steps_per_epoch = len(self.labels) // self.batch_size
         self._speakers: SpeakerBatches | None = None
-        if config.loss.by_speakers:
+        if config.loss.utterances:
             self._speakers = SpeakerBatches(self.labels, self.train.batch_size, config.loss.utterances,
                                             config.loss.type)
             self.batch_size, self.steps_per_epoch = self._speakers.batch_size, self._speakers.steps

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nnet.frames import frame_weights, inside_mask, weighted_mean
+from utils.config import Count
 
 
 @dataclass(frozen=True)
@@ -16,17 +17,17 @@ class EcapaOptions:
     """Three SE-Res2 blocks in the paper, one dilation each."""
 
     type: str
-    channels: int = 512
-    dilations: tuple[int, ...] = (2, 3, 4)
-    groups: int = 8         # of the Res2 convolutions; must divide channels
-    squeeze: int = 128      # width of squeeze and excitation's bottleneck
-    output: int = 1536      # channels of the frames handed on
+    channels: Count = 512
+    dilations: tuple[Count, ...] = (2, 3, 4)
+    groups: Count = 8       # of the Res2 convolutions; must divide channels
+    squeeze: Count = 128    # width of squeeze and excitation's bottleneck
+    output: Count = 1536    # channels of the frames handed on
 
     def __post_init__(self) -> None:
         if self.channels % self.groups or self.groups < 2:
             raise ValueError(f"groups is {self.groups} and channels {self.channels}; wanted 2 or more that divide it")
-        if not self.dilations or min(*self.dilations, self.squeeze, self.output) < 1:
-            raise ValueError("wanted one dilation or more, and dilations, squeeze and output of at least 1")
+        if not self.dilations:
+            raise ValueError("dilations is empty; wanted one or more")
 
 
 def zero_frames(x: Tensor, inside: Tensor | None) -> Tensor:

@@ -1,126 +1,22 @@
-"""Losses over the training speakers: softmax, and softmax of cosines with a margin. In the precision of
-their weights, float32, whatever the encoder ran in.
+"""The losses by name, each with its options.
 
 Each is a module called with B x E embeddings (what the head hands on) and B labels; it returns the mean
 loss and the accuracy, the share of rows whose speaker has the largest logit without margin. `margin_share`, set by
-the trainer from 0 to 1, is how much of the margin applies (margin warm-up). Metric losses: nnet/prototypical.py.
+the trainer from 0 to 1, is how much of the margin applies (margin warm-up).
+
+To add one: write the class and its options (a LossOptions), and enter both in LOSSES. A loss over batches of so many
+utterances of each speaker says so by the option `utterances`.
 """
 
-import math
-from dataclasses import dataclass
-from typing import Literal
+from nnet.prototypical import Prototypical, PrototypicalOptions
+from nnet.softmax_losses import ASoftmax, ASoftmaxOptions, LossOptions, MarginOptions, MarginSoftmax, Softmax
 
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear, normalize
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """scale s and margin m are those of the papers; margin_warmup is a share of all steps."""
-
-    type: Literal["softmax", "a_softmax", "am_softmax", "aam_softmax", "prototypical", "normalised_prototypical",
-                  "angular_prototypical"] = "softmax"
-    scale: float = 30.0
-    margin: float = 0.2
-    margin_warmup: float = 0.0
-    utterances: int = 2      # M, of each speaker in a batch: prototypical losses only
-    softmax: bool = False    # a softmax over all training speakers beside it: prototypical losses only
-    diversity: float = 0.0   # weight of the penalty ||A^T A - I||_F^2 on the attention weights A, T x K
-
-    def __post_init__(self) -> None:
-        if self.type == "a_softmax":
-            if self.margin not in (2, 3, 4):
-                raise ValueError(f"margin is {self.margin}; wanted 2, 3 or 4, by which a_softmax multiplies the angle")
-        elif not 0 <= self.margin < math.pi / 2:
-            raise ValueError(f"margin is {self.margin}; wanted 0 <= margin < pi/2")
-        if self.scale <= 0 or not 0 <= self.margin_warmup <= 1 or self.diversity < 0:
-            raise ValueError("wanted scale > 0, margin_warmup from 0 to 1 and diversity of at least 0")
-        if self.by_speakers and self.utterances < 2:
-            raise ValueError(f"utterances is {self.utterances}; {self.type} wants 2 or more of each speaker")
-        if self.softmax and not self.by_speakers:
-            raise ValueError(f"softmax is true but type {self.type}; it goes beside prototypical losses")
-
-    @property
-    def by_speakers(self) -> bool:
-        """Whether batches hold `utterances` utterances of each of their speakers."""
-        return self.type.endswith("prototypical")
-
-
-def share_right(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the share of rows whose label has the largest logit."""
-    return (logits.detach().argmax(dim=1) == labels).float().mean()
-
-
-class Softmax(nn.Module):
-    """Affine layer and cross-entropy."""
-
-    def __init__(self, input_dim: int, speakers: int, options: LossOptions) -> None:
-        super().__init__()
-        self.affine = nn.Linear(input_dim, speakers)
-        self.margin_share = 1.0
-
-    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.affine(x.to(self.affine.weight.dtype))
-        return cross_entropy(logits, labels), share_right(logits, labels)
-
-
-class MarginSoftmax(nn.Module):
-    """Cross-entropy of s cos(theta_j), where the true speaker's logit is lowered by the margin m.
-
-    Additive margin, AM-softmax (Wang et al. 2018):          s (cos(theta_y) - m)
-    Additive angular margin, AAM-softmax (Deng et al. 2019): s cos(theta_y + m); beyond theta_y = pi - m,
-    where that would rise again, s (cos(theta_y) - m sin(m)), which joins it nearly and keeps falling.
-    """
-
-    def __init__(self, input_dim: int, speakers: int, options: LossOptions) -> None:
-        super().__init__()
-        self.options = options
-        self.weight = nn.Parameter(torch.empty(speakers, input_dim))
-        nn.init.xavier_normal_(self.weight)
-        self.margin_share = 1.0
-
-    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        cosines = linear(normalize(x.to(self.weight.dtype)), normalize(self.weight))
-        true = cosines.gather(1, labels[:, None])
-        margin = self.options.margin * self.margin_share
-        if self.options.type == "am_softmax":
-            lowered = true - margin
-        else:
-            sine = (1 - true.square()).clamp_min(1e-7).sqrt()
-            lowered = torch.where(true > -math.cos(margin), true * math.cos(margin) - sine * math.sin(margin),
-                                  true - margin * math.sin(margin))
-        logits = self.options.scale * cosines.scatter(1, labels[:, None], lowered)
-        return cross_entropy(logits, labels), share_right(cosines, labels)
-
-
-class ASoftmax(nn.Module):
-    """A-softmax (Liu et al. 2017): logits ||x|| cos(theta_j), where the true speaker's cosine becomes
-
-        (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda),
-        psi(theta) = (-1)^k cos(m theta) - 2 k,   k = floor(m theta / pi).
-
-    Annealing as in the published code, lambda falling hyperbolically to 5: lambda = 5 / margin_share.
-    """
-
-    def __init__(self, input_dim: int, speakers: int, options: LossOptions) -> None:
-        super().__init__()
-        self.m = int(options.margin)
-        self.weight = nn.Parameter(torch.empty(speakers, input_dim))
-        nn.init.xavier_normal_(self.weight)
-        self.margin_share = 1.0
-
-    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        x = x.to(self.weight.dtype)
-        cosines = linear(normalize(x), normalize(self.weight))
-        true = cosines.gather(1, labels[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
-        angle = true.acos()
-        k = (self.m * angle.detach() / math.pi).floor()
-        psi = (1 - 2 * (k % 2)) * (self.m * angle).cos() - 2 * k
-        share = self.margin_share / (self.margin_share + 5)  # 1 / (1 + lambda)
-        lowered = (1 - share) * true + share * psi
-        logits = x.norm(dim=1, keepdim=True) * cosines.scatter(1, labels[:, None], lowered)
-        return cross_entropy(logits, labels), share_right(cosines, labels)
-
-
-LOSSES = {"softmax": Softmax, "a_softmax": ASoftmax, "am_softmax": MarginSoftmax, "aam_softmax": MarginSoftmax}
+LOSSES = {
+    "softmax": (Softmax, LossOptions),
+    "a_softmax": (ASoftmax, ASoftmaxOptions),
+    "am_softmax": (MarginSoftmax, MarginOptions),
+    "aam_softmax": (MarginSoftmax, MarginOptions),
+    "prototypical": (Prototypical, PrototypicalOptions),
+    "normalised_prototypical": (Prototypical, PrototypicalOptions),
+    "angular_prototypical": (Prototypical, PrototypicalOptions),
+}

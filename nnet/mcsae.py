@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nnet.frames import frame_weights, weighted_mean
 from nnet.resnet import ResNet, ResNetOptions, mean_of_bands
+from utils.config import Count
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,16 @@ class ScResNetOptions:
     """SC-ResNet-18 by default; blocks 3, 4, 6, 3 make SC-ResNet-34."""
 
     type: str
-    stem: int = 7
-    channels: tuple[int, ...] = (64, 128, 256, 512)
-    blocks: tuple[int, ...] = (2, 2, 2, 2)
-    strides: tuple[int, ...] = (1, 2, 2, 2)
+    stem: Count = 7
+    channels: tuple[Count, ...] = (64, 128, 256, 512)
+    blocks: tuple[Count, ...] = (2, 2, 2, 2)
+    strides: tuple[Count, ...] = (1, 2, 2, 2)
     attention: Literal["none", "self", "cross"] = "cross"  # none: [p_1 .. p_5] alone
     masking: bool = True                                   # of the keys, in training
 
     def __post_init__(self) -> None:
+        if not self.channels:
+            raise ValueError("channels is empty; wanted one width or more")
         if self.masking and self.attention == "none":
             raise ValueError("masking is true and attention none; wanted attention self or cross, or masking false")
 

@@ -13,12 +13,11 @@ from nnet.ecapa import Ecapa, EcapaOptions
 from nnet.losses import LOSSES
 from nnet.mcsae import ScResNet, ScResNetOptions
 from nnet.poolings import POOLINGS
-from nnet.prototypical import Prototypical
 from nnet.resnet import ResNet, ResNetOptions
 from nnet.saep import Saep, SaepOptions
 from nnet.tdnn import Tdnn, TdnnOptions
 from nnet.vgg import Vgg, VggOptions
-from utils.config import build
+from utils.config import Table, choose
 from utils.errors import InputError
 
 ENCODERS = {
@@ -31,13 +30,11 @@ ENCODERS = {
 }
 
 
-def make_part(table: dict[str, Any], part: str, mapping: dict[str, Any], input_dim: int) -> nn.Module:
+def make_part(table: Table, part: str, mapping: dict[str, Any], input_dim: int) -> nn.Module:
     """Make the encoder or pooling that `mapping["type"]` names; raises InputError on an unknown one."""
-    if mapping.get("type") not in table:
-        raise InputError(f"{part}: type is {mapping.get('type')!r}; allowed: {', '.join(table)}")
-    module, options = table[mapping["type"]]
+    module, options = choose(table, mapping, part)
     try:
-        return module(input_dim, build(options, mapping, part))
+        return module(input_dim, options)
     except ValueError as error:
         raise InputError(f"{part}: {error}") from error
 
@@ -113,13 +110,13 @@ class Network(nn.Module):
         self.encoder = make_part(ENCODERS, "encoder", config.encoder, input_dim)
         self.pooling = make_part(POOLINGS, "pooling", config.pooling, self.encoder.output_dim)
         self.head = Head(self.pooling.output_dim, config.head)
-        kind = Prototypical if config.loss.by_speakers else LOSSES[config.loss.type]
+        kind, _ = LOSSES[config.loss.type]
         self.loss = kind(self.head.output_dim, speakers, config.loss)
         self.input_dim, self.diversity = input_dim, config.loss.diversity
-        if self.pairwise and not config.loss.by_speakers:
+        if self.pairwise and not hasattr(kind, "of_pairs"):
+            of_pairs = [name for name, (module, _) in LOSSES.items() if hasattr(module, "of_pairs")]
             raise InputError(f"pooling: type is {config.pooling['type']}, which pools pairs, but loss: type is "
-                             f"{config.loss.type}; allowed: prototypical, normalised_prototypical, "
-                             "angular_prototypical")
+                             f"{config.loss.type}; allowed: {', '.join(of_pairs)}")
         if self.diversity and not hasattr(self.pooling, "weights"):
             with_heads = [name for name, (module, _) in POOLINGS.items() if hasattr(module, "weights")]
             raise InputError(f"loss: diversity is {self.diversity}, but pooling: type is {config.pooling['type']}, "

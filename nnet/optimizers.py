@@ -1,33 +1,99 @@
-"""Optimisers and learning-rate schedules."""
+"""Optimisers and learning-rate schedules, each by name with its options."""
 
+import dataclasses
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, ClassVar
 
 import torch
 from torch import nn
 
-from nnet.config import OptimizerOptions, ScheduleOptions
+from utils.config import Count, NotNegative, Positive, Probability, Range, Share, Whole
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """As torch.optim calls them."""
+
+    type: str
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 0.0
+
+
+@dataclass(frozen=True)
+class SgdOptions(OptimizerOptions):
+    """With momentum."""
+
+    momentum: Probability = 0.9
+
+
+# Fused implementations, which compute the same, where there are any.
+OPTIMIZERS = {
+    "adam": (partial(torch.optim.Adam, fused=True), OptimizerOptions),
+    "adamw": (partial(torch.optim.AdamW, fused=True), OptimizerOptions),
+    "radam": (torch.optim.RAdam, OptimizerOptions),
+    "sgd": (partial(torch.optim.SGD, fused=True), SgdOptions),
+}
 
 
 def make_optimizer(options: OptimizerOptions, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimiser; fused implementations, which compute the same, where there are any."""
-    if options.type == "radam":
-        return torch.optim.RAdam(parameters, lr=options.lr, weight_decay=options.weight_decay)
-    if options.type == "sgd":
-        return torch.optim.SGD(parameters, lr=options.lr, momentum=options.momentum,
-                               weight_decay=options.weight_decay, fused=True)
-    kind = torch.optim.Adam if options.type == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    """Return the optimiser that the options name."""
+    values = dataclasses.asdict(options)
+    make, _ = OPTIMIZERS[values.pop("type")]
+    return make(parameters, **values)
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """Of `constant`, and of every schedule: a linear warm-up comes first."""
+
+    type: str
+    warmup_steps: Whole = 0
+    patience: ClassVar[int] = 0  # epochs without a better validation EER that make a plateau; 0: nothing does
+
+
+@dataclass(frozen=True)
+class CosineOptions(ScheduleOptions):
+    """Down to `final` times the rate."""
+
+    final: Share = 0.001
+
+
+@dataclass(frozen=True)
+class StepOptions(ScheduleOptions):
+    """Times `factor` every `every` epochs."""
+
+    factor: Annotated[float, Range(above=0, below=1)] = 0.1
+    every: Count = 10
+
+
+@dataclass(frozen=True)
+class PlateauOptions(ScheduleOptions):
+    """Times `factor` whenever the validation EER was not better for `patience` epochs."""
+
+    factor: Annotated[float, Range(above=0, below=1)] = 0.1
+    patience: Count = 3
+
+
+def cosine(options: CosineOptions, step: int, steps: int, epochs: int, drops: int) -> float:
+    """Return the factor on half a cosine from 1 to `final`."""
+    return options.final + (1 - options.final) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+# Each is called with its options and the arguments of `learning_rate`; gives the factor beside that of the warm-up.
+SCHEDULES = {
+    "constant": (lambda options, step, steps, epochs, drops: 1.0, ScheduleOptions),
+    "cosine": (cosine, CosineOptions),
+    "step": (lambda options, step, steps, epochs, drops: options.factor ** (step * epochs // steps // options.every),
+             StepOptions),
+    "plateau": (lambda options, step, steps, epochs, drops: options.factor**drops, PlateauOptions),
+}
 
 
 def learning_rate(options: ScheduleOptions, step: int, steps: int, epochs: int = 1, drops: int = 0) -> float:
     """Return the factor on the learning rate at a step (from 0) of `steps` in `epochs` epochs, `drops` plateaus on."""
     warm = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else 1.0
-    if options.type == "constant":
-        return warm
-    if options.type == "step":
-        return warm * options.factor ** (step * epochs // steps // options.every)
-    if options.type == "plateau":
-        return warm * options.factor**drops
-    cosine = (1 + math.cos(math.pi * step / steps)) / 2
-    return warm * (options.final + (1 - options.final) * cosine)
+    factor, _ = SCHEDULES[options.type]
+    return warm * factor(options, step, steps, epochs, drops)

@@ -8,19 +8,31 @@ and, with `softmax: true`, a softmax over all training speakers on every embeddi
 share one batch: each sees the rows of all.
 """
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from nnet.distributed import gather
-from nnet.losses import LossOptions, Softmax, share_right
+from nnet.softmax_losses import LossOptions, Softmax, share_right
+from utils.config import Range
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrototypicalOptions(LossOptions):
+    """M, and whether a softmax over all training speakers stands beside the loss."""
+
+    utterances: Annotated[int, Range(least=2)] = 2
+    softmax: bool = False
 
 
 class Prototypical(nn.Module):
     """Called with B x E embeddings, speaker by speaker, and B labels; returns loss and share of queries that are right
     (with softmax: of all rows that the softmax gets right)."""
 
-    def __init__(self, input_dim: int, speakers: int, options: LossOptions) -> None:
+    def __init__(self, input_dim: int, speakers: int, options: PrototypicalOptions) -> None:
         super().__init__()
         self.type, self.utterances = options.type, options.utterances
         if self.type == "angular_prototypical":

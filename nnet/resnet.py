@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from nnet.frames import frame_weights, zero_beyond
+from utils.config import Count, Whole
 
 
 @dataclass(frozen=True)
@@ -21,18 +22,18 @@ class ResNetOptions:
     """Strides are for time and frequency alike, unless two are given."""
 
     type: str
-    stem: int = 3                               # kernel of the first convolution, as wide as the first stage
-    stem_stride: tuple[int, ...] = (1, 1)       # in time, in frequency
-    channels: tuple[int, ...] = (64, 128, 256, 512)
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
-    strides: tuple[int, ...] = (1, 2, 2, 2)
-    squeeze: int = 0                            # squeeze-and-excitation: reduction of its bottleneck; 0: none
+    stem: Count = 3                             # kernel of the first convolution, as wide as the first stage
+    stem_stride: tuple[Count, ...] = (1, 1)     # in time, in frequency
+    channels: tuple[Count, ...] = (64, 128, 256, 512)
+    blocks: tuple[Count, ...] = (3, 4, 6, 3)
+    strides: tuple[Count, ...] = (1, 2, 2, 2)
+    squeeze: Whole = 0                          # squeeze-and-excitation: reduction of its bottleneck; 0: none
     frequency: Literal["flatten", "mean", "convolution"] = "flatten"  # what becomes of the bands that are left
 
     def __post_init__(self) -> None:
-        if not len(self.channels) == len(self.blocks) == len(self.strides) or min(self.blocks) < 1:
+        if not len(self.channels) == len(self.blocks) == len(self.strides) > 0:
             raise ValueError(f"{len(self.channels)} channels, {len(self.blocks)} blocks and {len(self.strides)} "
-                             "strides; wanted one of each a stage, and a block or more in each")
+                             "strides; wanted one of each for every stage")
         if self.stem % 2 == 0 or len(self.stem_stride) != 2:
             raise ValueError(f"stem is {self.stem} and stem_stride {list(self.stem_stride)}; wanted an odd kernel and "
                              "the strides in time and in frequency")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nnet.frames import inside_mask
+from utils.config import Count, Probability
 
 
 @dataclass(frozen=True)
@@ -12,14 +13,10 @@ class SaepOptions:
     """Sizes as in the paper: d_k = d_v in {64, 128, 512}, d_ff of the feed-forward layers."""
 
     type: str
-    blocks: int = 2
-    d_k: int = 512
-    d_ff: int = 2048
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        if min(self.blocks, self.d_k, self.d_ff) < 1 or not 0 <= self.dropout < 1:
-            raise ValueError("wanted blocks, d_k and d_ff of 1 or more and dropout from 0 to below 1")
+    blocks: Count = 2
+    d_k: Count = 512
+    d_ff: Count = 2048
+    dropout: Probability = 0.1
 
 
 class SaepBlock(nn.Module):

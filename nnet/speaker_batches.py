@@ -2,7 +2,10 @@
 
 import numpy as np
 
+from nnet.losses import LOSSES
 from utils.errors import InputError
+
+ANY_BATCH = [name for name, (_, options) in LOSSES.items() if not options.utterances]
 
 
 class SpeakerBatches:
@@ -22,7 +25,7 @@ class SpeakerBatches:
             raise InputError(
                 f"loss: {loss} needs {utterances} utterances (loss.utterances) of each speaker in a batch; "
                 f"{able} of the {len(self.groups)} speakers have as many, the most is {np.bincount(labels).max()}; "
-                "allowed: a corpus with more utterances a speaker, or softmax, a_softmax, am_softmax, aam_softmax")
+                f"allowed: a corpus with more utterances a speaker, or {', '.join(ANY_BATCH)}")
         self.speakers = min(batch_size // utterances, able)  # N
         in_round = [int((self.groups > number).sum()) for number in range(int(self.groups.max()))]
         self.batches = [count // self.speakers for count in in_round]  # of each round

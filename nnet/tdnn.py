@@ -5,18 +5,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from utils.config import Count
+
 
 @dataclass(frozen=True)
 class TdnnOptions:
     """One entry a layer: its width, and the offsets of the frames that it sees."""
 
     type: str
-    channels: tuple[int, ...] = (512, 512, 512, 512, 1500)
+    channels: tuple[Count, ...] = (512, 512, 512, 512, 1500)
     contexts: tuple[tuple[int, ...], ...] = ((-2, -1, 0, 1, 2), (-2, 0, 2), (-3, 0, 3), (0,), (0,))
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.contexts):
             raise ValueError(f"{len(self.channels)} channels but {len(self.contexts)} contexts")
+        if not self.channels or not all(self.contexts):
+            raise ValueError("wanted one layer or more, and one offset or more in each context")
         if any(list(context) != sorted(set(context)) for context in self.contexts):
             raise ValueError("each context must rise, as in [-2, 0, 2]")
 

@@ -25,7 +25,7 @@ import yaml
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from nnet.averaging import Average
+from nnet.averaging import make_average
 from nnet.checkpoint import load_checkpoint, save_checkpoint
 from nnet.config import NetworkConfig, plain, read_network_config, training_part
 from nnet.data import Prefetcher
@@ -85,7 +85,7 @@ class Trainer:
                   file=sys.stderr)
         self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(config.optimizer, self.trained)
-        self.average = Average(self.network, config.average, config.train.epochs, config.train.patience)
+        self.average = make_average(self.network, config.average, config.train.epochs, config.train.patience)
         self.validation = Validation(valid, config)
         size = sum(value.nbytes for value in self.network.state_dict().values())
         require_space(exp, 10 * size, "the model and its checkpoints")  # weights, best, average, moments; old and new
@@ -250,7 +250,8 @@ class Trainer:
             self.best = {name: value.clone() for name, value in network.state_dict().items()}
         else:
             self.bad_epochs += 1
-            self.drops += self.bad_epochs % self.config.schedule.patience == 0
+            plateau = self.config.schedule.patience
+            self.drops += 1 if plateau and self.bad_epochs % plateau == 0 else 0
         sums, chunks = self.epoch, self.epoch.steps * self.data.batch_size
         seconds = self.seconds + time.perf_counter() - started
         values = [str(self.step // self.data.steps_per_epoch), str(self.step), f"{sums.loss / sums.steps:.4f}",

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from nnet.frames import zero_beyond
+from utils.config import Count
 
 
 @dataclass(frozen=True)
@@ -13,12 +14,12 @@ class VggOptions:
     """Three blocks in the paper, one entry each."""
 
     type: str
-    channels: tuple[int, ...] = (128, 256, 512)
+    channels: tuple[Count, ...] = (128, 256, 512)
     batch_norm: bool = False  # after each convolution; the paper has none
 
     def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1:
-            raise ValueError(f"channels is {list(self.channels)}, wanted one width or more")
+        if not self.channels:
+            raise ValueError("channels is empty; wanted one width or more")
 
 
 class Vgg(nn.Module):

@@ -11,28 +11,48 @@ the result, which is what a model directory keeps; `... get FILE KEY` prints one
 
 import argparse
 import dataclasses
+import math
+import os
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 
 from utils.errors import InputError, run_main
+from utils.strict_yaml import read_yaml
 
 Data = TypeVar("Data")
+Table = Mapping[str, tuple[Any, type]]  # what one may choose by `type`: its name, what it is, its options (a dataclass)
 SCALES = ("mini", "full")
+LARGEST = 2**31 - 1  # of whole numbers
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; raises InputError naming the file when it is none."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
-    return content
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The values that a number may have; stands in the hint: Annotated[float, Range(above=0)]."""
+
+    least: float = -math.inf
+    above: float = -math.inf
+    most: float = math.inf
+    below: float = math.inf
+
+    def __contains__(self, value: float) -> bool:
+        return self.least <= value <= self.most and self.above < value < self.below
+
+    def __str__(self) -> str:
+        limits = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        return " and ".join(f"{name} {value:g}" for name, value in limits.items() if math.isfinite(value))
+
+
+Count = Annotated[int, Range(least=1)]
+Whole = Annotated[int, Range(least=0)]
+Positive = Annotated[float, Range(above=0)]
+NotNegative = Annotated[float, Range(least=0)]
+Share = Annotated[float, Range(least=0, most=1)]
+Probability = Annotated[float, Range(least=0, below=1)]  # of leaving something out: never all
 
 
 def load_config(path: str | Path, scale: str = "full") -> dict[str, Any]:
@@ -42,16 +62,19 @@ def load_config(path: str | Path, scale: str = "full") -> dict[str, Any]:
     return config
 
 
-def _load(path: Path, scale: str, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path in seen:
-        raise InputError(f"{path}: `base:` leads back to itself through {seen[-1].name}")
+def _load(path: Path, scale: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    real = os.path.realpath(path)
+    if real in seen:
+        raise InputError(f"{path}: `base:` leads back to itself through {Path(seen[-1]).name}")
     config = read_yaml(path)
-    base = config.pop("base", None)
     mini = config.pop("mini", {})
     if not isinstance(mini, dict):
         raise InputError(f"{path}: mini: expected keys, found {mini!r}")
-    if base is not None:
-        config = merge(_load(path.parent / f"{base}.yaml", scale, (*seen, path)), config)
+    if "base" in config:
+        base = config.pop("base")
+        if not isinstance(base, str):
+            raise InputError(f"{path}: base: expected the name of a configuration beside it, found {base!r}")
+        config = merge(_load(path.parent / f"{base}.yaml", scale, (*seen, real)), config)
     return merge(config, mini) if scale == "mini" else config
 
 
@@ -66,15 +89,39 @@ def merge(config: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def build(kind: type[Data], mapping: dict[str, Any], where: str) -> Data:
-    """Make the dataclass `kind` from `mapping`, nested dataclasses included.
+def choice(table: Table, default: str) -> Any:
+    """Return the field of a dataclass that `build` fills with the options of what `type` names in `table`."""
+    return dataclasses.field(default_factory=lambda: table[default][1](type=default),
+                             metadata={"table": table, "default": default})
 
-    where: what the message names, e.g. "conf/xvector.yaml: optimizer".
-    Raises InputError on an unknown or missing key, or a value of another type.
+
+def choose(table: Table, mapping: Any, where: str, default: str | None = None) -> tuple[Any, Any]:
+    """Return what `table` has under the mapping's `type` (or `default`), and its options.
+
+    Raises InputError on a type that is not in the table, and on an option that this type does not have.
     """
     if not isinstance(mapping, dict):
         raise InputError(f"{where}: expected keys, found {mapping!r}")
-    hints = typing.get_type_hints(kind)
+    name = mapping.get("type", default)
+    if not isinstance(name, str) or name not in table:
+        raise InputError(f"{where}: type is {name!r}; allowed: {', '.join(table)}")
+    what, options = table[name]
+    allowed = [field.name for field in dataclasses.fields(options)]
+    for key in mapping:
+        if key not in allowed:
+            raise InputError(f"{where}: {name} has no option {key!r}; allowed: {', '.join(allowed)}")
+    return what, build(options, {**mapping, "type": name}, where)
+
+
+def build(kind: type[Data], mapping: Any, where: str) -> Data:
+    """Make the dataclass `kind` from `mapping`, nested dataclasses included.
+
+    where: what the message names, e.g. "conf/xvector.yaml: optimizer".
+    Raises InputError on an unknown or missing key, or a value of another type or out of its range.
+    """
+    if not isinstance(mapping, dict):
+        raise InputError(f"{where}: expected keys, found {mapping!r}")
+    hints = typing.get_type_hints(kind, include_extras=True)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     unknown = [key for key in mapping if key not in fields]
     if unknown:
@@ -83,7 +130,11 @@ def build(kind: type[Data], mapping: dict[str, Any], where: str) -> Data:
                and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]
     if missing:
         raise InputError(f"{where}: key {missing[0]!r} is missing")
-    values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in mapping.items()}
+    values = {}
+    for key, value in mapping.items():
+        chosen = fields[key].metadata
+        values[key] = (choose(chosen["table"], value, f"{where}: {key}", chosen["default"])[1] if chosen
+                       else _convert(hints[key], value, f"{where}: {key}"))
     try:
         return kind(**values)
     except ValueError as error:
@@ -92,6 +143,11 @@ def build(kind: type[Data], mapping: dict[str, Any], where: str) -> Data:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        number = _convert(arguments[0], value, where)
+        if number not in arguments[1]:
+            raise InputError(f"{where} is {value!r}; wanted {arguments[1]}")
+        return number
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
@@ -105,14 +161,27 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where}: {value!r} is not one of {', '.join(map(str, arguments))}")
         return value
     wanted = origin or hint
-    if wanted is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-4, without a dot, as text
-        except ValueError:
-            pass
-    elif wanted is Any or (isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))):
+    if wanted in (int, float):
+        return _number(wanted, value, where)
+    if wanted is Any or isinstance(value, wanted):
         return value
-    raise InputError(f"{where}: {value!r} is not of type {getattr(wanted, '__name__', wanted)}")
+    raise InputError(f"{where}: {value!r} is not of type {'list' if wanted is tuple else wanted.__name__}")
+
+
+def _number(kind: type, value: Any, where: str) -> int | float:
+    """Return a whole number of four bytes, or a number that is neither NaN nor infinite."""
+    if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)  # YAML reads 1e-4, without a dot, as text
+        except (ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number):
+            return number
+    elif isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) <= LARGEST:
+            return value
+        raise InputError(f"{where} is {value!r}; wanted {-LARGEST} to {LARGEST}")
+    raise InputError(f"{where}: {value!r} is not a {'finite' if kind is float else 'whole'} number")
 
 
 def get(config: dict[str, Any], key: str) -> Any:

@@ -7,11 +7,13 @@ The resolved configuration goes to <exp>/<name>/system.yaml, rewritten only when
 """
 
 import argparse
+import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from utils.config import SCALES, get, load_config
+from utils.config import SCALES, load_config
 from utils.errors import InputError, run_main
 from utils.files import write_if_changed
 
@@ -31,6 +33,26 @@ def names_of(words: list[str], conf: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def line_of(name: str, config: dict[str, Any], path: Path) -> str:
+    """Return a system's line; raises InputError, naming the file, on values that the recipe cannot work with."""
+    kind, features, folder = config.get("kind"), config.get("features"), path.parent / "features"
+    if kind not in KINDS:
+        raise InputError(f"{path}: kind is {kind!r}, wanted {' or '.join(KINDS)}")
+    if not isinstance(features, str) or not re.fullmatch(r"[\w.-]+", features):
+        raise InputError(f"{path}: features is {features!r}, wanted the name of a file in {folder}, without .conf")
+    if not (folder / f"{features}.conf").is_file():
+        raise InputError(f"{path}: no features {features!r} in {folder}")
+    frontend, train_set = config.get("frontend", {}), config.get("train_set", "train_net")
+    if not isinstance(frontend, dict):
+        raise InputError(f"{path}: frontend: expected keys, found {frontend!r}")
+    scoring, allowed = config.get("scoring", SCORING), SCORING + ["segments"] * (kind == "network")
+    if not isinstance(scoring, list) or not scoring or not all(one in allowed for one in scoring):
+        raise InputError(f"{path}: scoring is {scoring!r}, wanted a list of {', '.join(allowed)}")
+    vad = "vad" if frontend.get("vad") else "no-vad"
+    online = "online" if config.get("online") else "stored"
+    return f"{name} {kind} {features} {train_set} {vad} {online} {','.join(scoring)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, required=True)
@@ -41,21 +63,9 @@ def main() -> None:
     for name in names_of(arguments.systems, arguments.conf):
         path = arguments.conf / f"{name}.yaml"
         config = load_config(path, arguments.scale)
-        kind, features = get(config, "kind"), get(config, "features")
-        if kind not in KINDS:
-            raise InputError(f"{path}: kind is {kind!r}, wanted {' or '.join(KINDS)}")
-        if not (arguments.conf / "features" / f"{features}.conf").is_file():
-            raise InputError(f"{path}: no features {features!r} in {arguments.conf / 'features'}")
-        text = yaml.safe_dump(config, sort_keys=False, width=100)
-        write_if_changed(arguments.exp / name / "system.yaml", text)
-        vad = "vad" if config.get("frontend", {}).get("vad") else "no-vad"
-        online = "online" if config.get("online") else "stored"
-        scoring = config.get("scoring", SCORING)
-        if not isinstance(scoring, list) or not set(scoring) <= {*SCORING, "segments"}:
-            raise InputError(f"{path}: scoring is {scoring!r}, wanted a list of cosine, plda, segments")
-        if kind == "ivector" and "segments" in scoring:
-            raise InputError(f"{path}: scoring is {scoring!r}; segments is for networks")
-        print(name, kind, features, config.get("train_set", "train_net"), vad, online, ",".join(scoring))
+        line = line_of(name, config, path)
+        write_if_changed(arguments.exp / name / "system.yaml", yaml.safe_dump(config, sort_keys=False, width=100))
+        print(line)
 
 
 if __name__ == "__main__":

@@ -18,24 +18,28 @@ from steps.backend.lda import estimate_lda, process
 from steps.backend.plda import Plda, train_gaussian, train_two_covariance, write_plda
 from steps.backend.speaker_stats import collect
 from utils.ark import read_table
-from utils.config import build, read_yaml
+from utils.config import Count, Share, build
 from utils.errors import InputError, first_five, run_main
 from utils.kaldi_io import write_matrix, write_vector
 from utils.shared_speakers import write_speakers
+from utils.strict_yaml import read_yaml
+
+EIGENVOICES = 200
 
 
 @dataclass(frozen=True)
 class BackendOptions:
     """The block `backend:`."""
 
-    lda_dim: int
-    total_covariance_factor: float = 0.0
+    lda_dim: Count
+    total_covariance_factor: Share = 0.0
     plda: Literal["two_covariance", "gaussian"] = "two_covariance"
-    eigenvoices: int = 200  # of gaussian
+    eigenvoices: Count | None = None  # of gaussian: 200, unless others are wanted
 
     def __post_init__(self) -> None:
-        if self.lda_dim < 1 or self.eigenvoices < 1 or not 0 <= self.total_covariance_factor <= 1:
-            raise ValueError("wanted lda_dim >= 1, eigenvoices >= 1 and total_covariance_factor from 0 to 1")
+        if self.eigenvoices and self.plda != "gaussian":
+            raise ValueError(f"eigenvoices is {self.eigenvoices}, but plda {self.plda}, which has none; leave it out, "
+                             "or null where it comes from a base")
 
 
 def train_backend(x: np.ndarray, speakers: list[str], options: BackendOptions) -> tuple[np.ndarray, np.ndarray, Plda]:
@@ -46,7 +50,7 @@ def train_backend(x: np.ndarray, speakers: list[str], options: BackendOptions) -
     transform = estimate_lda(centred, options.lda_dim, options.total_covariance_factor)
     stats = collect(process(x, mean, transform), speakers)
     if options.plda == "gaussian":
-        return mean, transform, train_gaussian(stats, options.eigenvoices)
+        return mean, transform, train_gaussian(stats, options.eigenvoices or EIGENVOICES)
     return mean, transform, train_two_covariance(stats)
 
 

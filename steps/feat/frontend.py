@@ -7,6 +7,7 @@ import numpy as np
 
 from steps.feat.cmvn import normalise
 from steps.feat.deltas import add_deltas
+from utils.config import Count, Whole
 from utils.errors import InputError
 
 
@@ -14,18 +15,18 @@ from utils.errors import InputError
 class FrontendOptions:
     """Applied in this order, which is that of Kaldi's i-vector recipe."""
 
-    deltas: int = 0         # derivatives appended to the features: 1 doubles, 2 triples the dimension
-    delta_window: int = 2   # frames on each side for one derivative
+    deltas: Whole = 0       # derivatives appended to the features: 1 doubles, 2 triples the dimension
+    delta_window: Count = 2  # frames on each side for one derivative
     cmn: Literal["none", "utterance", "sliding"] = "none"
-    cmn_window: int = 300   # frames of the sliding window, centred
+    cmn_window: Count = 300  # frames of the sliding window, centred
     norm_vars: bool = False  # divide by the standard deviation as well
     vad: bool = False       # keep voiced frames only
 
     def __post_init__(self) -> None:
-        if self.cmn not in ("none", "utterance", "sliding"):
-            raise ValueError(f"cmn is {self.cmn!r}, wanted none, utterance or sliding")
-        if self.deltas < 0 or self.delta_window < 1 or self.cmn_window < 1:
-            raise ValueError("deltas must be at least 0, delta_window and cmn_window at least 1")
+        if self.delta_window != 2 and not self.deltas:
+            raise ValueError(f"delta_window is {self.delta_window}, but deltas 0: there are none; leave it out")
+        if self.cmn_window != 300 and self.cmn != "sliding":
+            raise ValueError(f"cmn_window is {self.cmn_window}, but cmn {self.cmn}; it is for cmn sliding")
         if self.norm_vars and self.cmn == "none":
             raise ValueError("norm_vars needs cmn utterance or sliding")
 

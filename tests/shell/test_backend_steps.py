@@ -151,8 +151,11 @@ def test_models_of_several_utterances_and_adaptation(work):
 
 @pytest.mark.parametrize(("config", "message"), [
     ("backend: {}", "backend: key 'lda_dim' is missing"),
-    ("backend: {lda_dim: 0}", "wanted lda_dim >= 1"),
+    ("backend: {lda_dim: 0}", "backend: lda_dim is 0; wanted at least 1"),
     ("backend: {lda_dim: 3, plda: heavy}", "plda: 'heavy' is not one of two_covariance, gaussian"),
+    ("backend: {lda_dim: 3, eigenvoices: 50}", "eigenvoices is 50, but plda two_covariance, which has none"),
+    ("backend: {lda_dim: 3, total_covariance_factor: .nan}", "total_covariance_factor: nan is not a finite number"),
+    ("backend:", "backend: expected keys, found None"),
     ("backend: {lda_dims: 3}", "unknown key 'lda_dims'"),
     ("features: f", "key 'lda_dim' is missing"),
 ])

@@ -7,6 +7,7 @@ from steps.feat.cmvn import normalise
 from steps.feat.deltas import add_deltas
 from steps.feat.frontend import FrontendOptions, apply_frontend, frontend_margin
 from utils.ark import iterate
+from utils.config import build
 from utils.errors import InputError
 
 
@@ -132,5 +133,5 @@ def test_wrong_input_is_told(features):
         with pytest.raises(InputError, match="431 frames but (no|430) decisions"):
             apply_frontend(features, vad, FrontendOptions(vad=True))
     for wrong in ({"cmn": "mean"}, {"deltas": -1}, {"cmn_window": 0}, {"norm_vars": True}):
-        with pytest.raises(ValueError, match="cmn|deltas|norm_vars"):
-            FrontendOptions(**wrong)
+        with pytest.raises(InputError, match="cmn|deltas|norm_vars"):
+            build(FrontendOptions, wrong, "frontend")

@@ -9,10 +9,9 @@ from made_up import CONFIG, write_data
 
 from nnet.config import network_config
 from nnet.data import TrainingSet
-from nnet.losses import LossOptions
 from nnet.model import Network, diversity_penalty, make_part
 from nnet.poolings import POOLINGS
-from nnet.prototypical import Prototypical
+from nnet.prototypical import Prototypical, PrototypicalOptions
 from nnet.speaker_batches import SpeakerBatches
 from nnet.train import Trainer
 from utils.errors import InputError
@@ -54,7 +53,7 @@ def softmax_rows(module, rows):
 @pytest.mark.parametrize("softmax", [False, True])
 def test_metric_losses_equal_their_equations(kind, utterances, softmax):
     torch.manual_seed(0)
-    module = Prototypical(4, 5, LossOptions(type=kind, utterances=utterances, softmax=softmax)).double()
+    module = Prototypical(4, 5, PrototypicalOptions(type=kind, utterances=utterances, softmax=softmax)).double()
     x, speakers = random(3 * utterances, 4).requires_grad_(), [4, 0, 2]
     labels = torch.tensor(speakers).repeat_interleave(utterances)
     loss, _ = module(x, labels)
@@ -149,7 +148,8 @@ def test_groups_of_pairs_go_along():
 
 @pytest.mark.parametrize("softmax", [False, True])
 def test_losses_of_pairs_equal_their_equation(softmax):
-    module = Prototypical(4, 5, LossOptions(type="normalised_prototypical", utterances=3, softmax=softmax)).double()
+    options = PrototypicalOptions(type="normalised_prototypical", utterances=3, softmax=softmax)
+    module = Prototypical(4, 5, options).double()
     support, query = random(2, 4, 4), random(2, 4, 4, seed=1)  # two speakers, two queries each
     labels = torch.tensor([3, 3, 3, 1, 1, 1])
     loss, _ = module.of_pairs(support, query, labels)
@@ -219,12 +219,19 @@ def test_a_corpus_with_one_utterance_a_speaker_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"loss": BY_SPEAKER | {"utterances": 3}}, "batch_size is 8, not a multiple of the 3 utterances"),
-    ({"loss": BY_SPEAKER | {"utterances": 1}}, "utterances is 1; normalised_prototypical wants 2 or more"),
-    ({"loss": {"type": "softmax", "softmax": True}}, "softmax is true but type softmax"),
+    ({"loss": BY_SPEAKER | {"utterances": 1}}, "loss: utterances is 1; wanted at least 2"),
+    ({"loss": {"type": "softmax", "margin": 0.3, "utterances": 9}},
+     "loss: softmax has no option 'margin'; allowed: type, diversity"),
+    ({"loss": {"utterances": 9}}, "loss: softmax has no option 'utterances'"),
+    ({"loss": {"type": "softmax", "softmax": True}}, "loss: softmax has no option 'softmax'"),
+    ({"loss": {"type": "a_softmax", "margin": 4, "scale": 30}}, "loss: a_softmax has no option 'scale'"),
+    ({"loss": {"type": "a_softmax"}}, "loss: key 'margin' is missing"),
+    ({"loss": BY_SPEAKER | {"scale": 30}}, "loss: normalised_prototypical has no option 'scale'"),
+    ({"loss": {"type": "am_softmax", "softmax": True}}, "loss: am_softmax has no option 'softmax'"),
     ({"loss": {"type": "a_softmax", "margin": 0.2}}, "margin is 0.2; wanted 2, 3 or 4"),
-    ({"loss": {"type": "am_softmax", "margin": 4}}, "margin is 4.0; wanted 0 <= margin < pi/2"),
+    ({"loss": {"type": "am_softmax", "margin": 4}}, "margin is 4; wanted at least 0 and below 1.5708"),
     ({"train": CONFIG["train"] | {"accumulate": 2}}, "accumulate is 2 and shuffle_mb 0"),
-    ({"loss": {"type": "triplet"}}, "loss: type: 'triplet' is not one of softmax, a_softmax"),
+    ({"loss": {"type": "triplet"}}, "loss: type is 'triplet'; allowed: softmax, a_softmax"),
 ])
 def test_unfit_losses_are_named(change, message):
     with pytest.raises(InputError, match=message):
@@ -235,7 +242,7 @@ def test_unfit_losses_are_named(change, message):
     ({"loss": {"type": "softmax"}, "pooling": {"type": "cross_attentive"}},
      "pooling: type is cross_attentive, which pools pairs, but loss: type is softmax; allowed: prototypical"),
     ({"loss": {"diversity": 0.1}}, "loss: diversity is 0.1, but pooling: type is statistics, .*allowed: multi_head"),
-    ({"pooling": {"type": "cross_attentive", "temperature": 0}}, "temperature is 0.0, wanted more than 0"),
+    ({"pooling": {"type": "cross_attentive", "temperature": 0}}, "temperature is 0; wanted above 0"),
 ])
 def test_unfit_pairs_of_pooling_and_loss_are_named(change, message):
     with pytest.raises(InputError, match=message):
@@ -249,7 +256,7 @@ POOLED = [("normalised_prototypical", True, "temporal"), ("angular_prototypical"
 
 @pytest.mark.parametrize(("loss", "softmax", "pooling"), POOLED)
 def test_networks_train_with_them(corpus, tmp_path, loss, softmax, pooling):
-    options = {"type": loss, "softmax": softmax, "margin": 4 if loss == "a_softmax" else 0.2}
+    options = {"type": loss, **({"softmax": True} if softmax else {}), **({"margin": 4} if loss == "a_softmax" else {})}
     if pooling == "diverse":
         options["diversity"], pooling = 0.5, "multi_head"
     found = config(loss=options, pooling={"type": pooling, **({"heads": 4} if pooling == "multi_head" else {})},

@@ -103,7 +103,7 @@ def test_the_recipes_table_has_every_network_with_its_parameters():
 def test_wrong_configurations_name_key_and_what_is_allowed():
     good = load_config(CONF / "xvector.yaml")
     for change, message in (({"optimiser": {}}, "unknown key 'optimiser'; allowed: kind, features"),
-                            ({"train": {"epochs": 0}}, "train: epochs, batch_size"),
+                            ({"train": {"epochs": 0}}, "train: epochs is 0; wanted at least 1"),
                             ({"encoder": {"type": "tdnn", "channels": [8]}}, "encoder: 1 channels but 5 contexts"),
                             ({"encoder": {"type": "lstm"}}, "encoder: type is 'lstm'; allowed: tdnn, vgg"),
                             ({"head": {"layers": [{"dim": 8}]}}, "0 layers have the key `embedding`")):

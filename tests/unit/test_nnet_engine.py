@@ -154,8 +154,8 @@ def test_accumulated_gradients_are_those_of_the_mean_loss_over_the_parts(corpus,
 
 def test_averages_are_those_of_their_definitions(corpus, tmp_path):
     seen = {}
-    for kind in ("ema", "epochs"):
-        run = trainer(corpus, tmp_path / kind, changed(average={"type": kind, "decay": 0.9, "epochs": 2}))
+    for kind, options in (("ema", {"decay": 0.9}), ("epochs", {"epochs": 2})):
+        run = trainer(corpus, tmp_path / kind, changed(average={"type": kind, **options}))
         values, step, name = [], run.optimizer.step, "encoder.layers.0.affine.weight"
 
         def noted(*, run=run, values=values, step=step, name=name):

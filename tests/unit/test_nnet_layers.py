@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 
-from nnet.losses import LOSSES, LossOptions
+from nnet.losses import LOSSES
 from nnet.model import ENCODERS, make_part
 from nnet.poolings import POOLINGS
+from nnet.softmax_losses import MarginOptions, MarginSoftmax
+from utils.config import choose
 from utils.errors import InputError
 
 KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "multi_head", "heads": 1},
@@ -180,20 +182,21 @@ def test_heads_must_divide_the_width():
         make_part(POOLINGS, "pooling", {"type": "multi_head", "heads": 5}, 8)
     with pytest.raises(InputError, match="pooling: type is 'max'; allowed: temporal, statistics, multi_head, "):
         make_part(POOLINGS, "pooling", {"type": "max"}, 8)
-    with pytest.raises(InputError, match="pooling: unknown key 'head'; allowed: type, heads, scaled"):
+    with pytest.raises(InputError, match="pooling: multi_head has no option 'head'; allowed: type, heads, scaled"):
         make_part(POOLINGS, "pooling", {"type": "multi_head", "head": 2}, 8)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "a_softmax", "am_softmax", "aam_softmax"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_losses_equal_their_equations(kind, share):
-    options = LossOptions(type=kind, scale=5.0, margin=4 if kind == "a_softmax" else 0.3)
+    given = {"softmax": {}, "a_softmax": {"margin": 4}}.get(kind, {"scale": 5.0, "margin": 0.3})
+    make, options = choose(LOSSES, {"type": kind, **given}, "loss")
     torch.manual_seed(0)
-    module = LOSSES[kind](4, 3, options).double()
+    module = make(4, 3, options).double()
     module.margin_share = share
     x, labels = random(5, 4).requires_grad_(), torch.tensor([0, 1, 2, 0, 1])
     loss, _ = module(x, labels)
-    margin = options.margin * share
+    margin = given.get("margin", 0) * share
     total = 0.0
     for row, label in zip(x, labels.tolist(), strict=True):
         logits = []
@@ -221,7 +224,7 @@ def test_losses_equal_their_equations(kind, share):
 
 
 def test_the_angular_margin_keeps_falling_beyond_pi():
-    module = LOSSES["aam_softmax"](3, 2, LossOptions(type="aam_softmax", margin=0.5))
+    module = MarginSoftmax(3, 2, MarginOptions(type="aam_softmax", margin=0.5))
     module.weight.data = torch.tensor([[1.0, 0, 0], [0, 0, 1]])  # the other speaker's cosine stays 0
     angles = torch.linspace(0.1, math.pi, 50)
     losses = [module(torch.tensor([[math.cos(a), math.sin(a), 0]]), torch.tensor([0]))[0].item() for a in angles]

@@ -5,9 +5,9 @@ import pytest
 import torch
 from made_up import CONFIG, write_data
 
-from nnet.config import ScheduleOptions, network_config
+from nnet.config import network_config
 from nnet.data import TrainingSet
-from nnet.optimizers import learning_rate
+from nnet.optimizers import OptimizerOptions, StepOptions, learning_rate, make_optimizer
 from nnet.train import Trainer
 from utils.errors import InputError
 
@@ -26,7 +26,7 @@ def trainer(corpus, exp, **changes):
 
 
 def test_the_rate_falls_by_a_factor_every_so_many_epochs():
-    schedule = ScheduleOptions(type="step", every=10, factor=0.95)
+    schedule = StepOptions(type="step", every=10, factor=0.95)
     rates = [learning_rate(schedule, step, 300, epochs=30) for step in range(300)]  # ten steps an epoch
     assert rates[:100] == [1.0] * 100
     assert rates[100:200] == [0.95] * 100
@@ -72,8 +72,6 @@ def test_every_optimiser_learns(corpus, tmp_path, kind):
 
 def test_radam_takes_the_steps_of_its_paper():
     """Liu et al. 2020, algorithm 2, in plain numbers: momentum alone while the variance is not tractable."""
-    from nnet.config import OptimizerOptions
-    from nnet.optimizers import make_optimizer
     parameter = torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
     optimizer = make_optimizer(OptimizerOptions(type="radam", lr=0.1), [parameter])
     theta, m, v = 1.0, 0.0, 0.0
@@ -106,8 +104,23 @@ def test_every_step_draws_the_length_of_its_chunks(corpus):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"schedule": {"type": "step", "factor": 1.5}}, "schedule: wanted 0 < factor < 1"),
-    ({"schedule": {"type": "plateau", "patience": 0}}, "every and patience of at least 1"),
+    ({"schedule": {"type": "step", "factor": 1.5}}, "schedule: factor is 1.5; wanted above 0 and below 1"),
+    ({"schedule": {"type": "plateau", "patience": 0}}, "schedule: patience is 0; wanted at least 1"),
+    ({"schedule": {"type": "cosine", "patience": 3}}, "schedule: cosine has no option 'patience'; allowed: type"),
+    ({"schedule": {"type": "step", "final": 0.1}}, "schedule: step has no option 'final'"),
+    ({"schedule": {"factor": 0.1}}, "schedule: constant has no option 'factor'"),
+    ({"optimizer": {"type": "adam", "momentum": 0.9}}, "optimizer: adam has no option 'momentum'; allowed: type, lr"),
+    ({"optimizer": {"type": "sgd", "lr": 0}}, "optimizer: lr is 0; wanted above 0"),
+    ({"optimizer": {"lr": "nan"}}, "optimizer: lr: 'nan' is not a finite number"),
+    ({"optimizer": {"weight_decay": -0.1}}, "optimizer: weight_decay is -0.1; wanted at least 0"),
+    ({"average": {"type": "ema", "epochs": 3}}, "average: ema has no option 'epochs'; allowed: type, decay"),
+    ({"average": {"type": "epochs", "decay": 0.9}}, "average: epochs has no option 'decay'"),
+    ({"average": {"decay": 0.9}}, "average: none has no option 'decay'"),
+    ({"frontend": {"cmn": "utterance", "cmn_window": 200}}, "frontend: cmn_window is 200, but cmn utterance"),
+    ({"frontend": {"delta_window": 3}}, "frontend: delta_window is 3, but deltas 0"),
+    ({"frontend": None}, "frontend: expected keys, found None"),
+    ({"train": {"epochs": 1, "clip": -1}}, "train: clip is -1; wanted above 0"),
+    ({"train": {"epochs": 1, "patience": -1}}, "train: patience is -1; wanted at least 0"),
     ({"train": {"epochs": 1, "max_chunk_frames": 200}}, "max_chunk_frames is 200 and chunk_frames 300"),
 ])
 def test_unfit_values_are_named(change, message):

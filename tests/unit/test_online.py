@@ -253,8 +253,8 @@ def test_bad_data_directories_are_refused(tmp_path, damage, message):
 @pytest.mark.parametrize(("change", "message"), [
     ({"online": {"kinds": ["music"]}}, "music needs MUSAN"),
     ({"online": {"kinds": ["nose"]}}, "online: kinds: 'nose' is not one of noise, music"),
-    ({"online": {"kinds": []}}, "wanted one kind or more"),
-    ({"online": {"kinds": ["noise"], "share": 2}}, "share from 0 to 1"),
+    ({"online": {"kinds": []}}, "online: kinds is empty; wanted one kind or more"),
+    ({"online": {"kinds": ["noise"], "share": 2}}, "online: share is 2; wanted at least 0 and at most 1"),
     ({"frontend": {"vad": True}}, "vad"),
     ({"train": {"shuffle_mb": 1}}, "online: frontend.vad and train.shuffle_mb are for stored features"),
 ])

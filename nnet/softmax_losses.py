@@ -1,0 +1,120 @@
+"""Losses over the training speakers: softmax, and softmax of cosines with a margin. In the precision of
+their weights, float32, whatever the encoder ran in. How they are called: nnet/losses.py.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear, normalize
+
+from utils.config import NotNegative, Positive, Range, Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """What every loss has, and what the trainer asks of each."""
+
+    type: str
+    diversity: NotNegative = 0.0  # weight of the penalty ||A^T A - I||_F^2 on the attention weights A, T x K
+    utterances: ClassVar[int] = 0         # of each speaker in a batch; 0: any batch will do
+    margin_warmup: ClassVar[float] = 0.0  # share of all steps over which the margin grows to its size
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarginOptions(LossOptions):
+    """Scale s and margin m, as the papers call them."""
+
+    scale: Positive = 30.0
+    margin: Annotated[float, Range(least=0, below=math.pi / 2)] = 0.2
+    margin_warmup: Share = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ASoftmaxOptions(LossOptions):
+    """The margin m multiplies the angle."""
+
+    margin: float
+    margin_warmup: Share = 0.0
+
+    def __post_init__(self) -> None:
+        if self.margin not in (2, 3, 4):
+            raise ValueError(f"margin is {self.margin}; wanted 2, 3 or 4, by which a_softmax multiplies the angle")
+
+
+def share_right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the share of rows whose label has the largest logit."""
+    return (logits.detach().argmax(dim=1) == labels).float().mean()
+
+
+class Softmax(nn.Module):
+    """Affine layer and cross-entropy."""
+
+    def __init__(self, input_dim: int, speakers: int, options: LossOptions) -> None:
+        super().__init__()
+        self.affine = nn.Linear(input_dim, speakers)
+        self.margin_share = 1.0
+
+    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.affine(x.to(self.affine.weight.dtype))
+        return cross_entropy(logits, labels), share_right(logits, labels)
+
+
+class MarginSoftmax(nn.Module):
+    """Cross-entropy of s cos(theta_j), where the true speaker's logit is lowered by the margin m.
+
+    Additive margin, AM-softmax (Wang et al. 2018):          s (cos(theta_y) - m)
+    Additive angular margin, AAM-softmax (Deng et al. 2019): s cos(theta_y + m); beyond theta_y = pi - m,
+    where that would rise again, s (cos(theta_y) - m sin(m)), which joins it nearly and keeps falling.
+    """
+
+    def __init__(self, input_dim: int, speakers: int, options: MarginOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.weight = nn.Parameter(torch.empty(speakers, input_dim))
+        nn.init.xavier_normal_(self.weight)
+        self.margin_share = 1.0
+
+    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        cosines = linear(normalize(x.to(self.weight.dtype)), normalize(self.weight))
+        true = cosines.gather(1, labels[:, None])
+        margin = self.options.margin * self.margin_share
+        if self.options.type == "am_softmax":
+            lowered = true - margin
+        else:
+            sine = (1 - true.square()).clamp_min(1e-7).sqrt()
+            lowered = torch.where(true > -math.cos(margin), true * math.cos(margin) - sine * math.sin(margin),
+                                  true - margin * math.sin(margin))
+        logits = self.options.scale * cosines.scatter(1, labels[:, None], lowered)
+        return cross_entropy(logits, labels), share_right(cosines, labels)
+
+
+class ASoftmax(nn.Module):
+    """A-softmax (Liu et al. 2017): logits ||x|| cos(theta_j), where the true speaker's cosine becomes
+
+        (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda),
+        psi(theta) = (-1)^k cos(m theta) - 2 k,   k = floor(m theta / pi).
+
+    Annealing as in the published code, lambda falling hyperbolically to 5: lambda = 5 / margin_share.
+    """
+
+    def __init__(self, input_dim: int, speakers: int, options: ASoftmaxOptions) -> None:
+        super().__init__()
+        self.m = int(options.margin)
+        self.weight = nn.Parameter(torch.empty(speakers, input_dim))
+        nn.init.xavier_normal_(self.weight)
+        self.margin_share = 1.0
+
+    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.to(self.weight.dtype)
+        cosines = linear(normalize(x), normalize(self.weight))
+        true = cosines.gather(1, labels[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
+        angle = true.acos()
+        k = (self.m * angle.detach() / math.pi).floor()
+        psi = (1 - 2 * (k % 2)) * (self.m * angle).cos() - 2 * k
+        share = self.margin_share / (self.margin_share + 5)  # 1 / (1 + lambda)
+        lowered = (1 - share) * true + share * psi
+        logits = x.norm(dim=1, keepdim=True) * cosines.scatter(1, labels[:, None], lowered)
+        return cross_entropy(logits, labels), share_right(cosines, labels)

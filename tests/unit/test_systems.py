@@ -1,0 +1,64 @@
+"""The recipe's table of systems: what it prints, and configurations that it refuses before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from steps.ivector.config import read_ivector_config
+from utils.config import load_config
+from utils.errors import InputError
+from utils.systems import line_of, main
+
+CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf"
+
+
+def line(folder, text):
+    (folder / "features").mkdir(exist_ok=True)
+    (folder / "features/fbank.conf").touch()
+    (folder / "x.yaml").write_text(text)
+    return line_of("x", load_config(folder / "x.yaml"), folder / "x.yaml")
+
+
+def test_a_line_says_what_the_recipe_needs(tmp_path):
+    text = ("kind: network\nfeatures: fbank\nfrontend: {vad: true}\n"
+            "scoring: [cosine, segments]\ntrain_set: train_net_sp\n")
+    assert line(tmp_path, text) == "x network fbank train_net_sp vad stored cosine,segments"
+    assert line(tmp_path, "kind: ivector\nfeatures: fbank\n") == "x ivector fbank train_net no-vad stored cosine,plda"
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("features: fbank", "kind is None, wanted ivector or network"),
+    ("kind: [network]\nfeatures: fbank", r"kind is \['network'\], wanted ivector or network"),
+    ("kind: network", "features is None, wanted the name of a file in .*/features, without .conf"),
+    ("kind: network\nfeatures: a b", "features is 'a b', wanted the name of a file"),
+    ("kind: network\nfeatures: ../fbank", "features is '../fbank', wanted the name of a file"),
+    ("kind: network\nfeatures: mfcc", "no features 'mfcc' in "),
+    ("kind: network\nfeatures: fbank\nfrontend:", "frontend: expected keys, found None"),
+    ("kind: network\nfeatures: fbank\nscoring: []", "scoring is .*, wanted a list of cosine, plda, segments"),
+    ("kind: network\nfeatures: fbank\nscoring: [{a: 1}]", "scoring is .*, wanted a list of cosine, plda, segments"),
+    ("kind: ivector\nfeatures: fbank\nscoring: [segments]", "scoring is .*, wanted a list of cosine, plda$"),
+])
+def test_unfit_values_are_named_with_the_file(tmp_path, text, message):
+    with pytest.raises(InputError, match=r"x\.yaml: " + message):
+        line(tmp_path, text)
+
+
+def test_scoring_of_an_ivector_system_passes_the_recipe_and_training_alike(tmp_path, monkeypatch, capsys):
+    """It passed the one and failed in the other."""
+    for path in [*CONF.glob("ivector*.yaml"), CONF / "features"]:
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "cosine.yaml").write_text("base: ivector_kaldi\nscoring: [cosine]\n")
+    words = ["--conf", str(tmp_path), "--exp", str(tmp_path / "exp"), "cosine"]
+    monkeypatch.setattr("sys.argv", ["systems", "--scale", "mini", *words])
+    main()
+    assert capsys.readouterr().out == "cosine ivector mfcc24 train_net vad stored cosine\n"
+    assert read_ivector_config(tmp_path / "exp/cosine/system.yaml").scoring == ("cosine",)
+
+
+@pytest.mark.parametrize("scale", ["mini", "full"])
+@pytest.mark.parametrize("path", sorted(CONF.glob("ivector*.yaml")), ids=lambda path: path.stem)
+def test_every_ivector_configuration_is_read(tmp_path, monkeypatch, path, scale):
+    words = ["--conf", str(CONF), "--exp", str(tmp_path), "--scale", scale, path.stem]
+    monkeypatch.setattr("sys.argv", ["systems", *words])
+    main()
+    assert read_ivector_config(tmp_path / path.stem / "system.yaml").ubm.num_gaussians >= 128

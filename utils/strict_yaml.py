@@ -1,0 +1,65 @@
+"""YAML as configurations use it: mappings, lists, numbers, words. What could hang, hide or mislead is refused.
+
+Refused, with the line: a key given twice, anchors and aliases (a few lines of them stand for gigabytes), tags, merge
+keys, more than 16 levels, and characters that do not print, such as NUL, in a value.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.errors import InputError
+
+DEEPEST = 16
+
+
+class StrictLoader(yaml.SafeLoader):
+    """The safe loader, with a look at every node before it is built."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            refuse(f"the alias or anchor {event.anchor!r}; write out what it stands for", event)
+        if event.tag is not None:
+            refuse(f"the tag {event.tag!r}; leave it out", event)
+        if isinstance(event, yaml.ScalarEvent) and not event.value.isprintable():
+            refuse(f"{event.value[:80]!r} holds a character that does not print; take it out", event)
+        if self.depth == DEEPEST:
+            refuse(f"nested more than {DEEPEST} levels deep; write it flatter", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                refuse("a key that is not a word; write `key: value`", key)
+            if key.value in seen:
+                refuse(f"the key {key.value!r} is given twice; keep one", key)
+            seen.add(key.value)
+        return node
+
+
+def refuse(problem: str, place: yaml.Event | yaml.Node) -> None:
+    """Raise the loader's error with the place of an event or a node."""
+    raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; raises InputError naming the file, and the line where there is one."""
+    try:
+        content = StrictLoader(path.read_text(encoding="utf-8")).get_single_data()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise InputError(f"{path}: line {mark.line + 1}: {error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, the 40th of May
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
+    return content
