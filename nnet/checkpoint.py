@@ -1,5 +1,5 @@
-"""A training run on disk, as one safetensors file: weights, optimiser, best and
-averaged weights, and where it stands.
+"""Weights on disk, and a training run as one safetensors file: weights, optimiser, best and averaged weights, and where
+it stands.
 
 Nothing is pickled: tensors go by name, everything else as JSON in the file's header.
 """
@@ -8,10 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from utils.errors import InputError
 from utils.tensor_file import load_tensors, save_tensors
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a model's weights; raises InputError when the file is cut, empty or of another format."""
+    try:
+        return load_file(path)
+    except (SafetensorError, KeyError, ValueError) as error:
+        message = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not whole safetensors: {message}; train the model again") from error
 
 
 def flatten(network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor],

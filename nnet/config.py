@@ -119,6 +119,7 @@ class NetworkConfig:
     # Written by training into the model's own configuration.
     feature_dim: Count | None = None
     speakers: Count | None = None
+    feature_options: dict[str, Any] | None = None  # of the training data, written out; None: they are not known
 
     def __post_init__(self) -> None:
         if not self.loss.utterances:

@@ -19,8 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nnet.config import NetworkConfig
-from nnet.data import Utterances
-from nnet.extract import load_network
+from nnet.extract import load_network, utterances_for
 from nnet.model import Network
 from steps.feat.features import compute_features
 from steps.feat.options import FeatureOptions
@@ -60,9 +59,9 @@ def entropies(weights: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def attend(network: Network, config: NetworkConfig, data: Path, utterance: str) -> Attention:
+def attend(network: Network, config: NetworkConfig, model: Path, data: Path, utterance: str) -> Attention:
     """Return a network's weights over an utterance of a data directory with its features."""
-    features = Utterances(data, config)
+    features = utterances_for(config, model, data)
     index = row_of(data, utterance)
     x = torch.from_numpy(features.whole(index))[None]
     h, lengths = network.frames(x, torch.tensor([x.shape[1]]))
@@ -159,7 +158,7 @@ def main() -> None:
     work = arguments.work
     networks = attentive_systems(work, arguments.systems.split())
     utterance = arguments.utterance or next(name for name, _ in table_lines(work / "data/test/wav.scp"))
-    attention = {name: attend(network, config, work / "data" / config.features / "test", utterance)
+    attention = {name: attend(network, config, work / "exp" / name, work / "data" / config.features / "test", utterance)
                  for name, (network, config) in networks.items()}
     single = {name: one for name, one in attention.items() if one.heads == 1}
     rows = []

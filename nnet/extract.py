@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
+from nnet.checkpoint import read_weights
 from nnet.config import NetworkConfig, read_network_config
 from nnet.data import Utterances
 from nnet.device import find_device, keep_freed_memory
 from nnet.model import Network
+from steps.feat.model_features import check_options
 from utils.ark import ArkWriter
 from utils.errors import InputError, first_five, run_main
 from utils.progress import progress
@@ -27,12 +28,24 @@ BLOCK = 2000  # utterances sorted by length at a time
 
 
 def load_network(folder: Path) -> tuple[Network, NetworkConfig]:
-    """Return the trained network of a model folder (config.yaml, model.safetensors), ready to embed."""
+    """Return the trained network of a model folder (config.yaml, model.safetensors), ready to embed.
+
+    Raises InputError when one of the files is damaged, or they do not fit each other.
+    """
     config = read_network_config(str(folder / "config.yaml"))
     if config.feature_dim is None or config.speakers is None:
         raise InputError(f"{folder}/config.yaml was not written by training: no feature_dim and speakers")
+    weights = read_weights(folder / "model.safetensors")
+    with torch.device("meta"):  # shapes alone: a damaged size takes no memory
+        network = Network(config, config.frontend.output_dim(config.feature_dim), config.speakers)
+    wanted = {name: list(value.shape) for name, value in network.state_dict().items()}
+    found = {name: list(value.shape) for name, value in weights.items()}
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            raise InputError(f"{folder}: {name} is {found.get(name, 'missing')} in model.safetensors, "
+                             f"{wanted.get(name, 'unknown')} in config.yaml; they are of two models, train again")
     network = Network(config, config.frontend.output_dim(config.feature_dim), config.speakers)
-    network.load_state_dict(load_file(folder / "model.safetensors"))
+    network.load_state_dict(weights)
     return network.eval(), config
 
 
@@ -83,8 +96,12 @@ def embed_utterances(network: Network, data: Utterances, chosen: range, device: 
               f"were repeated: {first_five(repeated)}", file=sys.stderr)
 
 
-def utterances_for(config: NetworkConfig, folder: Path) -> Utterances:
-    """Return the utterances of a data directory; raises InputError when its features are not those of the network."""
+def utterances_for(config: NetworkConfig, model: Path, folder: Path, remark: bool = True) -> Utterances:
+    """Return the utterances of a data directory; raises InputError when its features are not those of the network.
+
+    remark: say so where that cannot be known.
+    """
+    check_options(folder, config.feature_options, model, remark)
     data = Utterances(folder, config)
     if data.feature_dim != config.feature_dim:
         raise InputError(f"{folder} has {data.feature_dim} values a frame, the network was trained on "
@@ -113,7 +130,7 @@ def main() -> None:
     network, config = load_network(arguments.model)
     device = find_device(arguments.device)
     network.to(device)
-    data = utterances_for(config, arguments.data)
+    data = utterances_for(config, arguments.model, arguments.data, remark=arguments.job == 1)
     part = part_of(len(data.rows), arguments.job, arguments.nj)
     require_space(arguments.out, 4096.0 * len(part), "the embeddings of this job")
     with ArkWriter(arguments.out / f"xvector.{arguments.job}") as writer:

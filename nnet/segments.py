@@ -58,7 +58,7 @@ def main() -> None:
                          f"the {network.encoder.receptive_field} frames that the encoder sees at once")
     device = find_device(arguments.device)
     network.to(device)
-    data = utterances_for(config, arguments.data)
+    data = utterances_for(config, arguments.model, arguments.data, remark=arguments.job == 1)
     part = part_of(len(data.rows), arguments.job, arguments.nj)
     size = 2.0 * segments * frames * network.encoder.output_dim if network.pairwise else 4096.0
     require_space(arguments.out, size * len(part), "the segments of this job")

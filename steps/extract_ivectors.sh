@@ -24,6 +24,7 @@ $cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
   once "$out/unfinished/ivector.JOB" "$out/ivector.JOB.ark" "$out/ivector.JOB.scp" -- \
   python3 -m steps.ivector.extract --job JOB --nj "$nj" --device "$device" \
     ${posteriors:+--posteriors "$posteriors"} "$exp" "$data" "$out"
+grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true
 python3 -m utils.join_tables "$data/feats.scp" "$out/ivector.scp" "$out"/ivector.*.scp
 mark_done "$out/.done" "${inputs[@]}"
 rm -r "$out/unfinished"

@@ -26,6 +26,7 @@ $cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
   once "$out/unfinished/segments.JOB" "$out/segments.JOB.ark" "$out/segments.JOB.scp" -- \
   python3 -m nnet.segments --job JOB --nj "$nj" --device "$device" --segments "$segments" \
     --segment-frames "$segment_frames" "$exp" "$data" "$out"
+grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true
 python3 -m utils.join_tables "$data/feats.scp" "$out/segments.scp" "$out"/segments.*.scp
 echo "$segments" > "$out/num_segments"
 mark_done "$out/.done" "${inputs[@]}"

@@ -34,5 +34,6 @@ else
   done
 fi
 echo $((SECONDS + $(cat "$ubm/train_seconds" || echo 0))) > "$exp/train_seconds"  # a UBM of Kaldi's says no time
-mark_done "$exp/.done" "${inputs[@]}" -- "$exp"/{final.ie,final.ubm,train_seconds}
+outputs=("$exp"/{final.ie,final.ubm,train_seconds}); [ ! -f "$exp/feats.conf" ] || outputs+=("$exp/feats.conf")
+mark_done "$exp/.done" "${inputs[@]}" -- "${outputs[@]}"
 rm -r "$exp/unfinished"

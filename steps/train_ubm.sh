@@ -24,5 +24,6 @@ $cmd --num-threads "$num_threads" ${gpu[@]+"${gpu[@]}"} "$ubm/log/train_ubm.log"
   python3 -m steps.ivector.train_ubm --device "$device" --num-threads "$num_threads" --seed "$seed" \
     ${diagonal:+--diagonal "$diagonal"} "$config" "$data" "$ubm"
 echo $SECONDS > "$ubm/train_seconds"
-mark_done "$ubm/.done" "${inputs[@]}" -- "$ubm"/{final.dubm,final.ubm,train_seconds}
+outputs=("$ubm"/{final.dubm,final.ubm,train_seconds}); [ ! -f "$ubm/feats.conf" ] || outputs+=("$ubm/feats.conf")
+mark_done "$ubm/.done" "${inputs[@]}" -- "${outputs[@]}"
 rm -r "$ubm/unfinished"

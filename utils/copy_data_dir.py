@@ -7,7 +7,14 @@ e.g.: python3 -m utils.copy_data_dir --spk-prefix reverb- --utt-prefix reverb- d
 import argparse
 from pathlib import Path
 
-from utils.data_dir import DataDir, read_data_dir, separate, write_data_dir
+from utils.data_dir import (
+    DataDir,
+    common_feature_options,
+    read_data_dir,
+    separate,
+    write_data_dir,
+    write_feature_options,
+)
 from utils.errors import run_main
 from utils.trials import list_files, trial_lines
 
@@ -26,6 +33,7 @@ def main() -> None:
     columns = data.columns | {"utt2spk": [arguments.spk_prefix + speaker for speaker in data.speakers]}
     trials = {path.name: trial_lines(path, prefix) for path in list_files(source)}
     write_data_dir(output, DataDir([prefix + utterance for utterance in data.ids], columns), trials)
+    write_feature_options(output, common_feature_options([source]))
     print(f"{output}: {len(data.ids)} utterances of {source}")
 
 

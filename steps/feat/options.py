@@ -109,6 +109,25 @@ def read_feature_options(path: str | os.PathLike) -> FeatureOptions:
     return FeatureOptions(kind, kaldi)
 
 
+def written_out(options: FeatureOptions) -> dict[str, Any]:
+    """Return every option that counts, by Kaldi's name and with defaults: files that mean the same give the same.
+
+    Left out is what other options switch off; --high-freq is in Hz even where the file counts down from Nyquist.
+    """
+    found: dict[str, Any] = {"feature-type": options.kind}
+    for name, (group, attribute, kind) in _OF_TYPE[options.kind].items():
+        value = getattr(getattr(options.kaldi, group) if group else options.kaldi, attribute)
+        found[name] = float(f"{value:.7g}") if kind is float else value  # the library keeps single precision
+    if found["high-freq"] <= 0:
+        found["high-freq"] += found["sample-frequency"] / 2
+    unused = {"dither"}
+    if found["window-type"] != "blackman":
+        unused.add("blackman-coeff")
+    if not found["use-energy"]:
+        unused |= {"energy-floor", "raw-energy"}
+    return {name: value for name, value in found.items() if name not in unused}
+
+
 def _convert(value: str, kind: type, where: str) -> Any:
     readers: dict[type, Callable[[str], Any]] = {bool: {"true": True, "false": False}.__getitem__}
     try:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from steps.feat.model_features import check_options, kept_options
 from steps.ivector.config import read_ivector_config
 from steps.ivector.extractor import Posterior, read_extractor
 from steps.ivector.frames import part_of_job
@@ -33,6 +34,7 @@ def main() -> None:
     if model.m.shape[:2] != ubm.means.shape:
         raise InputError(f"{arguments.exp}: final.ie is of {tuple(model.m.shape[:2])} Gaussians and dimensions, "
                          f"final.ubm of {tuple(ubm.means.shape)}; train the extractor again")
+    check_options(arguments.data, kept_options(arguments.exp), arguments.exp, remark=arguments.job == 1)
     posterior = Posterior(model, arguments.device)
     stream = UtteranceStatistics(config, arguments.data, ubm, arguments.device, 1, arguments.posteriors)
     part = part_of_job(arguments.data, arguments.job, arguments.nj)

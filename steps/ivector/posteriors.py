@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from steps.feat.model_features import check_options, kept_options
 from steps.ivector.alignments import Alignment, iterate_alignments, write_gselect, write_posteriors
 from steps.ivector.config import read_ivector_config
 from steps.ivector.frames import part_of_job, utterances
@@ -62,6 +63,8 @@ def main() -> None:
     torch.set_num_threads(1)
     config = read_ivector_config(arguments.config)
     ubm = read_full(arguments.ubm).to("cpu", torch.float32)
+    model = arguments.ubm.parent
+    check_options(arguments.data, kept_options(model), model, remark=arguments.job == 1)
     posteriors_of = FullPosteriors(ubm, config.ubm.num_gselect, config.extractor.min_post)
     part = part_of_job(arguments.data, arguments.job, arguments.nj)
     binary = not arguments.text

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steps.feat.model_features import check_options, keep_options, kept_options
 from steps.ivector.config import ExtractorOptions, IvectorConfig, read_ivector_config
 from steps.ivector.extractor import Extractor, Posterior, Statistics, update, write_extractor
 from steps.ivector.gmm import FullGmm
@@ -145,6 +146,8 @@ def main() -> None:
     threads = arguments.num_threads if arguments.device == "cpu" else 1
     torch.set_num_threads(1)  # blocks side by side, one core each
     ubm = read_full(arguments.ubm)
+    first = {arguments.iteration, arguments.accumulate} <= {None, 1} and not arguments.update
+    options = check_options(arguments.data, kept_options(arguments.ubm.parent), arguments.ubm.parent, remark=first)
     training = ExtractorTraining(read_ivector_config(arguments.config), arguments.data, ubm, arguments.work,
                                  arguments.device, threads, arguments.seed, arguments.posteriors)
     if arguments.accumulate:
@@ -152,6 +155,7 @@ def main() -> None:
         return
     model = training.update(arguments.iteration) if arguments.update else training.run()
     if arguments.iteration in (None, training.options.iterations):
+        keep_options(arguments.exp, options)
         write_full(arguments.exp / "final.ubm", with_means(ubm, model) if training.options.update_ubm else ubm)
         write_extractor(arguments.exp / "final.ie", model)
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from steps.feat.model_features import keep_options, kept_options
 from steps.ivector.config import UbmOptions, read_ivector_config
 from steps.ivector.frames import sample_frames
 from steps.ivector.gmm import DiagGmm, FullGmm, FullPosteriors, check_finite, update_diagonal, update_full
@@ -177,6 +178,7 @@ def main() -> None:
     torch.set_num_threads(1)  # blocks side by side, one core each
     config = read_ivector_config(arguments.config)
     started = time.perf_counter()
+    keep_options(arguments.exp, kept_options(arguments.data))
     frames = sample_frames(arguments.data, config.frontend, config.ubm.num_frames, arguments.seed)
     x = torch.from_numpy(frames).to(arguments.device)
     work = arguments.exp / "unfinished"

@@ -79,7 +79,7 @@ def test_attend_gives_the_weights_of_the_whole_utterance(tmp_path):
     config = network_config({**CONFIG, "pooling": {"type": "multi_head", "heads": 3}}, "test")
     data = write_data(tmp_path / "data", 2, 3, 0)
     network = Network(config, 10, 2).eval()
-    found = attend(network, config, data, "s1-u0")
+    found = attend(network, config, tmp_path, data, "s1-u0")
     x = torch.from_numpy(Utterances(data, config).whole(3))[None]
     with torch.no_grad():
         h = network.encoder(x, None)[0][0].numpy()
@@ -91,7 +91,7 @@ def test_attend_gives_the_weights_of_the_whole_utterance(tmp_path):
         assert found.weights[:, head] == pytest.approx([math.exp(score) / total for score in scores], rel=1e-4)
     assert len(found.frames) == x.shape[1] and set(found.frames) == set(range(len(h)))
     with pytest.raises(InputError, match="no utterance s9-u9; name one"):
-        attend(network, config, data, "s9-u9")
+        attend(network, config, tmp_path, data, "s9-u9")
 
 
 def test_the_figure_shows_every_head_the_mean_and_the_single_head():
