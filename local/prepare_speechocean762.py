@@ -13,6 +13,7 @@ from itertools import combinations
 from pathlib import Path
 
 from local.speechocean762 import PARTS, SPEAKERS, UTTERANCES, Speaker, paths, read_corpus
+from utils.arguments import seed
 from utils.data_dir import DataDir, write_data_dirs
 from utils.errors import InputError, run_main
 from utils.files import write_aside
@@ -45,7 +46,7 @@ def draw_trials(speakers: Sequence[Speaker], hard: bool, seed: int) -> list[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seed", type=int, default=1, help="of the non-targets (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=1, help="of the non-targets (default: %(default)s)")
     parser.add_argument("--speakers", type=int, default=SPEAKERS, help="that there must be (default: %(default)s)")
     parser.add_argument("--utterances", type=int, default=UTTERANCES, help="that there must be (default: %(default)s)")
     parser.add_argument("corpus", type=Path)

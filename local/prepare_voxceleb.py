@@ -16,6 +16,7 @@ from pathlib import Path
 from local.corpus import Utterance, find_utterances, read_names
 from local.preflight import by_kind, file_faults, judge
 from local.trial_lists import OFFICIAL, ORIGINAL, TrialList, find_files
+from utils.arguments import share
 from utils.data_dir import DataDir, write_data_dirs
 from utils.errors import InputError, first_five, run_main
 
@@ -169,7 +170,7 @@ def parse_arguments() -> argparse.Namespace:
     for option, meaning in (("--max-missing", "audio files that are missing, empty, cut short or unreadable"),
                             ("--max-missing-trials", "utterances of a trial list that have no audio"),
                             ("--max-shared-speakers", "speakers of a trial list that are trained on")):
-        parser.add_argument(option, type=float, default=0.0, metavar="SHARE",
+        parser.add_argument(option, type=share(option), default=0.0, metavar="SHARE",
                             help=f"stop above this share of {meaning} (default: 0)")
     parser.add_argument("data", type=Path, nargs="?", help="folder to write train and test into")
     arguments = parser.parse_args()

@@ -29,6 +29,7 @@ from scipy.io import wavfile
 
 from local.recording_conditions import draw_conditions, record
 from local.simulated_voice import RATE, draw_speaker, utter
+from utils.arguments import seed, share
 from utils.errors import InputError, first_five, run_main
 from utils.files import write_aside
 from utils.progress import progress
@@ -190,10 +191,11 @@ def parse_arguments() -> argparse.Namespace:
             ("--speakers", 60, "speakers, of both genders alike"),
             ("--test-speakers", None, "how many of them to test on (default: a third)"),
             ("--utterances", 20, "utterances of a speaker"), ("--sessions", 5, "sessions of a speaker"),
-            ("--seed", 1, "of everything drawn at random"), ("--nj", os.cpu_count(), "processes")):
+            ("--nj", os.cpu_count(), "processes")):
         parser.add_argument(option, type=int, default=default, metavar="N",
                             help=meaning if default is None else f"{meaning} (default: %(default)s)")
-    parser.add_argument("--telephone", type=float, default=0.0, metavar="SHARE",
+    parser.add_argument("--seed", type=seed, default=1, help="of everything drawn at random (default: %(default)s)")
+    parser.add_argument("--telephone", type=share("--telephone"), default=0.0, metavar="SHARE",
                         help="share of sessions over a telephone line (default: 0)")
     parser.add_argument("root", type=Path, help="folder to make")
     return parser.parse_args()
@@ -207,8 +209,7 @@ def main() -> None:
     for option, value, low, high in (
             ("--test-speakers", test, 4, 9999), ("--speakers", arguments.speakers, least, 9999),
             ("--sessions", sessions, 2, 999), ("--utterances", arguments.utterances, sessions, 99999),
-            ("--telephone", arguments.telephone, 0, 1), ("--nj", arguments.nj, 1, 999),
-            ("--seed", arguments.seed, 0, 2 ** 32)):
+            ("--nj", arguments.nj, 1, 999)):
         if not low <= value <= high:
             raise InputError(f"{option} {value} is not between {low} and {high}; name another number")
     counts = (("dev", arguments.speakers - test), ("test", test))

@@ -17,12 +17,16 @@ from utils.tensor_file import load_tensors, save_tensors
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a model's weights; raises InputError when the file is cut, empty or of another format."""
+    """Read a model's weights; raises InputError when the file is cut, empty or of another format, or holds NaN."""
     try:
-        return load_file(path)
+        weights = load_file(path)
     except (SafetensorError, KeyError, ValueError) as error:
         message = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not whole safetensors: {message}; train the model again") from error
+    for name, value in weights.items():
+        if not value.isfinite().all():
+            raise InputError(f"{path}: {name} has NaN or infinite values; train the model again")
+    return weights
 
 
 def flatten(network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor],

@@ -18,9 +18,10 @@ from nnet.device import find_device
 from nnet.extract import load_network
 from nnet.model import Network
 from steps.backend.scoring import Sides, score_trials
+from utils.arguments import share
 from utils.ark import RowReader, read_vectors
 from utils.errors import InputError, run_main
-from utils.shared_speakers import check_trials, share, trained_speakers
+from utils.shared_speakers import check_trials, trained_speakers
 
 TRIALS = 64   # pooled together
 CACHED = 500  # utterances whose frames, and what follows from them, stay on the device
@@ -60,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--num-threads", type=int, default=2, help="threads on a CPU (default: %(default)s)")
-    parser.add_argument("--max-shared-speakers", type=share, default=0.0,
+    parser.add_argument("--max-shared-speakers", type=share("--max-shared-speakers"), default=0.0,
                         help="share of the list's speakers that may also be trained on (default: %(default)s)")
     parser.add_argument("model", type=Path)
     parser.add_argument("segments", type=Path, help="folder with segments.scp and num_segments")

@@ -39,6 +39,7 @@ from nnet.stopping import Stopper
 from nnet.validation import Validation
 from nnet.watch import Watch
 from steps.feat.model_features import check_options, kept_options
+from utils.arguments import seed
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 from utils.launch.task import REQUEUE
@@ -291,7 +292,7 @@ class Trainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1,
+    parser.add_argument("--seed", type=seed, default=1,
                         help="of weights, batches, masks and dropout (default: %(default)s)")
     parser.add_argument("--num-threads", type=int, default=2, help="threads on a CPU (default: %(default)s)")
     parser.add_argument("--musan-root", type=Path, help="MUSAN, for `online:`; without it noise is made up")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.arguments import seed
 from utils.data_dir import DataDir, read_data_dir, separate, write_data_dirs
 from utils.errors import InputError, run_main
 
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("--speakers", type=int, default=40, help="to hold out (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=20000,
                         help="among them, at most (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the draw (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=1, help="of the draw (default: %(default)s)")
     parser.add_argument("source", type=Path, help="data directory to choose from")
     parser.add_argument("valid", type=Path, help="data directory to write: the speakers held out")
     parser.add_argument("rest", type=Path, help="data directory to write: all other speakers")

@@ -8,7 +8,7 @@
 #   nj=2        # number of jobs                 <- option, default, meaning
 #   # <data> <exp>                               <- the positional arguments; "# (no arguments)" for none
 #
-# An option that is not declared stops the script. true|false and whole numbers are checked against the
+# An option that is not declared stops the script. true|false, whole numbers and shares (0.0) are checked against the
 # default's kind. --name=value works too, and a boolean option alone means true.
 
 if [ "${BASH_VERSINFO[0]}" -lt 4 ]; then
@@ -71,6 +71,10 @@ while [ $# -gt 0 ] && [[ $1 == --* ]]; do
     bad_call "$parse_option is '$parse_value', wanted true or false"
   elif [[ $parse_default =~ ^-?[0-9]+$ && ! $parse_value =~ ^-?[0-9]+$ ]]; then
     bad_call "$parse_option is '$parse_value', wanted a whole number"
+  elif [[ $parse_name = seed && ! $parse_value =~ ^[0-9]{1,9}$ ]]; then
+    bad_call "$parse_option is '$parse_value', wanted a whole number from 0 to 999999999"
+  elif [[ $parse_default =~ ^0\.[0-9]+$ && ! $parse_value =~ ^(0|1|[0-9.]+e-[0-9]+|0?\.[0-9]+|1\.0*)$ ]]; then
+    bad_call "$parse_option is '$parse_value', wanted a share from 0 to 1"
   fi
   printf -v "$parse_name" %s "$parse_value"
 done

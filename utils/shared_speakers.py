@@ -12,18 +12,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from utils.arguments import share
 from utils.data_dir import read_table
 from utils.errors import InputError, first_five, run_main
 from utils.files import write_aside
 
 COPY = re.compile(r"sp\d+\.\d+-(?=.)")
-
-
-def share(text: str) -> float:
-    """Return a number from 0 to 1; raises ValueError for others."""
-    if not 0 <= float(text) <= 1:
-        raise ValueError
-    return float(text)
 
 
 def original(speaker: str) -> str:
@@ -74,7 +68,8 @@ def _guessed(utterance: str, trained: set[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--max-shared-speakers", type=share, default=0.0, help="share of them that may be (default: 0)")
+    parser.add_argument("--max-shared-speakers", type=share("--max-shared-speakers"), default=0.0,
+                        help="share of them that may be (default: 0)")
     parser.add_argument("train", type=Path, help="data directory that is trained on")
     parser.add_argument("other", type=Path, help="data directory with other speakers")
     arguments = parser.parse_args()

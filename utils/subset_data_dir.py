@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
 
+from utils.arguments import seed
 from utils.data_dir import (
     DataDir,
     common_feature_options,
@@ -109,7 +110,7 @@ def parse_arguments() -> argparse.Namespace:
                        help="N utterances of each speaker, spread evenly")
     for name, meaning in NUMBERS.items():
         group.add_argument(f"--{name}", type=positive, metavar="N", help=meaning)
-    parser.add_argument("--seed", type=int, default=1, help="seed of --speakers (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=1, help="seed of --speakers (default: %(default)s)")
     parser.add_argument("source", type=Path, help="data directory to choose from")
     parser.add_argument("output", type=Path, help="data directory to write")
     return parser.parse_args()

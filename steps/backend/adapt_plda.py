@@ -11,15 +11,16 @@ from steps.backend.embeddings import read_embeddings
 from steps.backend.lda import process
 from steps.backend.plda import adapt, write_plda
 from steps.backend.scoring import read_backend
+from utils.arguments import share
 from utils.errors import InputError, run_main
 from utils.kaldi_io import write_matrix, write_vector
-from utils.shared_speakers import share, trained_speakers, write_speakers
+from utils.shared_speakers import trained_speakers, write_speakers
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--within", type=share, default=0.75, help="share of the excess variance for W")
-    parser.add_argument("--between", type=share, default=0.25, help="share of it for B")
+    parser.add_argument("--within", type=share("--within"), default=0.75, help="share of the excess variance for W")
+    parser.add_argument("--between", type=share("--between"), default=0.25, help="share of it for B")
     parser.add_argument("folder", type=Path, help="back-end: mean.vec, transform.mat, plda")
     parser.add_argument("embeddings", type=Path, help="script or archive of vectors, or the folder with its script")
     parser.add_argument("out", type=Path, help="folder of the adapted back-end")

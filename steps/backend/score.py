@@ -11,9 +11,10 @@ import numpy as np
 
 from steps.backend.embeddings import read_embeddings
 from steps.backend.scoring import read_backend, score_trials
+from utils.arguments import share
 from utils.ark import read_table
 from utils.errors import InputError, first_five, run_main
-from utils.shared_speakers import check_trials, share, trained_speakers
+from utils.shared_speakers import check_trials, trained_speakers
 
 
 def read_models(path: Path, ids: list[str]) -> tuple[list[str], list[np.ndarray]]:
@@ -32,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--backend", choices=("cosine", "plda"), default="plda")
     parser.add_argument("--enrolment", type=Path)
-    parser.add_argument("--max-shared-speakers", type=share, default=0.0,
+    parser.add_argument("--max-shared-speakers", type=share("--max-shared-speakers"), default=0.0,
                         help="share of the list's speakers that may also be trained on (default: 0)")
     parser.add_argument("folder", type=Path, help="mean.vec, transform.mat, plda")
     parser.add_argument("embeddings", type=Path, help="script or archive of vectors, or the folder with its script")

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from steps.feat.compute_feats import Report
+from utils.arguments import share
 from utils.ark import read_table
 from utils.audio import SOUNDLESS
 from utils.data_dir import DataDir, read_data_dir, separate, write_data_dir
@@ -72,7 +73,8 @@ def collect(data: Path, output: Path, jobs: int, max_failed: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--nj", type=int, default=1, help="number of parts")
-    parser.add_argument("--max-failed", type=float, default=0.0, help="share of utterances that may fail")
+    parser.add_argument("--max-failed", type=share("--max-failed"), default=0.0,
+                        help="share of utterances that may fail")
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from steps.feat.augment import KINDS, Sources, make_plan
+from utils.arguments import seed
 from utils.data_dir import DataDir, read_data_dir, separate, write_data_dir
 from utils.errors import InputError, run_main
 
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=0, help="copies of an utterance; 0: one of each kind")
     parser.add_argument("--musan-root", type=Path, help="noise and music; without it noise is made up")
     parser.add_argument("--rirs-root", type=Path, help="room responses; without it rooms are simulated")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=seed, default=1)
     parser.add_argument("source", type=Path, help="raw data directory; also gives the voices of babble")
     parser.add_argument("output", type=Path, help="data directory to write")
     arguments = parser.parse_args()

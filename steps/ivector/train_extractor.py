@@ -22,6 +22,7 @@ from steps.ivector.gmm import FullGmm
 from steps.ivector.gmm_files import read_full, write_full
 from steps.ivector.threads import in_order
 from steps.ivector.utterance_stats import UtteranceStatistics, with_means
+from utils.arguments import seed
 from utils.errors import InputError, run_main
 from utils.space import require_space
 from utils.tensor_file import load_tensors, save_tensors
@@ -131,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--num-threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=seed, default=1)
     parser.add_argument("--posteriors", help="script or archive of posteriors (Kaldi's), in the order of feats.scp")
     parser.add_argument("--iteration", type=int, help="with --accumulate or --update: which, from 1")
     parser.add_argument("--accumulate", type=int, metavar="JOB", help="sum the parts of this job")

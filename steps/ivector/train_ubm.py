@@ -23,6 +23,7 @@ from steps.ivector.gmm import DiagGmm, FullGmm, FullPosteriors, check_finite, up
 from steps.ivector.gmm_files import read_diagonal, write_diagonal, write_full
 from steps.ivector.grouped import second_order
 from steps.ivector.threads import in_order
+from utils.arguments import seed
 from utils.errors import InputError, run_main
 from utils.tensor_file import load_tensors, save_tensors
 
@@ -168,7 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--num-threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=seed, default=1)
     parser.add_argument("--diagonal", type=Path, help="diagonal mixture (Kaldi's) to take instead of training one")
     parser.add_argument("config", type=Path)
     parser.add_argument("data", type=Path)

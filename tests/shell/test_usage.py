@@ -14,6 +14,8 @@ PROBE = """#!/usr/bin/env bash
 # e.g.: probe.sh a
 dim=400          # dimension
 pipes=false      # run pipes
+seed=1           # of what is drawn
+lost=0.0         # share that may be lost
 name="a b"       # a name
 # <in>
 . "{root}/utils/parse_options.sh"
@@ -64,6 +66,11 @@ def test_usage_prints_options_with_their_defaults(probe):
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--dim", "big", "x"], "--dim is 'big', wanted a whole number"),
+    (["--seed", "-1", "x"], "--seed is '-1', wanted a whole number from 0 to 999999999"),
+    (["--seed", "18446744073709551616", "x"], "--seed is '18446744073709551616', wanted a whole number from 0"),
+    (["--lost", "nan", "x"], "--lost is 'nan', wanted a share from 0 to 1"),
+    (["--lost", "-0.1", "x"], "--lost is '-0.1', wanted a share from 0 to 1"),
+    (["--lost", "1.5", "x"], "--lost is '1.5', wanted a share from 0 to 1"),
     (["--pipes=maybe", "x"], "--pipes is 'maybe', wanted true or false"),
     (["--dim"], "--dim wants a value"),
     (["--root=x", "x"], "unknown option --root"),

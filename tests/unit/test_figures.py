@@ -76,7 +76,7 @@ def test_weights_are_spread_over_the_frames_that_were_kept():
 
 
 def test_attend_gives_the_weights_of_the_whole_utterance(tmp_path):
-    config = network_config({**CONFIG, "pooling": {"type": "multi_head", "heads": 3}}, "test")
+    config = network_config({**CONFIG, "pooling": {"type": "multi_head", "heads": 3}, "feature_dim": 10}, "test")
     data = write_data(tmp_path / "data", 2, 3, 0)
     network = Network(config, 10, 2).eval()
     found = attend(network, config, tmp_path, data, "s1-u0")

@@ -152,7 +152,7 @@ def test_pitch_jitter_and_open_quotient_are_those_of_the_speaker() -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     (("--sessions", 1), "--sessions 1 is not between 2 and 999"),
-    (("--telephone", 1.5), "--telephone 1.5 is not between 0 and 1"),
+    (("--telephone", 1.5), "--telephone is '1.5', wanted a share from 0 to 1"),
     (("--speakers", 5), "--speakers 5 is not between 6 and 9999")])
 def test_bad_numbers_get_one_line(tmp_path: Path, options: tuple, message: str) -> None:
     done = simulate(tmp_path / "new", *SMALL, *options)

@@ -1,0 +1,28 @@
+"""Types of command-line options, for argparse: a value that will not do ends in one line."""
+
+from collections.abc import Callable
+
+from utils.errors import InputError
+
+LARGEST_SEED = 999_999_999  # NumPy, PyTorch and what is computed of it all take that
+
+
+def seed(text: str) -> int:
+    """Read the value of --seed; raises InputError unless it is a whole number that every generator takes."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise InputError(f"--seed is {text!r}, wanted a whole number from 0 to {LARGEST_SEED}")
+    return int(text)
+
+
+def share(option: str) -> Callable[[str], float]:
+    """Return what reads the value of an option that is a share, from 0 to 1; it raises InputError on others."""
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 1:
+            raise InputError(f"{option} is {text!r}, wanted a share from 0 to 1")
+        return value
+
+    return read
