@@ -131,9 +131,12 @@ def written_out(options: FeatureOptions) -> dict[str, Any]:
 def _convert(value: str, kind: type, where: str) -> Any:
     readers: dict[type, Callable[[str], Any]] = {bool: {"true": True, "false": False}.__getitem__}
     try:
-        return readers.get(kind, kind)(value)
+        found = readers.get(kind, kind)(value)
+        if kind in (int, float) and not abs(found) < 2**31:  # NaN neither
+            raise ValueError
+        return found
     except (ValueError, KeyError) as error:
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        wanted = {bool: "true or false", int: "a whole number below 2^31", float: "a number below 2^31"}[kind]
         raise InputError(f"{where}: expected {wanted}, found {value!r}") from error
 
 
@@ -144,10 +147,13 @@ def _check(kaldi: Any, kind: str, path: str | os.PathLike) -> None:
     high = mel.high_freq if mel.high_freq > 0 else nyquist + mel.high_freq
     checks = {
         "--dither must be 0: features are the same in each run": frame.dither == 0,
-        "--sample-frequency must be a whole number of 1000 or more":
-            frame.samp_freq >= 1000 and frame.samp_freq % 1 == 0,
-        "--frame-length and --frame-shift must be at least 1 ms":
-            frame.frame_length_ms >= 1 and frame.frame_shift_ms >= 1,
+        "--sample-frequency must be a whole number from 1000 to 1000000":
+            1000 <= frame.samp_freq <= 1e6 and frame.samp_freq % 1 == 0,
+        "--frame-length and --frame-shift must be 1 to 1000 ms":
+            1 <= frame.frame_length_ms <= 1000 and 1 <= frame.frame_shift_ms <= 1000,
+        "--preemphasis-coefficient must be 0 to 1": 0 <= frame.preemph_coeff <= 1,
+        "--energy-floor must not be negative": kaldi.energy_floor >= 0,
+        "--cepstral-lifter must not be negative": kind != "mfcc" or kaldi.cepstral_lifter >= 0,
         f"--window-type must be one of {', '.join(WINDOWS)}": frame.window_type in WINDOWS,
         f"0 <= --low-freq < --high-freq <= {nyquist:g} Hz must hold": 0 <= mel.low_freq < high <= nyquist,
         "--num-mel-bins must be 3 to 512": 3 <= mel.num_bins <= 512,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steps.feat.options import read_conf
+from utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,14 @@ class VadOptions:
 
 
 def read_vad_options(path: str | os.PathLike) -> VadOptions:
-    """Read a conf file; raises InputError for unknown options."""
+    """Read a conf file; raises InputError for unknown options and values that make no sense."""
     types = {f"vad-{name.replace('_', '-')}": type(value) for name, value in vars(VadOptions()).items()}
     values = read_conf(path, types)
-    return VadOptions(**{name[4:].replace("-", "_"): value for name, value in values.items()})
+    options = VadOptions(**{name[4:].replace("-", "_"): value for name, value in values.items()})
+    if not 0 <= options.frames_context <= 1000 or not 0 <= options.proportion_threshold <= 1:
+        raise InputError(f"{path}: --vad-frames-context is {options.frames_context} and --vad-proportion-threshold "
+                         f"{options.proportion_threshold}; wanted 0 to 1000 frames and a share from 0 to 1")
+    return options
 
 
 def energy_vad(features: np.ndarray, options: VadOptions) -> np.ndarray:

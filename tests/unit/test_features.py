@@ -1,6 +1,7 @@
 """Features and voice activity: Kaldi's numbers, option files, and the jobs of make_feats.sh."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -89,14 +90,20 @@ def test_every_option_arrives(tmp_path):
     ("--feature-type=mfcc\n--num-ceps=24\n--num-ceps=30", "line 3: --num-ceps is given twice"),
     ("--feature-type=mfcc\nnum-ceps=24", "line 2: expected --name=value"),
     ("--feature-type=mfcc\n--num-ceps 24", "line 2: expected --name=value"),
-    ("--feature-type=mfcc\n--num-ceps=many", "--num-ceps: expected a whole number, found 'many'"),
+    ("--feature-type=mfcc\n--num-ceps=many", "--num-ceps: expected a whole number below 2^31, found 'many'"),
     ("--feature-type=mfcc\n--snip-edges=no", "--snip-edges: expected true or false"),
     ("--feature-type=mfcc\n--dither=1", "--dither must be 0"),
     ("--feature-type=mfcc\n--num-ceps=40", "--num-ceps must be 1 to --num-mel-bins"),
     ("--feature-type=mfcc\n--high-freq=9000", "<= 8000 Hz must hold"),
     ("--feature-type=mfcc\n--low-freq=500\n--high-freq=-7600", "must hold"),
     ("--feature-type=mfcc\n--window-type=kaiser", "--window-type must be one of"),
-    ("--feature-type=mfcc\n--frame-shift=0", "at least 1 ms"),
+    ("--feature-type=mfcc\n--frame-shift=0", "must be 1 to 1000 ms"),
+    ("--feature-type=mfcc\n--frame-length=1e9", "must be 1 to 1000 ms"),
+    ("--feature-type=mfcc\n--low-freq=nan", "--low-freq: expected a number below 2^31, found 'nan'"),
+    ("--feature-type=mfcc\n--preemphasis-coefficient=-inf", "--preemphasis-coefficient: expected a number below 2^31"),
+    ("--feature-type=mfcc\n--preemphasis-coefficient=-1", "--preemphasis-coefficient must be 0 to 1"),
+    ("--feature-type=mfcc\n--cepstral-lifter=-1", "--cepstral-lifter must not be negative"),
+    ("--feature-type=mfcc\n--num-ceps=99999999999", "--num-ceps: expected a whole number below 2^31"),
     ("--feature-type=fbank\n--num-mel-bins=0", "--num-mel-bins must be"),
     ("--feature-type=fbank\n--sample-frequency=0", "--sample-frequency must be"),
 ])
@@ -130,6 +137,14 @@ def test_parts_cover_everything_once(count, jobs):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     with pytest.raises(InputError):
         part_of(count, jobs + 1, jobs)
+
+
+@pytest.mark.parametrize("text", ["--vad-frames-context=-1", "--vad-frames-context=99999999",
+                                  "--vad-proportion-threshold=2", "--vad-proportion-threshold=nan"])
+def test_wrong_options_of_voicing_are_told(tmp_path, text):
+    (tmp_path / "c").write_text(text + "\n")
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path}/c: ") + ".*--vad-"):
+        read_vad_options(tmp_path / "c")
 
 
 @pytest.fixture
