@@ -2,12 +2,14 @@
 
 The part that has arrived is kept in <archive>.part: a broken connection, or the next run, goes on from there (HTTP
 ranges; a server without them starts over). An archive is whole when its length is the announced one and its own
-checksums hold; one that is not is deleted and fetched from the next address. Redirects are followed.
+checksums hold; one that is not is deleted and fetched from the next address. Redirects are followed. The size and
+SHA-256 of what arrived are printed, to compare with what others have.
 e.g.: python3 -m utils.download --out x.tar.gz --unpack x https://example.org/x.tar.gz https://mirror.org/x.tar.gz
 """
 
 import argparse
 import gzip
+import hashlib
 import http.client
 import os
 import re
@@ -19,7 +21,7 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from utils.errors import InputError, run_main
@@ -50,6 +52,9 @@ def download(urls: Sequence[str], out: Path, pause: float = 2.0) -> None:
             faults.append(str(error))
             print(f"warning: {error}", file=sys.stderr)
             continue
+        with part.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        print(f"{out.name}: {part.stat().st_size} bytes, SHA-256 {digest}", file=sys.stderr)
         os.replace(part, out)
         return
     raise InputError(f"no address gives {out.name}: {'; '.join(faults)}; try again later, name another with --url, or "
@@ -75,6 +80,8 @@ def fetch(url: str, part: Path, pause: float) -> None:
             broken = BREAKS if error.code < 500 else broken
         except (OSError, http.client.HTTPException) as error:
             fault = str(getattr(error, "reason", error)) or type(error).__name__
+        except ValueError as error:
+            raise InputError(f"{url}: not an address ({error})") from error
         arrived = part.stat().st_size if part.is_file() else 0
         broken = 1 if arrived > before else broken + 1
         if broken > BREAKS:
@@ -101,11 +108,13 @@ def receive(url: str, part: Path, have: int) -> bool:
 def extent(response: Any, asked: int) -> tuple[int, int | None]:
     """Return from which byte a response goes on, and how long the whole file is (None: it does not say)."""
     if response.status == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})", response.headers.get("Content-Range", ""))
         if not found or int(found[1]) != asked:
             raise InputError(f"{response.url}: answers another range than asked for")
         return asked, int(found[2])
     length = response.headers.get("Content-Length")  # 200: the whole file, from its start
+    if length is not None and not re.fullmatch("[0-9]{1,18}", length):
+        raise InputError(f"{response.url}: Content-Length is {length[:40]!r}, wanted a number of bytes")
     return 0, None if length is None else int(length)
 
 
@@ -146,14 +155,31 @@ def unpack(archive: Path, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     try:
         with tarfile.open(archive) as tar:
-            require_space(folder, sum(member.size for member in tar), folder.name)
-            tar.extractall(aside, filter="data")
+            members = [harmless(member) for member in tar]
+            require_space(folder, sum(member.size for member in members), folder.name)
+            for member in members:
+                target = aside / member.name
+                (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
+                if member.isfile():
+                    with target.open("wb") as stream:
+                        shutil.copyfileobj(tar.extractfile(member), stream, BLOCK)
         inside = list(aside.iterdir())
         os.replace(inside[0] if len(inside) == 1 and inside[0].is_dir() else aside, folder)
     except FAULTS as error:
         raise InputError(f"{archive}: cannot be unpacked ({error}); delete it and run again") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def harmless(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Return a member that is a plain file or folder below the archive's root; raises TarError for any other.
+
+    Python's own filter for this is missing in 3.11.2, which Debian 12 has.
+    """
+    path = PurePosixPath(member.name)
+    if not (member.isfile() or member.isdir()) or path.is_absolute() or ".." in path.parts or "\0" in member.name:
+        raise tarfile.TarError(f"{member.name!r} is a link, a device or outside the archive's folder")
+    return member
 
 
 def main() -> None:
