@@ -7,4 +7,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=../path.sh
 . ./path.sh
+python3 -c "import hypothesis, pytest" 2> /dev/null || {
+  echo "$0: error: $(command -v python3) lacks the packages of the tests: python3 -m pip install -r tests/requirements.txt" >&2
+  exit 1
+}
 exec python3 -m pytest -rs "$@"

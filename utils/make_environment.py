@@ -1,47 +1,62 @@
 """Find or make the Python environment of the recipes; print its folder. Standard library only.
 
 Called by path.sh, which says what is tried in which order. An interrupted installation is taken up
-again: the copy of requirements.txt inside the environment, written last, says that it is whole.
+again: the list of packages inside the environment, written last, says that it is whole.
 """
 
 import fcntl
 import os
 import re
-import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 from utils.errors import InputError, run_main
+from utils.files import write_aside
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements.txt"
+TESTS = ROOT / "tests/requirements.txt"
 TORCH = ((2, 11), (2, 15))  # releases that the code runs on; requirements.txt pins the one that is installed
 
 
-def pins() -> dict[str, str]:
-    """Return package -> version of requirements.txt."""
-    lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+def pins(*paths: Path) -> dict[str, str]:
+    """Return package -> version of files with lines `package==version`."""
+    lines = "\n".join(path.read_text(encoding="utf-8") for path in paths).splitlines()
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
-def misfits() -> list[str]:
-    """Return what the running environment lacks or has in another version."""
-    found = {re.sub(r"[-_.]+", "-", item.metadata["Name"]).lower(): item.version
-             for item in metadata.distributions()}
-    wrong = []
-    for name, version in pins().items():
-        have = found.get(name.lower())
-        release = tuple(int(part) for part in re.findall(r"\d+", have or "0.0")[:2])
-        fits = TORCH[0] <= release <= TORCH[1] if name == "torch" else have == version
-        if not fits:
-            wrong.append(f"{name} {have or 'missing'} (wanted {version})")
-    return wrong
+def fits(name: str, have: str, pinned: str) -> bool:
+    """Whether a version does for the pinned one, as requirements.txt says."""
+    (major, minor), (wanted_major, wanted_minor) = release(have), release(pinned)
+    if name == "torch":
+        return TORCH[0] <= (major, minor) <= TORCH[1]
+    return major == wanted_major and (minor >= wanted_minor if major else minor == wanted_minor)
+
+
+def release(version: str) -> tuple[int, int]:
+    """Return major and minor number."""
+    numbers = [int(part) for part in re.findall(r"\d+", version)]
+    return tuple([*numbers, 0, 0][:2])
+
+
+def misfits(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
+    """Return which of the `wanted` packages are not `found`, or in another version."""
+    return [f"{name} {found.get(name.lower(), 'missing')} (wanted {version})" for name, version in wanted.items()
+            if name.lower() not in found or not fits(name, found[name.lower()], version)]
+
+
+def running() -> dict[str, str]:
+    """Return package -> version of the running environment, names as in requirements.txt but in lower case."""
+    return {re.sub(r"[-_.]+", "-", item.metadata["Name"]).lower(): item.version for item in metadata.distributions()}
 
 
 def install(folder: Path) -> None:
-    """Make a virtual environment in `folder` and install requirements.txt, one process at a time."""
+    """Bring the virtual environment in `folder` to requirements.txt and tests/requirements.txt, one process at a time.
+
+    One that is whole is only brought up to date; what an interrupted installation left is made anew.
+    """
     marker = folder / "requirements.txt"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{folder}.lock", "w", encoding="utf-8") as lock:
@@ -49,19 +64,24 @@ def install(folder: Path) -> None:
         if is_whole(folder):
             return
         print(f"path.sh: making the Python environment {folder} (once, a few minutes)", file=sys.stderr)
+        if not marker.is_file():
+            run([sys.executable, "-m", "venv", "--clear", str(folder)],
+                "cannot make a virtual environment; on Debian and Ubuntu install python3-venv")
         marker.unlink(missing_ok=True)
-        run([sys.executable, "-m", "venv", "--clear", str(folder)],
-            "cannot make a virtual environment; on Debian and Ubuntu install python3-venv")
         run([str(folder / "bin/python3"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "-r", str(REQUIREMENTS)],
+             "-r", str(REQUIREMENTS), "-r", str(TESTS)],
             "cannot install requirements.txt; without a network, set VOX_VENV to an environment that has it")
-        shutil.copyfile(REQUIREMENTS, marker)
+        with write_aside(marker) as stream:
+            stream.writelines(f"{name}=={version}\n" for name, version in pins(REQUIREMENTS, TESTS).items())
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether the environment was filled to the end from the present requirements.txt."""
+    """Whether the environment was filled to the end, with packages that still fit."""
     marker = folder / "requirements.txt"
-    return marker.is_file() and marker.read_bytes() == REQUIREMENTS.read_bytes()
+    if not marker.is_file():
+        return False
+    filled = {name.lower(): version for name, version in pins(marker).items()}
+    return not misfits(pins(REQUIREMENTS, TESTS), filled)
 
 
 def run(command: list[str], failure: str) -> None:
@@ -79,7 +99,7 @@ def main() -> None:
         return
     active = os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX")
     if not chosen and active and Path(sys.prefix).resolve() == Path(active).resolve():
-        wrong = misfits()
+        wrong = misfits(pins(REQUIREMENTS), running())
         if not wrong:
             print(active)
             return

@@ -12,33 +12,42 @@ from utils import make_environment
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def installed(monkeypatch, **changes):
-    """Pretend that the running environment holds the pins, with changes."""
+def misfits(monkeypatch, **changes):
+    """What the running environment lacks that holds the pins of requirements.txt, with changes, and no tools of tests."""
     class Found:
         def __init__(self, name, version):
             self.metadata, self.version = {"Name": name}, version
-    versions = {**make_environment.pins(), **changes}
+    wanted = make_environment.pins(make_environment.REQUIREMENTS)
+    versions = {**wanted, **changes}
     monkeypatch.setattr(make_environment.metadata, "distributions",
                         lambda: [Found(name, version) for name, version in versions.items() if version])
+    return make_environment.misfits(wanted, make_environment.running())
 
 
 def test_the_pins_are_exact_and_name_torch():
-    pins = make_environment.pins()
-    assert pins["torch"] == "2.13.0"
+    pins = make_environment.pins(make_environment.REQUIREMENTS, make_environment.TESTS)
+    assert pins["torch"] == "2.13.0" and "pytest" in pins
     assert all(version[0].isdigit() for version in pins.values())
 
 
 @pytest.mark.parametrize(("torch", "fits"), [("2.13.0+cu130", True), ("2.11.0", True), ("2.15.1", True),
                                              ("2.10.9", False), ("2.16.0", False), (None, False)])
 def test_torch_may_be_any_release_that_the_code_runs_on(monkeypatch, torch, fits):
-    installed(monkeypatch, torch=torch)
-    assert (make_environment.misfits() == []) == fits
+    assert (misfits(monkeypatch, torch=torch) == []) == fits
 
 
-def test_another_version_of_anything_else_is_named(monkeypatch):
-    installed(monkeypatch, numpy="1.26.4", av=None)
-    assert make_environment.misfits() == [f"numpy 1.26.4 (wanted {make_environment.pins()['numpy']})",
-                                          f"av missing (wanted {make_environment.pins()['av']})"]
+@pytest.mark.parametrize(("have", "pinned", "fits"), [
+    ("3.11.0", "3.11.2", True), ("3.12", "3.11.2", True), ("3.10.9", "3.11.2", False), ("4.0.0", "3.11.2", False),
+    ("0.10.9", "0.10.1", True), ("0.11.0", "0.10.1", False), ("0.9.9", "0.10.1", False), ("18", "18.0.1", True),
+    ("18", "18.1.0", False)])
+def test_a_patch_level_does_not_matter_and_a_newer_minor_version_does_after_1_0(have, pinned, fits):
+    assert make_environment.fits("package", have, pinned) == fits
+
+
+def test_what_does_not_fit_is_named(monkeypatch):
+    pins = make_environment.pins(make_environment.REQUIREMENTS)
+    assert misfits(monkeypatch, numpy="1.26.4", av=None) == [f"numpy 1.26.4 (wanted {pins['numpy']})",
+                                                             f"av missing (wanted {pins['av']})"]
 
 
 def source_path(**changes):
@@ -69,10 +78,12 @@ def test_without_a_fitting_python_one_line_says_what_to_do(tmp_path):
 
 
 def test_an_interrupted_installation_is_not_taken_for_whole(tmp_path):
-    (tmp_path / "requirements.txt").write_bytes(make_environment.REQUIREMENTS.read_bytes()[:-5])
+    lists = make_environment.REQUIREMENTS.read_text() + make_environment.TESTS.read_text()
     assert not make_environment.is_whole(tmp_path)
-    (tmp_path / "requirements.txt").write_bytes(make_environment.REQUIREMENTS.read_bytes())
+    (tmp_path / "requirements.txt").write_text(lists)
     assert make_environment.is_whole(tmp_path)
+    (tmp_path / "requirements.txt").write_text(lists.replace("pytest==9", "pytest==8"))
+    assert not make_environment.is_whole(tmp_path)
 
 
 def test_a_failed_installation_is_one_line(tmp_path):
@@ -94,7 +105,8 @@ def test_an_old_bash_is_told_in_one_line(tmp_path):
 def test_an_interrupted_installation_is_taken_up_again(tmp_path, monkeypatch):
     """In a folder with a blank; nothing is installed, so that no network is needed."""
     (tmp_path / "none.txt").write_text("# no package\n")
-    monkeypatch.setattr(make_environment, "REQUIREMENTS", tmp_path / "none.txt")
+    for name in ("REQUIREMENTS", "TESTS"):
+        monkeypatch.setattr(make_environment, name, tmp_path / "none.txt")
     folder = tmp_path / "my env"
     (folder / "bin").mkdir(parents=True)
     (folder / "bin/python3").write_text("half of it")  # killed while it was made: no marker
@@ -105,6 +117,10 @@ def test_an_interrupted_installation_is_taken_up_again(tmp_path, monkeypatch):
     before = (folder / "requirements.txt").stat().st_mtime_ns
     make_environment.install(folder)
     assert (folder / "requirements.txt").stat().st_mtime_ns == before
+    (folder / "kept").touch()  # a pin that moves on brings up to date what is there
+    monkeypatch.setattr(make_environment, "is_whole", lambda _: False)
+    make_environment.install(folder)
+    assert (folder / "kept").exists() and (folder / "requirements.txt").stat().st_mtime_ns > before
 
 
 def test_without_a_network_one_line_says_what_to_do(tmp_path):
