@@ -21,7 +21,7 @@ class Call:
 
     launcher: str
     options: dict[str, str]
-    variable: str | None  # the word replaced by the job's number, usually JOB
+    variable: str | None  # the whole word replaced by the job's number, usually JOB
     first: int
     last: int
     log: str
@@ -34,9 +34,9 @@ class Call:
         return range(self.first, self.last + 1)
 
     def number(self, option: str, default: int) -> int:
-        """Return a numeric option; raises InputError when it is no positive whole number."""
+        """Return a numeric option; raises InputError when it is not a positive whole number."""
         value = self.options.get(option, str(default))
-        if not value.isdigit() or int(value) < 1 and option not in ZERO_ALLOWED:
+        if not re.fullmatch("[0-9]{1,9}", value) or int(value) < 1 and option not in ZERO_ALLOWED:
             raise InputError(f"{self.launcher}: --{option} is {value!r}, wanted a whole number above 0")
         return int(value)
 
@@ -45,12 +45,17 @@ class Call:
         return [self.fill(word, job) for word in self.command]
 
     def fill(self, text: str, job: int) -> str:
-        """Return `text` with the job variable replaced by the number."""
-        return text.replace(self.variable, str(job)) if self.variable else text
+        """Return `text` with the job variable replaced by the number, where it is a word of its own."""
+        return re.sub(whole_word(self.variable), str(job), text) if self.variable else text
 
     def log_of(self, job: int) -> str:
         """Return the path of one job's log."""
         return self.fill(self.log, job)
+
+
+def whole_word(variable: str) -> str:
+    """Return the expression that finds a variable, but not as a part of another word: JOB in x.JOB, not in MYJOBS."""
+    return rf"(?<![A-Za-z0-9_]){variable}(?![A-Za-z0-9_])"
 
 
 def parse_call(launcher: str, words: list[str]) -> Call:
@@ -76,6 +81,6 @@ def parse_call(launcher: str, words: list[str]) -> Call:
     if len(rest) < 2:
         got = " ".join(words)
         raise InputError(f"{launcher}: wanted [options] [JOB=1:n] <log> <command ...>, got {got!r}")
-    if variable and last > first and variable not in rest[0]:
+    if variable and last > first and not re.search(whole_word(variable), rest[0]):
         raise InputError(f"{launcher}: the log {rest[0]} must hold {variable}, else all jobs write one file")
     return Call(launcher, options, variable, first, last, rest[0], rest[1:], dry_run)
