@@ -1,10 +1,12 @@
-"""The lock of a work folder, so that two runs do not write the same files: `<work>/.lock`, JSON.
+"""The lock of a work folder, so that two runs do not write the same files: an flock on `<work>/.lock`.
 
-`python3 -m utils.lock take WORK PID RUN` takes it for a process, or says who holds it and exits with 1. The holder
-touches the file every 20 seconds (utils/recipe.sh does). A lock is left over, and taken, when its process is gone on
-this host, or when on another host it was not touched for STALE_SECONDS by the clock of the file system.
-RUN is what all processes of a run have in their environment as VOX_RUN: what a run that was killed left behind on this
-host is ended before another begins, and by `release`, so that it writes no more.
+utils/recipe.sh opens the file and keeps it open, and all that it starts on this machine inherits it: the lock is free
+when the last of them is gone, however they ended, and only then. The file says in JSON who holds it and, one line each,
+which launchers and jobs are to be ended (SIGTERM) when they outlive their run; it is empty while nobody holds it.
+
+Where another machine does not see the flock, as on some network disks, the holder's touching the file every 20 seconds
+(utils/recipe.sh does) stands for it: a holder of another machine that did not for STALE_SECONDS is taken for dead. One
+that had only stopped notices before each step, array of jobs and record that the file no longer names it, and ends.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -23,25 +26,43 @@ from typing import Any
 from utils.errors import InputError, run_main
 
 STALE_SECONDS = 120.0
+END_SECONDS = 10.0  # for what outlives its run to end, before a run that ends goes without waiting for it
+WORDS = ("host", "boot", "namespace", "started", "since", "run")
 
 
 def started_at(pid: int) -> str:
     """Return when a process started, as the kernel counts; empty where it is gone or /proc is not there."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        state, *words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in "ZX" else words[18]
+    except (OSError, IndexError, ValueError):
         return ""
 
 
-def is_alive(holder: dict[str, Any]) -> bool:
-    """Return whether the process of a lock on this host still runs, and is not another with its number."""
+def is_alive(pid: int, started: str) -> bool:
+    """Return whether a process of this PID namespace still runs, and is not another with its number."""
     try:
-        os.kill(holder["pid"], 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return started_at(holder["pid"]) == holder["started"]
+    return started_at(pid) == started
+
+
+def me(pid: int, run: str) -> dict[str, Any]:
+    """Return what the lock says of a process here: host, running kernel, PID namespace, number, start, time, run."""
+    boot, namespace = "", ""
+    with contextlib.suppress(OSError):  # no /proc
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    return {"host": socket.gethostname(), "boot": boot, "namespace": namespace, "pid": pid, "started": started_at(pid),
+            "since": time.strftime("%F %T"), "run": run}
+
+
+def one_kernel(holder: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two processes, perhaps of two containers, run on one kernel, where an flock binds both."""
+    return (holder["boot"] or holder["host"]) == (other["boot"] or other["host"])
 
 
 def age(path: Path) -> float:
@@ -50,99 +71,147 @@ def age(path: Path) -> float:
         return os.stat(now.name).st_mtime - path.stat().st_mtime
 
 
-def left_behind(run: str) -> list[int]:
-    """Return the processes on this host, other than this one, that have VOX_RUN=run in their environment."""
-    wanted, found = f"VOX_RUN={run}".encode(), []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if int(path.parent.name) != os.getpid() and wanted in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-        except OSError:  # gone, or somebody else's
-            continue
-    return found
-
-
-def end_left_behind(run: str) -> None:
-    """End the processes of a run; those that take no notice for 10 seconds are killed."""
-    for number, seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
-        processes = left_behind(run)
-        if processes:
-            print(f"{len(processes)} processes that a run left behind are ended", file=sys.stderr)
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, number)
-        deadline = time.monotonic() + seconds
-        while left_behind(run) and time.monotonic() < deadline:
-            time.sleep(0.1)
-
-
 def read_holder(path: Path) -> dict[str, Any] | None:
-    """Return what a lock says; None when it is gone or damaged."""
+    """Return what a lock says, with the `processes` (pid, start) that it lists; None when it is free or damaged."""
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
-        words = [holder[name] for name in ("host", "started", "since", "run")]
-        whole = type(holder["pid"]) is int and holder["pid"] > 0 and all(isinstance(word, str) for word in words)
+        first, *rest = path.read_text(encoding="utf-8").splitlines()
+        holder = json.loads(first)
+        whole = (type(holder["pid"]) is int and 0 < holder["pid"] < 1 << 31
+                 and all(isinstance(holder[name], str) for name in WORDS))
+        words = [line.split() for line in rest]
+        holder["processes"] = [(int(pid), started) for pid, started in words if 0 < int(pid) < 1 << 31]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return holder if whole else None
 
 
-def take(work: Path, pid: int, run: str) -> None:
-    """Take the lock for a process; raises InputError when another holds it."""
-    # One at a time: of two that find the same lock left over, the later would remove the lock of the earlier. The file
-    # stays, since removing it would let two have turns; a folder itself cannot be locked on network disks.
-    with (work / ".lock.taking").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        _take(work / ".lock", pid, run)
+def end_processes(processes: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Send SIGTERM to those of a run's launchers and jobs that still run; return them. A job leads a group."""
+    found = [(pid, started) for pid, started in processes if pid != os.getpid() and is_alive(pid, started)]
+    for pid, _ in found:
+        with contextlib.suppress(OSError):
+            (os.killpg if os.getpgid(pid) == pid else os.kill)(pid, signal.SIGTERM)
+    return found
 
 
-def _take(path: Path, pid: int, run: str) -> None:
-    work = path.parent
-    mine: dict[str, Any] = {"host": socket.gethostname(), "pid": pid, "started": started_at(pid),
-                            "since": time.strftime("%F %T"), "run": run}
-    for _ in range(3):
-        handle, name = tempfile.mkstemp(prefix=".lock.", dir=work)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(mine, stream)
-        try:
-            os.link(name, path)  # fails when the lock is there; whole as soon as it exists, on network disks too
-            return
-        except FileExistsError:
-            pass
-        finally:
-            os.unlink(name)
-        try:
-            old = age(path)
-        except FileNotFoundError:  # given back meanwhile
-            continue
+def has_flock(descriptor: int) -> bool | None:
+    """Lock a descriptor's file; return whether it is locked, None where its file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def in_use(path: Path, holder: dict[str, Any] | None) -> InputError:
+    """Return the error that says who holds a lock."""
+    who = f"process {holder['pid']} on {holder['host']} since {holder['since']}" if holder else "another run"
+    return InputError(f"{path.parent} is in use by {who}; wait for it, or name another folder with --work (if that run "
+                      f"is surely dead: fuser -k {path} on its machine, or rm {path})")
+
+
+def take(path: Path, descriptor: int, pid: int) -> str:
+    """Take the lock for a process and all that inherits the descriptor; return the name of the run.
+
+    What a run that was killed left behind here is ended and waited for. Raises InputError when another run holds it.
+    """
+    mine = me(pid, secrets.token_hex(8))
+    started, asked = time.monotonic(), None
+    while (locked := has_flock(descriptor)) is False:
         holder = read_holder(path)
-        here = holder is not None and holder["host"] == mine["host"]
-        if holder is not None and (is_alive(holder) if here else old < STALE_SECONDS):
-            raise InputError(f"{work} is in use by process {holder['pid']} on {holder['host']} since "
-                             f"{holder['since']}; wait for it, or name another folder with --work (if that run is "
-                             f"surely dead: rm {path})")
+        if holder and (not one_kernel(holder, mine) or holder["namespace"] != mine["namespace"]
+                       or is_alive(holder["pid"], holder["started"])):
+            raise in_use(path, holder)
+        if holder is None and time.monotonic() - started > END_SECONDS:  # one that begins or ends takes less
+            raise in_use(path, None)
+        if holder:
+            if asked is None:
+                asked = []
+                print(f"{path}: waiting for what process {holder['pid']}, which is gone, left behind (to end it all: "
+                      f"fuser -k {path})", file=sys.stderr)
+            asked += end_processes([process for process in holder["processes"] if process not in asked])
+        time.sleep(0.1)
+    if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
+        raise InputError(f"{path}: was removed meanwhile; try again")
+    holder = read_holder(path)
+    if holder and seems_alive(path, holder, mine, bool(locked)):
+        raise in_use(path, holder)
+    if path.stat().st_size:
         who = f"process {holder['pid']} on {holder['host']}, which is gone" if holder else "nobody knows whom"
         print(f"{path}: left by {who}; taken over", file=sys.stderr)
-        if here:
-            end_left_behind(holder["run"])
-        path.unlink(missing_ok=True)
-    raise InputError(f"{path}: other runs keep taking it; try again")
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(mine) + "\n")
+    return mine["run"]
+
+
+def seems_alive(path: Path, holder: dict[str, Any], mine: dict[str, Any], locked: bool) -> bool:
+    """Whether the holder that a lock names is alive though its flock, if we have one now, was not in our way."""
+    if one_kernel(holder, mine):
+        if locked:
+            return False
+        if holder["namespace"] == mine["namespace"]:
+            return is_alive(holder["pid"], holder["started"])
+    return age(path) < STALE_SECONDS
+
+
+def release(path: Path, run: str) -> None:
+    """End what is left of a run, and give its lock back."""
+    holder = read_holder(path)
+    if holder is None or holder["run"] != run:
+        return
+    left, deadline = end_processes(holder["processes"]), time.monotonic() + END_SECONDS
+    while any(is_alive(*process) for process in left) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.truncate(path, 0)
+
+
+def require_held() -> None:
+    """Raise InputError when the run that this process belongs to is gone or has lost its lock; else do nothing."""
+    path, run = Path(os.environ.get("VOX_LOCK", "")), os.environ.get("VOX_RUN")
+    if not run:
+        return
+    holder = read_holder(path)
+    if holder is None or holder["run"] != run:
+        raise InputError(f"{path}: the lock is no longer this run's, which ends here; another run may have taken over")
+    if not is_alive(holder["pid"], holder["started"]):
+        raise InputError(f"{path}: process {holder['pid']}, whose step this is, is gone; run it again")
+
+
+def join(pid: int) -> None:
+    """List a launcher or a job, so that it is ended when it outlives its run."""
+    if os.environ.get("VOX_RUN"):
+        with contextlib.suppress(FileNotFoundError):
+            listed = os.open(os.environ["VOX_LOCK"], os.O_WRONLY | os.O_APPEND)
+            os.write(listed, f"{pid} {started_at(pid)}\n".encode())
+            os.close(listed)
+
+
+def descriptors() -> tuple[int, ...]:
+    """Return the open lock that a job is to inherit, if this process belongs to a run."""
+    with contextlib.suppress(KeyError, ValueError, OSError):
+        number = int(os.environ["VOX_LOCK_FD"])
+        if os.path.samestat(os.fstat(number), os.stat(os.environ["VOX_LOCK"])):
+            return (number,)
+    return ()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("action", choices=("take", "release"))
-    parser.add_argument("work", type=Path)
-    parser.add_argument("pid", type=int)
-    parser.add_argument("run")
+    actions = parser.add_subparsers(dest="action", required=True)
+    taking = actions.add_parser("take", help="prints the name of the run")
+    giving = actions.add_parser("release")
+    for action in (taking, giving):
+        action.add_argument("lock", type=Path)
+    taking.add_argument("descriptor", type=int)
+    taking.add_argument("pid", type=int)
+    giving.add_argument("run")
     arguments = parser.parse_args()
     if arguments.action == "take":
-        take(arguments.work, arguments.pid, arguments.run)
-        return
-    end_left_behind(arguments.run)
-    holder = read_holder(arguments.work / ".lock")
-    if holder is not None and holder["run"] == arguments.run:
-        (arguments.work / ".lock").unlink(missing_ok=True)
+        print(take(arguments.lock, arguments.descriptor, arguments.pid))
+    else:
+        release(arguments.lock, arguments.run)
 
 
 if __name__ == "__main__":

@@ -28,14 +28,16 @@ else
   mkdir -p "$work"
   work=$(cd "$work" && pwd)
   resolved=$work/exp
-  VOX_RUN=$(date +%s).$$.$RANDOM
-  python3 -m utils.lock take "$work" $$ "$VOX_RUN"
-  # The lock's holder touches it, so that other hosts know that it lives. (See utils/lock.py.)
-  (while kill -0 $$ && [ -e "$work/.lock" ]; do touch -c "$work/.lock"; sleep 20; done) < /dev/null > /dev/null 2>&1 &
+  # All that is started from here inherits the open lock. (See utils/lock.py.)
+  export VOX_LOCK=$work/.lock VOX_LOCK_FD VOX_RUN
+  exec {VOX_LOCK_FD}>> "$VOX_LOCK"
+  VOX_RUN=$(python3 -m utils.lock take "$VOX_LOCK" "$VOX_LOCK_FD" $$)
+  # Machines that do not see the lock are to see that its holder lives.
+  (exec {VOX_LOCK_FD}>&-; while kill -0 $$ && grep -qsF "$VOX_RUN" "$VOX_LOCK"; do touch -c "$VOX_LOCK"; sleep 20; done) \
+    < /dev/null > /dev/null 2>&1 &
   lock_keeper=$!
-  export VOX_RUN
   trap 'kill "$lock_keeper" 2> /dev/null || true; rm -rf "$VOX_SCRATCH"
-    python3 -m utils.lock release "$work" $$ "$VOX_RUN"' EXIT
+    python3 -m utils.lock release "$VOX_LOCK" "$VOX_RUN"' EXIT
   python3 -m utils.place "$work"
 fi
 data=$work/data exp=$work/exp conf=${conf:-$VOX_ROOT/egs/voxceleb/conf}

@@ -13,6 +13,12 @@ die() { echo "$script: error: $*" >&2; exit 1; }
 
 in_status() { [ -n "${VOX_STATUS:-}" ]; }  # a recipe asks for the state of its steps; nothing is to be written
 
+# A run whose lock another has taken over, as after a standstill, must write no more. (See utils/lock.py.)
+require_lock() {
+  [ -z "${VOX_RUN:-}" ] || grep -qsF "$VOX_RUN" "$VOX_LOCK" ||
+    die "$VOX_LOCK: the lock is no longer this run's, which ends here; another run may have taken over"
+}
+
 require_file() {  # path ...
   local file
   for file in "$@"; do
@@ -52,6 +58,7 @@ ask_records() {  # check | begin, record input ...: fails where the step must ru
 
 mark_done() {  # record input ... [-- output ...]; without outputs, every file beside the record
   local record=$1 inputs=() outputs=(); shift
+  require_lock
   while [ $# -gt 0 ] && [ "$1" != -- ]; do inputs+=("$1"); shift; done
   [ $# -gt 0 ] && shift && outputs=(--outputs "$@")
   python3 -m utils.done mark "$record" --step "${script##*/}" "${step_record[@]}" --inputs "${inputs[@]}" \
@@ -66,6 +73,7 @@ begin() {  # folder input ...
   ask_records begin "$@"
 }
 
+require_lock
 step_record=()
 for option in "${step_options[@]}"; do
   case $option in

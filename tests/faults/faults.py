@@ -232,7 +232,7 @@ def two_runs(bench: Bench) -> str:
     """Two runs at once in one work folder."""
     work = bench.folder / "two"
     first = bench.start(work)
-    while not (work / ".lock").exists():
+    while not (work / ".lock").exists() or not (work / ".lock").stat().st_size:
         time.sleep(0.05)
     second = subprocess.run(command(bench.corpus, bench.conf, work, *SYSTEMS), capture_output=True, text=True,
                             check=False)

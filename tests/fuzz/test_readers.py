@@ -5,6 +5,7 @@ how many a reader meets (default 150); tests/fuzz/run.sh runs for as long as ask
 """
 
 import io
+import json
 import os
 import struct
 import tracemalloc
@@ -34,7 +35,7 @@ from utils.errors import InputError
 from utils.fingerprint import read_record
 from utils.kaldi_io import read_matrix, read_vector, write_matrix
 from utils.launch.engine_config import EngineConfig
-from utils.lock import read_holder
+from utils.lock import WORDS, read_holder
 from utils.tensor_file import load_tensors, save_tensors
 from utils.trials import blocks
 
@@ -163,7 +164,7 @@ READERS = {  # file name: what writes a valid file, what reads it
     "sge.conf": (lambda path: path.write_text("command qsub -V\noption mem=* -l mem=$0\ndefault gpu=0\n"),
                  EngineConfig),
     ".done": (lambda path: path.write_text('{"digest": "x", "options": {}, "inputs": {}, "outputs": {}}'), read_record),
-    ".lock": (lambda path: path.write_text('{"host": "h", "pid": 1, "started": "", "since": "", "run": ""}'),
+    ".lock": (lambda path: path.write_text(json.dumps(dict.fromkeys(WORDS, "") | {"pid": 1}) + "\n12 345\n6 78\n"),
               read_holder),
     "x.wav": (lambda path: audio(path, "WAV"), read_audio),
     "x.flac": (lambda path: audio(path, "FLAC"), read_audio),

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def misfits(monkeypatch, **changes):
-    """What the running environment lacks that holds the pins of requirements.txt, with changes, and no tools of tests."""
+    """What the running environment lacks that holds the pins of requirements.txt, with changes, but no tests' tools."""
     class Found:
         def __init__(self, name, version):
             self.metadata, self.version = {"Name": name}, version

@@ -1,15 +1,20 @@
 """The local launcher: Kaldi's command line, logs, failures, interruption."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from utils.errors import InputError
+from utils.launch import run
 from utils.launch.command_line import parse_call
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def launch(*words, **options):
@@ -58,6 +63,55 @@ def test_at_most_so_many_at_a_time(tmp_path):
     assert (tmp_path / "order").read_text().split() == ["+", "-"] * 3
 
 
+GPU_JOB = """echo "+ $CUDA_VISIBLE_DEVICES" >> $0; sleep 0.3; echo "- $CUDA_VISIBLE_DEVICES" >> $0"""
+
+
+@pytest.mark.parametrize(("visible", "each", "given"), [("0,1", 1, {"0", "1"}), ("3", 1, {"3"}), ("0,1,2", 2, {"0,1"}),
+                                                        ("0,1,-1,2", 1, {"0", "1"}), ("", 1, {""})])
+def test_jobs_get_gpus_of_their_own_and_no_more_run_at_once(tmp_path, visible, each, given):
+    done = launch("--gpu", each, "JOB=1:4", tmp_path / "x.JOB.log", "bash", "-c", GPU_JOB, tmp_path / "order",
+                  env={**os.environ, "CUDA_VISIBLE_DEVICES": visible})
+    assert done.returncode == 0, done.stderr
+    busy, seen = set(), set()
+    for line in (tmp_path / "order").read_text().splitlines():
+        sign, gpus = line[0], line[2:]
+        assert (gpus in busy) == (sign == "-"), "two jobs on one GPU"
+        (busy.add if sign == "+" else busy.remove)(gpus)
+        seen.add(gpus)
+    assert seen <= given and not busy
+
+
+def test_more_gpus_than_there_are_is_one_line(tmp_path):
+    done = launch("--gpu", 3, tmp_path / "x.log", "true", env={**os.environ, "CUDA_VISIBLE_DEVICES": "0,1"})
+    assert done.returncode == 1
+    assert "--gpu 3: this machine has 2 GPUs to give (0, 1); ask for fewer" in done.stderr
+
+
+def test_gpus_are_counted_by_nvidia_smi_and_jobs_without_keep_the_variable(tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho GPU-a; echo GPU-b\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert run.visible_gpus() == ["GPU-a", "GPU-b"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
+    assert launch(tmp_path / "x.log", "bash", "-c", "echo has $CUDA_VISIBLE_DEVICES").returncode == 0
+    assert "has 5,6\n" in (tmp_path / "x.log").read_text()
+
+
+@pytest.mark.parametrize("step", [path.name for path in sorted((ROOT / "steps").glob("*.sh"))
+                                  if re.search("^device=", path.read_text(), re.MULTILINE)])
+def test_every_step_asks_for_a_gpu_when_it_runs_on_one(step):
+    calls = re.findall(r"^ *\$cmd (.*)", (ROOT / "steps" / step).read_text(), re.MULTILINE)
+    assert calls and all('"${gpu[@]}"' in call or '"${resources[@]}"' in call for call in calls), calls
+
+
+def test_the_number_goes_where_the_variable_is_a_word(tmp_path):
+    done = launch("JOB=1:2", tmp_path / "MYJOBS/x.JOB.log", "echo", tmp_path / "MYJOBS/JOB_2/JOBS", "JOB", "a.JOB.b",
+                  "2JOB", "JOB=JOB", "JOB/JOB")
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}/MYJOBS/JOB_2/JOBS 2 a.2.b 2JOB 2=2 2/2\n" in (tmp_path / "MYJOBS/x.2.log").read_text()
+
+
 def test_interrupting_ends_the_jobs(tmp_path):
     job = ["bash", "-c", f"echo $$ > {tmp_path}/pid; sleep 60 & wait"]
     process = subprocess.Popen([sys.executable, "-m", "utils.launch.run", str(tmp_path / "x.log"), *job])
@@ -74,6 +128,7 @@ def test_interrupting_ends_the_jobs(tmp_path):
     (["--mem"], "--mem wants a value"),
     (["JOB=3:1", "x.JOB.log", "ls"], "empty job range"),
     (["JOB=1:2", "x.log", "ls"], "must hold JOB"),
+    (["JOB=1:2", "JOBS.log", "ls"], "must hold JOB"),
     (["x.log"], "wanted"),
 ])
 def test_wrong_calls(words, message):

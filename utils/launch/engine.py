@@ -27,6 +27,7 @@ from utils.launch.command_line import Call, parse_call
 from utils.launch.engine_config import EngineConfig
 from utils.launch.report import failure
 from utils.launch.task import REQUEUE, ended
+from utils.lock import join, require_held
 
 LOOK_SECONDS = 0.5     # between looks at the logs, growing to
 SLOWEST_LOOK = 5.0
@@ -35,7 +36,7 @@ GRACE_SECONDS = 15.0   # a job that the engine no longer has may still be writin
 SILENT_SECONDS = 900.0  # an engine that does not answer for so long is given up
 MOST_REQUEUES = 100    # a job that asks for more makes no progress
 DEAD_SECONDS = 300.0   # a node may be out of reach for so long
-PASSED_ON = ("PATH", "PYTHONPATH", "LC_ALL", "PYTHONUNBUFFERED", "VOX_ROOT", "VOX_READY", "VOX_RUN")
+PASSED_ON = ("PATH", "PYTHONPATH", "LC_ALL", "PYTHONUNBUFFERED", "VOX_ROOT", "VOX_READY")
 
 
 class Engine(abc.ABC):
@@ -265,6 +266,8 @@ def launch(engine: Engine) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
+    require_held()
+    join(os.getpid())
     failed = run.run()
     if failed:
         raise InputError(failure(call, failed))

@@ -13,20 +13,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
+from types import MappingProxyType
+from typing import IO, Any
 
 REQUEUE = 99  # exit code of a job that saved its state and wants to be run again: it is, and no retry is counted
 _END = re.compile(r"# Ended \(code (\d+)\) at .*, elapsed time \d+ seconds")
 
 
 def run_task(words: list[str], path: Path, threads: int, started: Callable[[subprocess.Popen], None],
-             own_group: bool) -> int:
+             variables: Mapping[str, str] = MappingProxyType({}), **options: Any) -> int:
     """Run one command with its log; return its exit code.
 
-    started: told of the process, to be able to end it. own_group: give it a process group; without, what kills this
-    process's group kills the command and its children as well.
+    started: told of the process, to be able to end it. variables: of its environment, besides this process's.
+    options: of Popen; without any, what kills this process's group kills the command and its children as well.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.time()
@@ -34,7 +35,7 @@ def run_task(words: list[str], path: Path, threads: int, started: Callable[[subp
         print(f"# {shlex.join(words)}\n# Running on {os.uname().nodename}\n# Started at {time.ctime()}\n#", file=log,
               flush=True)
         try:
-            code, peak_mb = _run(words, log, threads, started, own_group)
+            code, peak_mb = _run(words, log, threads, started, variables, options)
         except OSError as error:
             print(f"{words[0]}: {error}", file=log)
             code, peak_mb = 127, 0
@@ -45,11 +46,11 @@ def run_task(words: list[str], path: Path, threads: int, started: Callable[[subp
 
 
 def _run(words: list[str], log: IO, threads: int, started: Callable[[subprocess.Popen], None],
-         own_group: bool) -> tuple[int, int]:
+         variables: Mapping[str, str], options: dict[str, Any]) -> tuple[int, int]:
     """Return exit code and peak resident memory in MB of one command, its children included."""
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                               env=os.environ | limits, start_new_session=own_group)
+                               env={**os.environ, **limits, **variables}, **options)
     started(process)
     _, status, usage = os.wait4(process.pid, 0)
     code = process.returncode = os.waitstatus_to_exitcode(status)
@@ -98,7 +99,7 @@ def main() -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
             signal.signal(number, lambda number, _frame: process.send_signal(number))
 
-    code = run_task(job["words"], Path(job["log"]), spec["threads"], pass_on, own_group=False)
+    code = run_task(job["words"], Path(job["log"]), spec["threads"], pass_on)
     sys.exit(min(code, 1))  # what the engine thinks of it; an engine must not requeue by itself
 
 
