@@ -5,7 +5,6 @@ Batches depend on (seed, step) alone, as with stored features, which still say h
 validation and extraction read. The front end sees the chunk alone: derivatives and a sliding window end where it ends.
 """
 
-import os
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -129,7 +128,7 @@ class OnlineSet(TrainingSet):
         self.sources = Sources.find(musan, rirs, self.waveforms.paths, self.labels)
         if "music" in config.online.kinds and not self.sources.music:
             raise InputError("online: kinds: music needs MUSAN; name its folder or leave music out")
-        self.pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+        self.pool = ThreadPoolExecutor(min(8, torch.get_num_threads()))
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Return this process's chunks (B x N samples) and speaker numbers (B) of a step."""

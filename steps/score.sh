@@ -2,6 +2,7 @@
 # Score a trial list with the embeddings of a test set: `id1 id2 score` a line.
 # e.g.: steps/score.sh --backend plda exp/xvector/backend exp/xvector/embeddings_test data/test/trials/veri_test exp/xvector/scores_test/veri_test.plda
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
+num_threads=0       # threads, at most 8 (0: all cores of this machine; on an engine 4)
 backend=plda        # cosine (of centred embeddings) or plda (LDA, length normalisation, PLDA)
 enrolment=          # lines `model utt1 utt2 ...`: the first id of a trial is a model (empty: an utterance)
 max_shared_speakers=0.0 # share of the list's speakers that may also be trained on
@@ -15,7 +16,7 @@ record=$(dirname "$scores")/.done.${scores##*/}
 up_to_date "$record" "${inputs[@]}" && exit 0
 # OPENBLAS_NUM_THREADS: blocks of the list are scored in threads, so that threads within each product only cost.
 # shellcheck disable=SC2086  # cmd holds words
-$cmd "$(dirname "$scores")/log/${scores##*/}.log" \
+$cmd --num-threads "$num_threads" "$(dirname "$scores")/log/${scores##*/}.log" \
   env OPENBLAS_NUM_THREADS=1 python3 -m steps.backend.score --backend "$backend" --max-shared-speakers "$max_shared_speakers" \
   ${enrolment:+--enrolment "$enrolment"} "$folder" "$embeddings" "$trials" "$scores"
 mark_done "$record" "${inputs[@]}" -- "$scores"

@@ -4,7 +4,7 @@
 nj=1                # jobs that share the sums of each iteration; 1: one process, which keeps them in memory
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-num_threads=$(getconf _NPROCESSORS_ONLN) # threads of each job on a CPU
+num_threads=0       # threads of each job (0: all cores of this machine; on an engine 4)
 seed=1              # of the first values of the model
 posteriors=         # script of posteriors from make_posteriors.sh or Kaldi (empty: computed on the way)
 # <config> <data> <ubm-dir> <exp>
@@ -18,7 +18,7 @@ up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/final.*
 
 resources=(--num-threads "$num_threads")
-[ "$device" = cpu ] || resources+=(--gpu 1)
+[ "$device" = cpu ] || resources=(--gpu 1)  # beside a GPU one thread works
 train=(python3 -m steps.ivector.train_extractor --device "$device" --num-threads "$num_threads" --seed "$seed"
   ${posteriors:+--posteriors "$posteriors"} "$config" "$data" "$ubm/final.ubm" "$exp/unfinished" "$exp")
 # shellcheck disable=SC2086  # cmd holds words

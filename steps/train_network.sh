@@ -3,7 +3,7 @@
 # e.g.: steps/train_network.sh --device cuda exp/xvector/system.yaml data/mfcc30/train_net data/mfcc30/valid exp/xvector
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-num_threads=$(getconf _NPROCESSORS_ONLN) # threads of each process on a CPU
+num_threads=0       # threads of each process (0: all cores of this machine; on an engine 4)
 num_processes=1     # processes on each node that share every batch, one a GPU
 num_nodes=1         # nodes
 seed=1              # of weights, batches and masks

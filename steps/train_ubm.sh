@@ -3,7 +3,7 @@
 # e.g.: steps/train_ubm.sh --device cuda exp/ivector/system.yaml data/mfcc24/train exp/ivector/ubm
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-num_threads=$(getconf _NPROCESSORS_ONLN) # threads on a CPU
+num_threads=0       # threads (0: all cores of this machine; on an engine 4)
 seed=1              # of the frames drawn, the first means and the splits
 diagonal=           # diagonal mixture to start from, Kaldi's final.dubm for one (empty: trained here)
 # <config> <data> <ubm-dir>
@@ -17,10 +17,10 @@ up_to_date "$ubm/.done" "${inputs[@]}" && exit 0
 python3 -m utils.validate_data_dir "$data"
 begin "$ubm/unfinished" "${inputs[@]}" || rm -f "$ubm"/final.*
 
-gpu=()
-[ "$device" = cpu ] || gpu=(--gpu 1)
+resources=(--num-threads "$num_threads")
+[ "$device" = cpu ] || resources=(--gpu 1)  # beside a GPU one thread works
 # shellcheck disable=SC2086  # cmd holds words
-$cmd --num-threads "$num_threads" ${gpu[@]+"${gpu[@]}"} "$ubm/log/train_ubm.log" \
+$cmd "${resources[@]}" "$ubm/log/train_ubm.log" \
   python3 -m steps.ivector.train_ubm --device "$device" --num-threads "$num_threads" --seed "$seed" \
     ${diagonal:+--diagonal "$diagonal"} "$config" "$data" "$ubm"
 echo $SECONDS > "$ubm/train_seconds"

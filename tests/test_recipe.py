@@ -78,6 +78,29 @@ def test_an_engine_gives_the_same_table(engine, finished, corpus, conf, tmp_path
     assert (tmp_path / "exp/ivector/embeddings_test/log/q").is_dir()
 
 
+@pytest.mark.parametrize(("given", "each"), [([], 4), (["--num-threads", "3"], 3)])
+def test_an_engine_is_asked_for_what_a_job_uses(finished, tmp_path, given, each):
+    """Not for the cores of the machine that submits; by the launchers' dry runs."""
+    work, _ = finished
+    data, exp = work / "data", work / "exp"
+    asked = []
+    for step, cpu, *words in (
+            ("train_ubm.sh", True, exp / "ivector/system.yaml", data / "mfcc24/train", tmp_path / "ubm"),
+            ("train_ubm.sh", False, exp / "ivector/system.yaml", data / "mfcc24/train", tmp_path / "ubm"),
+            ("train_network.sh", True, "--num-processes", 2, exp / "xvector/system.yaml", data / "fbank80/train_net_sp",
+             data / "fbank80/valid", tmp_path / "net"),
+            ("score.sh", True, exp / "xvector/backend", exp / "xvector/embeddings_test", data / "test/trials/veri_test",
+             tmp_path / "scores/veri_test.plda")):
+        for engine in ("slurm", "sge"):
+            device = [] if cpu else ["--device", "cuda"]
+            done = subprocess.run([ROOT / "steps" / step, *given, "--cmd", f"{engine} --dry-run", *device,
+                                   *map(str, words)], capture_output=True, text=True, check=False)
+            found = re.search(r"--cpus-per-task=(\d+)|-pe smp (\d+)", done.stdout)
+            asked.append(int(found[1] or found[2]) if found else 0)
+            assert cpu or "gpu" in done.stdout
+    assert asked == [each] * 2 + [0] * 2 + [2 * each] * 2 + [each] * 2
+
+
 def test_two_nodes_train_as_two_processes_do(engine, finished, tmp_path):
     """Training on two of Slurm's nodes, which torchrun brings together, ends with the same bits as on one."""
     if engine == "sge":

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154  # options come from and go to the script that sources this
 # Sourced by egs/*/run.sh after its options: option parsing, environment, folders, stages.
-# Sets: work (made absolute), data, exp, conf, jobs, recipe_call; resolves conf/<system>.yaml of every system at
+# Sets: work (made absolute), data, exp, conf, jobs, threads, recipe_call; resolves conf/<system>.yaml of every system at
 # --scale into exp/<system>/system.yaml (config_of).
 
 # shellcheck source=parse_options.sh
@@ -42,7 +42,7 @@ else
 fi
 data=$work/data exp=$work/exp conf=${conf:-$VOX_ROOT/egs/voxceleb/conf}
 recipe_call=$(as_typed "${script_call[@]}")
-jobs=(--nj "$nj" --cmd "$cmd")
+jobs=(--nj "$nj" --cmd "$cmd") threads=(--cmd "$cmd" --num-threads "$num_threads")
 
 # A line a system: name kind features train_set vad online scoring
 read -ra names <<< "$systems"

@@ -73,6 +73,11 @@ begin() {  # folder input ...
   ask_records begin "$@"
 }
 
+# Threads of a job, where 0 leaves them to us: this machine gives it all its cores, an engine is asked for 4.
+if [ "${num_threads:-}" = 0 ]; then
+  case " ${cmd%% *}" in *[/\ ]run | *[/\ ]run.pl) num_threads=$(getconf _NPROCESSORS_ONLN) ;; *) num_threads=4 ;; esac
+fi
+
 require_lock
 step_record=()
 for option in "${step_options[@]}"; do

@@ -17,6 +17,7 @@ nj=$(getconf _NPROCESSORS_ONLN)  # jobs of a stage
 ivector_nj=1        # jobs that share the training of an i-vector model: 1 on one machine, some on a cluster
 cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
 device=cpu          # where networks and i-vectors are computed: cpu or cuda
+num_threads=0       # threads of each process that trains or scores (0: all cores of this machine; on an engine 4)
 num_processes=1     # processes that share the training of a network on each node, one a GPU
 num_nodes=1         # nodes that share it
 status=false        # say of each stage whether it is done, stale, partial or to do, and why; run nothing
@@ -73,9 +74,9 @@ fi
 
 if stage 2 "i-vectors: universal background model, then total-variability matrix"; then
   for system in $(of_kind ivector); do
-    "$steps/train_ubm.sh" --cmd "$cmd" --device "$device" --seed "$seed" \
+    "$steps/train_ubm.sh" "${threads[@]}" --device "$device" --seed "$seed" \
       "$(config_of "$system")" "$(data_of "$system")/train" "$exp/$system/ubm"
-    "$steps/train_ivector_extractor.sh" --nj "$ivector_nj" --cmd "$cmd" --device "$device" --seed "$seed" \
+    "$steps/train_ivector_extractor.sh" --nj "$ivector_nj" "${threads[@]}" --device "$device" --seed "$seed" \
       "$(config_of "$system")" "$(data_of "$system")/train" "$exp/$system/ubm" "$exp/$system"
   done
 fi
@@ -83,8 +84,9 @@ fi
 if stage 3 "networks: training, validated on the held-out speakers"; then
   for system in $(of_kind network); do
     noises_of "$system"
-    "$steps/train_network.sh" ${noises[@]+"${noises[@]}"} --cmd "$cmd" --device "$device" --num-processes "$num_processes" \
-      --num-nodes "$num_nodes" --max-shared-speakers "$max_shared_speakers" --seed "$seed" "$(config_of "$system")" \
+    "$steps/train_network.sh" ${noises[@]+"${noises[@]}"} "${threads[@]}" --device "$device" \
+      --num-processes "$num_processes" --num-nodes "$num_nodes" --max-shared-speakers "$max_shared_speakers" --seed "$seed" \
+      "$(config_of "$system")" \
       "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" "$exp/$system"
   done
 fi
@@ -119,10 +121,11 @@ if stage 6 "scores of every trial list: cosine, PLDA, segments"; then
       for backend in $(backends_of "$system"); do
         scores=$exp/$system/scores_test/${trials##*/}.$backend
         if [ "$backend" = segments ]; then
-          "$steps/score_segments.sh" --cmd "$cmd" --device "$device" --max-shared-speakers "$max_shared_speakers" "$exp/$system" \
-            "$exp/$system/segments_test" "$trials" "$scores"
+          "$steps/score_segments.sh" "${threads[@]}" --device "$device" --max-shared-speakers "$max_shared_speakers" \
+            "$exp/$system" "$exp/$system/segments_test" "$trials" "$scores"
         else
-          "$steps/score.sh" --cmd "$cmd" --backend "$backend" --max-shared-speakers "$max_shared_speakers" "$exp/$system/backend" \
+          "$steps/score.sh" "${threads[@]}" --backend "$backend" --max-shared-speakers "$max_shared_speakers" \
+            "$exp/$system/backend" \
             "$exp/$system/embeddings_test" "$trials" "$scores"
         fi
       done

@@ -6,6 +6,7 @@ Python object is made for a line. Lines that are not plain (tabs, runs of spaces
 """
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,11 +94,13 @@ def _after_last_newline(text: np.ndarray) -> int:
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield function(item) in the order of the items, on all cores: array operations release Python's lock.
+    """Yield function(item) in the order of the items, in threads: array operations release Python's lock.
 
-    A few items are worked on ahead of the one that is yielded, not all.
+    As many as there are cores, or as the launcher says in OMP_NUM_THREADS; at most 8. A few items are worked on ahead
+    of the one that is yielded, not all.
     """
-    threads = min(len(os.sched_getaffinity(0)), 8)
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    threads = min(len(os.sched_getaffinity(0)), int(given) if re.fullmatch("[1-9][0-9]{0,5}", given) else 8, 8)
     # glibc keeps memory for the next block, instead of returning it page by page, once it has freed so large a piece.
     np.empty(31 << 20, np.uint8)
     with ThreadPoolExecutor(threads) as pool:

@@ -1,5 +1,6 @@
 """Every step, recipe and benchmark answers a wrong call with its usage and status 1, before it does anything."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -82,3 +83,18 @@ def test_bad_options_stop(probe, words, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(("cmd", "threads"), [("run", 0), ("run.pl --mem 4G", 0), ("/kaldi/utils/run.pl", 0), ("slurm", 4),
+                                              ("sge --config /my/run", 4), ("queue.pl", 4)])
+def test_a_job_gets_all_cores_of_this_machine_but_not_as_many_of_an_engine(tmp_path, cmd, threads):
+    script = f"""# Probe.
+num_threads=0       # threads
+cmd=run             # launcher
+# (no arguments)
+. "{ROOT}/utils/step.sh"
+echo "$num_threads"
+"""
+    (tmp_path / "probe.sh").write_text(script)
+    assert int(call(tmp_path / "probe.sh", "--cmd", cmd).stdout) == (threads or os.sysconf("SC_NPROCESSORS_ONLN"))
+    assert call(tmp_path / "probe.sh", "--cmd", cmd, "--num-threads", "3").stdout == "3\n"
