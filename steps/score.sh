@@ -10,7 +10,8 @@ max_shared_speakers=0.0 # share of the list's speakers that may also be trained 
 . "$(dirname "$0")/../utils/step.sh"
 folder=$1; embeddings=$2; trials=$3; scores=$4
 
-require_file "$folder/mean.vec" "$folder/transform.mat" "$folder/plda" "$trials" ${enrolment:+"$enrolment"}
+require_file "$folder/mean.vec" "$trials" ${enrolment:+"$enrolment"}
+[ "$backend" = cosine ] || require_file "$folder/transform.mat" "$folder/plda"
 inputs=("$folder" "$embeddings" "$trials" ${enrolment:+"$enrolment"})
 record=$(dirname "$scores")/.done.${scores##*/}
 up_to_date "$record" "${inputs[@]}" && exit 0

@@ -35,14 +35,14 @@ def main() -> None:
     parser.add_argument("--enrolment", type=Path)
     parser.add_argument("--max-shared-speakers", type=share("--max-shared-speakers"), default=0.0,
                         help="share of the list's speakers that may also be trained on (default: 0)")
-    parser.add_argument("folder", type=Path, help="mean.vec, transform.mat, plda")
+    parser.add_argument("folder", type=Path, help="mean.vec; for PLDA also transform.mat and plda")
     parser.add_argument("embeddings", type=Path, help="script or archive of vectors, or the folder with its script")
     parser.add_argument("trials", type=Path)
     parser.add_argument("scores", type=Path)
     arguments = parser.parse_args()
     ids, x = read_embeddings(arguments.embeddings)
     names, models = read_models(arguments.enrolment, ids) if arguments.enrolment else (ids, None)
-    sides = read_backend(arguments.folder).sides(arguments.backend, x, models)
+    sides = read_backend(arguments.folder, arguments.backend).sides(arguments.backend, x, models)
     trained = trained_speakers(arguments.folder, arguments.folder.absolute().parent)
 
     def check(enrolment: np.ndarray, test: np.ndarray) -> None:

@@ -96,11 +96,11 @@ def plda_sides(model: Plda, enrolment: np.ndarray, test: np.ndarray, num_utts: n
 
 @dataclass(frozen=True)
 class Backend:
-    """A trained back-end: mean (D), LDA transform and PLDA model."""
+    """A trained back-end: mean (D), LDA transform and PLDA model; cosine needs the mean alone."""
 
     mean: np.ndarray
-    transform: np.ndarray
-    plda: Plda
+    transform: np.ndarray | None = None
+    plda: Plda | None = None
 
     def sides(self, kind: str, x: np.ndarray, models: list[np.ndarray] | None = None) -> Sides:
         """Return what the scores of a back-end, cosine or plda, are made of.
@@ -117,8 +117,10 @@ class Backend:
         return plda_sides(self.plda, self.plda.project(enrolled, num_utts), self.plda.project(vectors), num_utts)
 
 
-def read_backend(folder: Path) -> Backend:
-    """Read mean.vec, transform.mat and plda, Kaldi's or ours."""
+def read_backend(folder: Path, kind: str = "plda") -> Backend:
+    """Read mean.vec and, where the kind of scores is not cosine, transform.mat and plda, Kaldi's or ours."""
+    if kind == "cosine":
+        return Backend(read_vector(folder / "mean.vec"))
     return Backend(read_vector(folder / "mean.vec"), read_matrix(folder / "transform.mat"), read_plda(folder / "plda"))
 
 

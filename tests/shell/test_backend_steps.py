@@ -1,6 +1,7 @@
 """From embeddings to the table: train_backend.sh, score.sh, report.sh, adaptation; again, and with bad input."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -195,6 +196,22 @@ def test_bad_input_is_named_and_nothing_is_half_written(work):
     trials.write_text(good)
     (work / "exp/net/embeddings_test/xvector.scp").rename(work / "exp/net/embeddings_test/vector.scp")
     assert "wanted either xvector.scp or ivector.scp, found 0" in score(work, "plda").stderr
+
+
+def test_cosine_needs_the_mean_alone(work):
+    assert train(work).returncode == 0
+    assert score(work, "cosine").returncode == 0
+    scores = work / "exp/net/scores_test/veri.clean.cosine"
+    before = scores.read_bytes()
+    shutil.rmtree(work / "exp/net/scores_test")
+    for name in ("transform.mat", "plda", ".done"):
+        (work / "exp/net/backend" / name).unlink()
+    done = score(work, "cosine")
+    assert done.returncode == 0, done.stderr
+    assert scores.read_bytes() == before
+    done = score(work, "plda")
+    assert done.returncode == 1
+    assert "transform.mat is missing or empty; run the stage that makes it first" in done.stderr
 
 
 def test_embeddings_that_are_no_numbers_are_named(work):
