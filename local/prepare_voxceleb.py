@@ -67,7 +67,7 @@ def choose_lists(lists: Sequence[TrialList], named: bool, train: set[str], prese
             reasons.append(f"{one.path} left out: {len(shared)} of its {number} speakers are trained on")
         else:
             judge(f"speakers of {one.path} are also trained on", shared, number, limit,
-                  "--max-shared-speakers", "train on other data, for example --train voxceleb2-dev")
+                  "--max-shared-speakers", "name lists of other speakers with --lists")
             chosen.append(one)
     for reason in reasons:
         tell(reason)
@@ -126,7 +126,8 @@ def prepare(arguments: argparse.Namespace) -> None:
                         for one in collect(root, number, names, test_speakers if number == 1 else set()))
     train = [one for one in utterances if one.part in arguments.train]
     if not train:
-        raise InputError(f"no audio of {', '.join(arguments.train)}; name other parts with --train")
+        raise InputError(f"no audio of {', '.join(arguments.train)} in {', '.join(map(str, roots.values()))}; name "
+                         "the folders that hold it")
     trained, present = {one.speaker for one in train}, {one.speaker for one in utterances}
     chosen = name_lists(choose_lists(list(lists.values()), bool(arguments.lists), trained, present,
                                      arguments.max_shared_speakers))

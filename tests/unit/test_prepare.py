@@ -304,7 +304,7 @@ def test_wrong_calls(tmp_path: Path, run) -> None:
     with pytest.raises(SystemExit):
         run("--train", "voxceleb3")
     root = make_corpus(tmp_path / "vox1", "dev/wav", "test/wav")
-    with pytest.raises(InputError, match="no audio of voxceleb2-dev; .*--train"):
+    with pytest.raises(InputError, match="no audio of voxceleb2-dev in .*; name the folders that hold it"):
         run("--voxceleb1-root", root, "--train", "voxceleb2-dev")
 
 
