@@ -46,7 +46,9 @@ add_voicing() {  # data ...
 }
 
 leaves_unvoiced_out() {  # config: whether a system does
-  [ "$(python3 -m utils.config get --default False "$1" frontend.vad)" = True ]
+  local vad
+  vad=$(python3 -m utils.config get --default False "$1" frontend.vad) || exit 1
+  [ "$vad" = True ]
 }
 
 ask_records() {  # check | begin, record input ...: fails where the step must run; an error ends it

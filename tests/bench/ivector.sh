@@ -76,8 +76,8 @@ for list in "$lists"/*; do
     "$VOX_ROOT/steps/score.sh" --backend "$backend" "$work/backend" "$work/embeddings_test" "$list" \
       "$work/scores/${list##*/}.$backend" 2> "$work/step.log" || { cat "$work/step.log" >&2; exit 1; }
     known=; [ "$gaussians$speakers.$dim.${list##*/}.$backend" != 256.200.veri_test.plda ] || known=" (Kaldi 5.461 %)"
-    echo "EER of ${list##*/}, $backend: $(python3 -m steps.backend.metrics "$list" "$work/scores/${list##*/}.$backend" |
-      sed -n 's/^eer *//p') %$known"
+    eer=$(python3 -m steps.backend.metrics "$list" "$work/scores/${list##*/}.$backend" | sed -n 's/^eer *//p')
+    echo "EER of ${list##*/}, $backend: $eer %$known"
   done
 done
 printf 'total %.0f s\n' "$total"

@@ -195,6 +195,8 @@ def test_commands_run_only_when_allowed(folder, tmp_path):
     assert not (tmp_path / "ran").exists()
     assert len(read_audio(command, allow_pipes=True).samples) == 2 * RATE
     assert (tmp_path / "ran").exists()
+    with pytest.raises(InputError, match="status 4: no message"):  # of the first of several
+        read_audio(f"(cat '{folder}/a.wav'; exit 4) | cat |", allow_pipes=True)
     with pytest.raises(InputError, match="status 3: it broke"):
         read_audio("echo it broke >&2; exit 3 |", allow_pipes=True)
 
