@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import os
 import shutil
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -127,7 +128,10 @@ def simulate(root: Path, tasks: Sequence[Task], jobs: int) -> None:
     aside.mkdir()
     try:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            # The processes inherit that Ctrl-C is not for them: this one ends, when they have ended what they do.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             done = pool.map(make_speaker, [aside] * len(tasks), tasks)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             lengths = list(progress(done, len(tasks), "simulate", "speakers"))
         write_texts(aside, tasks, lengths)
         if os.path.lexists(root):
