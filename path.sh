@@ -6,7 +6,7 @@
 #   .venv beside this file    made on first use
 # VOX_PYTHON names the interpreter to make it with (default: the first of python3, python3.13 .. 3.11 that fits).
 
-VOX_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || return 1
+VOX_ROOT=$(unset CDPATH; cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || return 1
 export VOX_ROOT LC_ALL=C PYTHONUNBUFFERED=1
 export PYTHONPATH=$VOX_ROOT PYTHONSAFEPATH=1  # never the modules of the folder that one happens to be in
 

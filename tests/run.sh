@@ -4,6 +4,7 @@
 #       tests/run.sh -k plda               what pytest's arguments choose
 # Tests that need the shared data look for them in VOX_SHARED (default ../shared) and say what they skip.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=../path.sh
 . ./path.sh

@@ -131,7 +131,7 @@ def test_status_says_what_is_done_stale_and_to_do(finished, corpus, conf, tmp_pa
     config["mini"]["extractor"]["dim"] = 11
     (other / "ivector.yaml").write_text(yaml.safe_dump(config))
     assert states(corpus, other, work)[2] == "stale"
-    assert set(states(corpus, conf, tmp_path / "new").values()) == {"to do"}
+    assert set(states(corpus, conf, tmp_path / "new [1](2)*\\n").values()) == {"to do"}
 
 
 def states(corpus, conf, work):

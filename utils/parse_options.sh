@@ -9,13 +9,14 @@
 #   # <data> <exp>                               <- the positional arguments; "# (no arguments)" for none
 #
 # An option that is not declared stops the script. true|false, whole numbers and shares (0.0) are checked against the
-# default's kind. --name=value works too, and a boolean option alone means true.
+# default's kind; none is negative. --name=value works too, and a boolean option alone means true.
 
 if [ "${BASH_VERSINFO[0]}" -lt 4 ]; then
   echo "$0: error: bash ${BASH_VERSION} is too old, wanted 4 or later; install one and call it by name: /path/to/bash $0" >&2
   exit 1
 fi
 
+unset CDPATH  # else cd may go elsewhere, and print where
 script=$0
 step_options=()   # names of the options, for the record of what was done
 parse_wanted=none parse_usage=() parse_head=()
@@ -52,7 +53,16 @@ as_typed() {  # word ...
   done
 }
 
+# Whether a path holds what launchers replace by a job's number, or what tables of words and lines cannot hold.
+parse_bad_path() {  # path
+  [[ $1 == *[$'\t\r\n']* || $1 =~ (^|[^A-Za-z0-9_])JOB([^A-Za-z0-9_]|$) ]]
+}
+parse_why_bad="has a tab, a line end, or the word JOB, which stands for a job's number; name another"
+
 script_call=("$script" "$@")
+for parse_value in "$@"; do
+  ! parse_bad_path "$parse_value" || bad_call "$(printf '%q' "$parse_value") $parse_why_bad"
+done
 while [ $# -gt 0 ] && [[ $1 == --* ]]; do
   parse_name=${1#--}; shift
   [ "$parse_name" = help ] && { usage; exit 0; }
@@ -69,10 +79,11 @@ while [ $# -gt 0 ] && [[ $1 == --* ]]; do
   fi
   if [[ $parse_default =~ ^(true|false)$ && ! $parse_value =~ ^(true|false)$ ]]; then
     bad_call "$parse_option is '$parse_value', wanted true or false"
-  elif [[ $parse_default =~ ^-?[0-9]+$ && ! $parse_value =~ ^-?[0-9]+$ ]]; then
-    bad_call "$parse_option is '$parse_value', wanted a whole number"
-  elif [[ $parse_name = seed && ! $parse_value =~ ^[0-9]{1,9}$ ]]; then
-    bad_call "$parse_option is '$parse_value', wanted a whole number from 0 to 999999999"
+  elif [[ $parse_default =~ ^[0-9]+$ ]]; then
+    [[ $parse_value =~ ^[0-9]{1,9}$ ]] || bad_call "$parse_option is '$parse_value', wanted a whole number from 0 to 999999999"
+    parse_value=$((10#$parse_value))
+    [[ $parse_value -gt 0 || ! $parse_name =~ ^(.*_)?nj$|^num_(processes|nodes)$ ]] ||
+      bad_call "$parse_option is 0, wanted at least 1"
   elif [[ $parse_default =~ ^0\.[0-9]+$ && ! $parse_value =~ ^(0|1|[0-9.]+e-[0-9]+|0?\.[0-9]+|1\.0*)$ ]]; then
     bad_call "$parse_option is '$parse_value', wanted a share from 0 to 1"
   fi

@@ -12,7 +12,14 @@ if [ -z "$cmd" ]; then
   . "$VOX_ROOT/cmd.sh"
 fi
 
+[ "$stage" -le "$stop_stage" ] && [ "$stage" -le 7 ] ||
+  bad_call "--stage $stage to --stop-stage $stop_stage: there is no stage to run; stages are 0 to 7"
 work=${work:-$here}
+case $work in /*) ;; *) work=$PWD/$work ;; esac
+conf=${conf:-$VOX_ROOT/egs/voxceleb/conf}
+for place in "$work" "$conf"; do
+  ! parse_bad_path "$place" || bad_call "the folder $(printf '%q' "$place") $parse_why_bad"
+done
 # What is kept for this run alone: the state of the audio, looked at once; with --status also what is reported.
 VOX_SCRATCH=$(mktemp -d)
 export VOX_SCRATCH
@@ -21,7 +28,6 @@ if [ "$status" = true ]; then
   # Nothing is written to the work folder, in which a run may be going on.
   export VOX_STATUS=$VOX_SCRATCH/status
   : > "$VOX_STATUS"
-  case $work in /*) ;; *) work=$PWD/$work ;; esac
   [ ! -d "$work" ] || work=$(cd "$work" && pwd)
   resolved=$VOX_SCRATCH/systems
 else
@@ -40,7 +46,7 @@ else
     python3 -m utils.lock release "$VOX_LOCK" "$VOX_RUN"' EXIT
   python3 -m utils.place "$work"
 fi
-data=$work/data exp=$work/exp conf=${conf:-$VOX_ROOT/egs/voxceleb/conf}
+data=$work/data exp=$work/exp
 recipe_call=$(as_typed "${script_call[@]}")
 jobs=(--nj "$nj" --cmd "$cmd") threads=(--cmd "$cmd" --num-threads "$num_threads")
 
@@ -51,7 +57,7 @@ systems=$(awk '{ print $1 }' <<< "$system_table")
 
 config_of() { echo "$resolved/$1/system.yaml"; }  # system
 of_kind() { awk -v kind="$1" '$2 == kind { print $1 }' <<< "$system_table"; }                # ivector | network
-data_of() { awk -v name="$1" -v data="$data" '$1 == name { print data "/" $3 }' <<< "$system_table"; }  # system
+data_of() { echo "$data/$(awk -v name="$1" '$1 == name { print $3 }' <<< "$system_table")"; }        # system
 train_set_of() {  # system: what augments online needs no augmented copies
   awk -v name="$1" -v more="${augment:+_aug}" '$1 == name { print $4 ($6 == "online" ? "" : more) }' <<< "$system_table"
 }
@@ -84,8 +90,8 @@ stage() {  # number title
 
 # Says of a stage whether it is done, stale, partial or to do, and of its steps what is not done, with the reason.
 print_status() {
-  tail -n +$((status_lines + 1)) "$VOX_STATUS" | awk -F '\t' -v stage="$current_stage" -v title="$current_title" -v work="$work/" '
-    { count[$1]++; sub(work, "", $2) }
+  tail -n +$((status_lines + 1)) "$VOX_STATUS" | work=$work/ awk -F '\t' -v stage="$current_stage" -v title="$current_title" '
+    { count[$1]++; if (index($2, ENVIRON["work"]) == 1) $2 = substr($2, length(ENVIRON["work"]) + 1) }
     $1 != "done" && shown < 5 { lines = lines sprintf("         %s: %s%s\n", $2, $1, $3 == "" ? "" : ", " $3); shown++ }
     END {
       state = count["stale"] ? "stale" : !count["to do"] ? "done" : count["done"] ? "partial" : "to do"

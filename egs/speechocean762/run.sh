@@ -29,7 +29,7 @@ max_failed=0.0      # share of utterances whose audio may turn out to be damaged
 valid_speakers=10   # training speakers held out to validate networks on
 # (no arguments)
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
 # shellcheck source=../../utils/recipe.sh
 . "$root/utils/recipe.sh"

@@ -33,7 +33,7 @@ valid_speakers=     # training speakers held out to validate networks on (empty:
 simulated_speakers=60 # speakers of the simulated corpus, a third of them to test on
 # (no arguments)
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
 # Without a corpus, from the start: a first look, in a folder of its own. Options that are given count more.
 [[ " $* " =~ " --voxceleb"[12][-_]root|" --stage"[\ =]|" --help " ]] || set -- --voxceleb1-root simulated \

@@ -4,6 +4,7 @@
 # e.g.: tests/faults/run.sh kills disk        only these
 #       tests/faults/run.sh                   all
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=../../path.sh
 . ./path.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Feed damaged files to every reader for so many minutes each: tests/fuzz/run.sh 10 [reader ...]
 set -euo pipefail
+unset CDPATH
 minutes=${1:?usage: tests/fuzz/run.sh <minutes> [reader ...], for example: tests/fuzz/run.sh 10 final.ubm plda}
 shift
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."

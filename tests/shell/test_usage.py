@@ -2,7 +2,9 @@
 
 import os
 import re
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ pipes=false      # run pipes
 seed=1           # of what is drawn
 lost=0.0         # share that may be lost
 name="a b"       # a name
+share=0.0        # share of something
+nj=2             # jobs
 # <in>
 . "{root}/utils/parse_options.sh"
 echo "$dim|$pipes|$name|$1"
@@ -53,6 +57,7 @@ def probe(tmp_path):
 
 def test_options_in_every_form(probe):
     assert call(probe, "x").stdout == "400|false|a b|x\n"
+    assert call(probe, "--dim", "08", "--share", "1e-3", "--nj", "3", "MYJOBS").stdout == "8|false|a b|MYJOBS\n"
     assert call(probe, "--dim", "3", "--pipes", "--name=c=d e", "x").stdout == "3|true|c=d e|x\n"
     assert call(probe, "--pipes", "false", "--name", "", "x").stdout == "400|false||x\n"
 
@@ -73,6 +78,15 @@ def test_usage_prints_options_with_their_defaults(probe):
     (["--lost", "-0.1", "x"], "--lost is '-0.1', wanted a share from 0 to 1"),
     (["--lost", "1.5", "x"], "--lost is '1.5', wanted a share from 0 to 1"),
     (["--pipes=maybe", "x"], "--pipes is 'maybe', wanted true or false"),
+    (["--dim", "-1", "x"], "--dim is '-1', wanted a whole number"),
+    (["--dim", "9" * 20, "x"], "wanted a whole number"),
+    (["--share", "nan", "x"], "--share is 'nan', wanted a share from 0 to 1"),
+    (["--share", "5", "x"], "--share is '5', wanted a share from 0 to 1"),
+    (["--nj", "0", "x"], "--nj is 0, wanted at least 1"),
+    (["--nj", "-1", "x"], "--nj is '-1', wanted a whole number"),
+    (["--name", "a\tb", "x"], "$'a\\tb' has a tab, a line end, or the word JOB"),
+    (["x\n"], "has a tab, a line end"),
+    (["/a/JOB/b"], "/a/JOB/b has a tab, a line end, or the word JOB, which stands for a job's number; name another"),
     (["--dim"], "--dim wants a value"),
     (["--root=x", "x"], "unknown option --root"),
     (["x", "y"], "wanted 1 arguments"),
@@ -85,8 +99,8 @@ def test_bad_options_stop(probe, words, message):
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize(("cmd", "threads"), [("run", 0), ("run.pl --mem 4G", 0), ("/kaldi/utils/run.pl", 0), ("slurm", 4),
-                                              ("sge --config /my/run", 4), ("queue.pl", 4)])
+@pytest.mark.parametrize(("cmd", "threads"), [
+    ("run", 0), ("run.pl --mem 4G", 0), ("/kaldi/run.pl", 0), ("slurm", 4), ("sge --config /run", 4), ("queue.pl", 4)])
 def test_a_job_gets_all_cores_of_this_machine_but_not_as_many_of_an_engine(tmp_path, cmd, threads):
     script = f"""# Probe.
 num_threads=0       # threads
@@ -98,3 +112,51 @@ echo "$num_threads"
     (tmp_path / "probe.sh").write_text(script)
     assert int(call(tmp_path / "probe.sh", "--cmd", cmd).stdout) == (threads or os.sysconf("SC_NPROCESSORS_ONLN"))
     assert call(tmp_path / "probe.sh", "--cmd", cmd, "--num-threads", "3").stdout == "3\n"
+
+
+RECIPES = sorted(ROOT.glob("egs/*/run.sh"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(("words", "message"), [
+    (["--stage", "9" * 20], "wanted a whole number"), (["--stop-stage", "two"], "wanted a whole number"),
+    (["--stage", "8"], "--stage 8 to --stop-stage 7: there is no stage to run; stages are 0 to 7"),
+    (["--stage", "3", "--stop-stage", "2"], "there is no stage to run"), (["--nj", "-1"], "wanted a whole number"),
+    (["--num-processes", "0"], "wanted at least 1"), (["--work", "{0}/a\tb"], "has a tab"),
+    (["--work", "{0}/a\nb"], "has a tab, a line end"), (["--work", "{0}/JOB"], "the word JOB")])
+def test_recipes_refuse_what_they_cannot_do_and_leave_nothing(recipe, words, message, tmp_path):
+    (tmp_path / "work").mkdir()
+    words = ["--work", str(tmp_path / "work"), *(word.format(tmp_path) for word in words)]
+    done = call(recipe, *words)
+    assert done.returncode == 1
+    assert message in done.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.rglob("*")] == ["work"]
+
+
+def test_below_a_folder_called_job_the_recipe_says_so(tmp_path):
+    (tmp_path / "JOB").mkdir()
+    done = subprocess.run(["bash", RECIPES[1], "--work", "w"], cwd=tmp_path / "JOB", capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 1
+    assert f"the folder {tmp_path}/JOB/w has" in done.stderr.splitlines()[-1]
+    assert not list((tmp_path / "JOB").iterdir())
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
+def test_recipes_start_through_a_link_and_with_cdpath(recipe, tmp_path):
+    """Up to the first thing that is missing, which names their own folder."""
+    (tmp_path / "elsewhere/egs").mkdir(parents=True)
+    (tmp_path / "link.sh").symlink_to(recipe)
+    environment = {**os.environ, "CDPATH": f"{tmp_path}/elsewhere:{ROOT}"}
+    for script, folder in ((tmp_path / "link.sh", tmp_path), (recipe.relative_to(ROOT), ROOT)):
+        done = subprocess.run(["bash", script, "--systems", "none", "--work", tmp_path / "work"], cwd=folder, text=True,
+                              capture_output=True, check=False, env=environment)
+        assert done.returncode == 1
+        assert "no system 'none'" in done.stderr.splitlines()[-1], done.stderr
+
+
+@pytest.mark.parametrize("name", ["utils", "steps.ivector", "local", "nnet"])
+def test_ctrl_c_ends_quietly_during_imports_already(name):
+    done = subprocess.run([sys.executable, "-c", f"import {name}; raise KeyboardInterrupt"], cwd=ROOT, text=True,
+                          capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
