@@ -13,7 +13,7 @@ PACKAGES = ("egs", "local", "steps", "utils", "nnet")
 # What each package may import of ours, longest name first. Everything may import utils.
 MAY_IMPORT = {
     "utils": set(),
-    "steps": set(),
+    "steps": {"utils"},
     "steps.feat": {"utils"},
     "steps.ivector": {"utils", "steps.feat"},
     "steps.backend": {"utils"},

@@ -200,7 +200,8 @@ def _run(entry: str, allowed: bool) -> bytes:
     command = entry[:-1].strip()
     if not allowed:
         raise InputError(f"{entry!r} is a command; commands are run only with --allow-pipes true")
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], stdin=subprocess.DEVNULL, capture_output=True,
+                          check=False)
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise InputError(f"{entry!r} ended with status {done.returncode}: {lines[-1]}")
