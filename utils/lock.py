@@ -180,11 +180,12 @@ def require_held() -> None:
 
 
 def join(pid: int) -> None:
-    """List a launcher or a job, so that it is ended when it outlives its run."""
-    if os.environ.get("VOX_RUN"):
+    """List a launcher or a job, so that it is ended when it outlives its run. (Without /proc it is only waited for.)"""
+    started = started_at(pid)
+    if started and os.environ.get("VOX_RUN"):
         with contextlib.suppress(FileNotFoundError):
             listed = os.open(os.environ["VOX_LOCK"], os.O_WRONLY | os.O_APPEND)
-            os.write(listed, f"{pid} {started_at(pid)}\n".encode())
+            os.write(listed, f"{pid} {started}\n".encode())
             os.close(listed)
 
 
