@@ -26,6 +26,7 @@ augment=            # augmented copies that networks also train on: words of noi
 musan_root=         # MUSAN, for augmentation (empty: noise is made up, there is no music)
 rirs_root=          # RIRS_NOISES, for augmentation (empty: rooms are simulated)
 max_failed=0.0      # share of utterances whose audio may turn out to be damaged, to be left out
+max_shared_speakers=0.0 # share of a list's speakers that may also be trained on
 valid_speakers=10   # training speakers held out to validate networks on
 # (no arguments)
 set -euo pipefail
@@ -72,8 +73,9 @@ if stage 3 "networks: training, validated on the held-out speakers"; then
   for system in $(of_kind network); do
     noises_of "$system"
     "$steps/train_network.sh" ${noises[@]+"${noises[@]}"} "${threads[@]}" --device "$device" \
-      --num-processes "$num_processes" --num-nodes "$num_nodes" --seed "$seed" "$(config_of "$system")" \
-      "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" "$exp/$system"
+      --num-processes "$num_processes" --num-nodes "$num_nodes" --max-shared-speakers "$max_shared_speakers" --seed "$seed" \
+      "$(config_of "$system")" "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" \
+      "$exp/$system"
   done
 fi
 
@@ -107,11 +109,11 @@ if stage 6 "scores of every trial list: cosine, PLDA, segments"; then
       for backend in $(backends_of "$system"); do
         scores=$exp/$system/scores_test/${trials##*/}.$backend
         if [ "$backend" = segments ]; then
-          "$steps/score_segments.sh" "${threads[@]}" --device "$device" "$exp/$system" \
-            "$exp/$system/segments_test" "$trials" "$scores"
+          "$steps/score_segments.sh" "${threads[@]}" --device "$device" --max-shared-speakers "$max_shared_speakers" \
+            "$exp/$system" "$exp/$system/segments_test" "$trials" "$scores"
         else
-          "$steps/score.sh" "${threads[@]}" --backend "$backend" "$exp/$system/backend" \
-            "$exp/$system/embeddings_test" "$trials" "$scores"
+          "$steps/score.sh" "${threads[@]}" --backend "$backend" --max-shared-speakers "$max_shared_speakers" \
+            "$exp/$system/backend" "$exp/$system/embeddings_test" "$trials" "$scores"
         fi
       done
     done

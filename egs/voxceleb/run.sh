@@ -86,8 +86,8 @@ if stage 3 "networks: training, validated on the held-out speakers"; then
     noises_of "$system"
     "$steps/train_network.sh" ${noises[@]+"${noises[@]}"} "${threads[@]}" --device "$device" \
       --num-processes "$num_processes" --num-nodes "$num_nodes" --max-shared-speakers "$max_shared_speakers" --seed "$seed" \
-      "$(config_of "$system")" \
-      "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" "$exp/$system"
+      "$(config_of "$system")" "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" \
+      "$exp/$system"
   done
 fi
 
@@ -125,8 +125,7 @@ if stage 6 "scores of every trial list: cosine, PLDA, segments"; then
             "$exp/$system" "$exp/$system/segments_test" "$trials" "$scores"
         else
           "$steps/score.sh" "${threads[@]}" --backend "$backend" --max-shared-speakers "$max_shared_speakers" \
-            "$exp/$system/backend" \
-            "$exp/$system/embeddings_test" "$trials" "$scores"
+            "$exp/$system/backend" "$exp/$system/embeddings_test" "$trials" "$scores"
         fi
       done
     done
