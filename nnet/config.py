@@ -21,6 +21,7 @@ from utils.config import Count, Positive, Probability, Share, Whole, build, choi
 from utils.errors import run_main
 from utils.files import write_if_changed
 from utils.strict_yaml import read_yaml
+from utils.systems import SCALE_LINE, scale_of
 
 Operation = Literal["relu", "batch_norm"]
 
@@ -163,7 +164,8 @@ def main() -> None:
     parser.add_argument("out", help="YAML file")
     arguments = parser.parse_args()
     config = read_network_config(arguments.config)
-    write_if_changed(arguments.out, yaml.safe_dump(training_part(config), sort_keys=False, width=100))
+    text = yaml.safe_dump(training_part(config), sort_keys=False, width=100)
+    write_if_changed(arguments.out, f"{SCALE_LINE}{scale_of(Path(arguments.config))}\n{text}")
 
 
 if __name__ == "__main__":

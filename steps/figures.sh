@@ -8,7 +8,7 @@ systems=            # systems whose attention is drawn, as words (empty: all)
 . "$(dirname "$0")/../utils/step.sh"
 work=$1 out=$1/exp/figures
 
-inputs=("$work"/exp/*/scores_*/.done.*)
+inputs=("$work/exp/results.tsv" "$work"/exp/*/scores_*/.done.*)  # the table has the scores that hold
 for model in "$work"/exp/*/model.safetensors; do [ ! -e "$model" ] || inputs+=("$model"); done
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
 mkdir -p "$out"

@@ -2,11 +2,11 @@
 # Collect all scores of a work folder into exp/results.tsv and the table exp/RESULTS.md, and print the table.
 # e.g.: steps/report.sh egs/voxceleb
 command=steps/report.sh  # the command line to name in the report
-seed=1              # the seed to name in the report
 # <work>
 . "$(dirname "$0")/../utils/step.sh"
 
-scores=("$1"/exp/*/scores_*/.done.*)
-[ -z "${VOX_STATUS:-}" ] || { up_to_date "$1/exp/.done_report" "${scores[@]}" && exit 0; }
-python3 -m steps.backend.results --command "$command" --seed "$seed" "$1"
-mark_done "$1/exp/.done_report" "${scores[@]}" -- "$1"/exp/{results.tsv,RESULTS.md}
+shopt -s nullglob
+inputs=("$1"/exp/*/scores_*/.done.* "$1"/data/*/trials/*)
+[ -z "${VOX_STATUS:-}" ] || { up_to_date "$1/exp/.done_report" ${inputs[@]+"${inputs[@]}"} && exit 0; }
+python3 -m steps.backend.results --command "$command" "$1"
+mark_done "$1/exp/.done_report" "${inputs[@]}" -- "$1"/exp/{results.tsv,RESULTS.md}

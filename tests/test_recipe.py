@@ -52,7 +52,7 @@ def test_the_recipe_ends_with_the_table(finished):
     for row in rows[1:]:
         assert row[5] in done.stdout
     report = (work / "exp/RESULTS.md").read_text()
-    for part in ("seed 1", "torch 2.", "egs/voxceleb/run.sh", "| ivector"):
+    for part in ("In every row: seed 1, scale mini, code ", "torch 2.", "egs/voxceleb/run.sh", "| ivector"):
         assert part in report
 
 

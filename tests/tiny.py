@@ -80,5 +80,5 @@ def command(corpus: Path, conf: Path, work: Path, *more: str) -> list[str]:
 
 
 def results(work: Path) -> list[list[str]]:
-    """Return the rows of the table without the training seconds."""
-    return [line.split("\t")[:-1] for line in (work / "exp/results.tsv").read_text().splitlines()]
+    """Return the rows of the table to the last metric, without the training seconds and what made them."""
+    return [line.split("\t")[:9] for line in (work / "exp/results.tsv").read_text().splitlines()]

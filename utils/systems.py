@@ -3,7 +3,8 @@
     name kind features train_set vad online scoring
     xvector network fbank80 train_net_sp no-vad stored cosine,plda
 
-The resolved configuration goes to <exp>/<name>/system.yaml, rewritten only when it changed.
+The resolved configuration goes to <exp>/<name>/system.yaml, rewritten only when it changed. Its first line, a comment,
+names the scale.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from utils.files import write_if_changed
 
 KINDS = ("ivector", "network")
 SCORING = ["cosine", "plda"]
+SCALE_LINE = "# scale: "
 
 
 def names_of(words: list[str], conf: Path) -> list[str]:
@@ -31,6 +33,13 @@ def names_of(words: list[str], conf: Path) -> list[str]:
     if not names:
         raise InputError(f"no system chosen; --systems takes names in {conf}: {', '.join(known)}")
     return list(dict.fromkeys(names))
+
+
+def scale_of(path: Path) -> str:
+    """Return the scale that a resolved configuration was made at, `-` when its first line does not say."""
+    with path.open(encoding="utf-8") as stream:
+        first = stream.readline()
+    return first.removeprefix(SCALE_LINE).strip() if first.startswith(SCALE_LINE) else "-"
 
 
 def line_of(name: str, config: dict[str, Any], path: Path) -> str:
@@ -64,7 +73,8 @@ def main() -> None:
         path = arguments.conf / f"{name}.yaml"
         config = load_config(path, arguments.scale)
         line = line_of(name, config, path)
-        write_if_changed(arguments.exp / name / "system.yaml", yaml.safe_dump(config, sort_keys=False, width=100))
+        text = f"{SCALE_LINE}{arguments.scale}\n{yaml.safe_dump(config, sort_keys=False, width=100)}"
+        write_if_changed(arguments.exp / name / "system.yaml", text)
         print(line)
 
 

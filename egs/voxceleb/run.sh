@@ -133,7 +133,7 @@ if stage 6 "scores of every trial list: cosine, PLDA, segments"; then
 fi
 
 if stage 7 "table exp/RESULTS.md and figures exp/figures/*.png"; then
-  "$steps/report.sh" --command "$recipe_call" --seed "$seed" "$work"
+  "$steps/report.sh" --command "$recipe_call" "$work"
   "$steps/figures.sh" "$work"
 fi
 recipe_ended

@@ -13,8 +13,13 @@ Rates = dict[str, dict[tuple[str, str], list[float]]]  # by system, then by back
 
 
 def read_rates(paths: list[Path]) -> Rates:
-    """Return the EERs in files results.tsv, in %; raises InputError on a file of another form or named twice."""
+    """Return the EERs in files results.tsv, in %.
+
+    Raises InputError on a file of another form or named twice, and on a system that is of one scale here, of another
+    there.
+    """
     rates: Rates = {}
+    scales: dict[str, tuple[str, Path]] = {}
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError(f"{' '.join(map(str, paths))}: one file is named twice; name each run once")
     for path in paths:
@@ -22,13 +27,18 @@ def read_rates(paths: list[Path]) -> Rates:
             raise InputError(f"no file {path}; the recipe's last stage makes it")
         header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
         if header.split("\t") != list(COLUMNS):
-            raise InputError(f"{path}: begins with {header[:60]!r}, wanted the columns {' '.join(COLUMNS)}")
+            raise InputError(f"{path}: begins with {header[:60]!r}, wanted the columns {' '.join(COLUMNS)}; make it "
+                             "again with steps/report.sh")
         for line in lines:
             row = dict(zip(COLUMNS, line.split("\t"), strict=True))
             try:
                 eer = float(row["eer"])
             except ValueError as error:
                 raise InputError(f"{path}: the eer of {row['system']} is {row['eer']!r}; make it again") from error
+            scale, first = scales.setdefault(row["system"], (row["scale"], path))
+            if row["scale"] != scale:
+                raise InputError(f"{row['system']} is of scale {scale} in {first} and {row['scale']} in {path}; "
+                                 "compare runs of one scale")
             rates.setdefault(row["system"], {}).setdefault((row["backend"], row["list"]), []).append(eer)
     return rates
 

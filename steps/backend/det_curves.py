@@ -19,7 +19,7 @@ from scipy.special import ndtri
 
 from steps.backend.metrics import measure, read_labelled_scores
 from steps.backend.results import score_files
-from utils.errors import InputError, run_main
+from utils.errors import run_main
 from utils.plotting import line_style, new_figure, save_figure
 from utils.simulated import has_simulated
 
@@ -97,15 +97,13 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder with data/ and exp/")
     parser.add_argument("out", type=Path, help="folder for the figures")
     arguments = parser.parse_args()
-    files = score_files(arguments.work)
-    if not files:
-        raise InputError(f"no scores under {arguments.work}/exp; run the stages before this one")
-    for name, of_list in groupby(files, key=lambda one: one[2]):
+    files, _ = score_files(arguments.work)
+    for name, of_list in groupby(files, key=lambda one: one.list):
         panels: dict[str, dict[str, Curve]] = defaultdict(dict)
-        for system, backend, _, scores, trials in of_list:
-            pair = read_labelled_scores(trials, scores)
-            panels[backend][system] = (*det_points(*pair), measure(*pair).eer)
-        title = f"DET curves, {name}{' (simulated speakers, no speech)' if has_simulated(trials) else ''}"
+        for one in of_list:
+            pair = read_labelled_scores(one.trials, one.path)
+            panels[one.backend][one.system] = (*det_points(*pair), measure(*pair).eer)
+        title = f"DET curves, {name}{' (simulated speakers, no speech)' if has_simulated(one.trials) else ''}"
         path = arguments.out / f"det_{name}.png"
         save_figure(draw_list(title, panels), path)
         print(path)

@@ -4,46 +4,66 @@ import argparse
 import os
 import platform
 import sys
+from collections import Counter
 from datetime import date
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from steps.backend.metrics import measure, read_labelled_scores
-from utils.done import code_version
+from steps.backend.provenance import Origin, Provenance
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 from utils.simulated import has_simulated
 
 COLUMNS = ("system", "backend", "list", "trials", "targets", "eer", "mindcf01", "mindcf05", "mindcf01_unnormalised",
-           "train_seconds")
+           "train_seconds", *Origin._fields)
 
 
-def score_files(work: Path) -> list[tuple[str, str, str, Path, Path]]:
-    """Return (system, back-end, list, scores, trials) of each exp/<system>/scores_<set>/<list>.<backend>, sorted."""
-    found = []
-    for scores in sorted(work.glob("exp/*/scores_*/*.*")):
-        if scores.name.startswith("."):
+class Scores(NamedTuple):
+    """A file of scores, <work>/exp/<system>/scores_<set>/<list>.<backend>, with its list and what made it."""
+
+    list: str
+    system: str
+    backend: str
+    path: Path
+    trials: Path
+    origin: Origin
+
+
+def score_files(work: Path) -> tuple[list[Scores], list[str]]:
+    """Return the scores that hold, sorted, and for the others what is left out and why, a line for each reason.
+
+    Raises InputError where there are none.
+    """
+    provenance, found, left_out = Provenance(work), [], Counter()
+    for path in sorted(work.glob("exp/*/scores_*/*.*")):
+        if path.name.startswith("."):
             continue
-        system, data, (name, backend) = scores.parts[-3], scores.parts[-2].removeprefix("scores_"), (
-            scores.name.rsplit(".", 1))
+        system, data, (name, backend) = path.parts[-3], path.parts[-2].removeprefix("scores_"), path.name.rsplit(".", 1)
         trials = work / "data" / data / "trials" / name
-        if not trials.is_file():
-            raise InputError(f"{scores}: no list {trials}; delete the scores or prepare the list again")
-        found.append((system, backend, name, scores, trials))
-    return sorted(found, key=lambda one: (one[2], one[0], one[1]))
+        origin = provenance.of_scores(path) if trials.is_file() else f"no list {trials.relative_to(work)} any more"
+        if isinstance(origin, str):
+            left_out[system, origin] += 1
+        else:
+            found.append(Scores(name, system, backend, path, trials, origin))
+    lines = [f"left out: {system}, {number} file{'s' if number > 1 else ''} of scores: {reason}"
+             for (system, reason), number in left_out.items()]
+    if not found:
+        raise InputError("; ".join([f"no scores under {work}/exp that hold", *lines, "run the stages before this one"]))
+    return sorted(found), lines
 
 
-def collect(work: Path) -> list[tuple[str, ...]]:
-    """Return a row of COLUMNS for each file of scores, sorted by list, system and back-end."""
+def collect(files: list[Scores]) -> list[tuple[str, ...]]:
+    """Return a row of COLUMNS for each file of scores."""
     rows = []
-    for system, backend, name, scores, trials in score_files(work):
-        found = measure(*read_labelled_scores(trials, scores))
-        seconds = scores.parents[1] / "train_seconds"
+    for one in files:
+        found = measure(*read_labelled_scores(one.trials, one.path))
+        seconds = one.path.parents[1] / "train_seconds"
         took = f"{float(seconds.read_text()):.0f}" if seconds.is_file() else "-"
-        rows.append((system, backend, name, str(found.trials), str(found.targets), f"{found.eer:.3f}",
-                     f"{found.mindcf01:.4f}", f"{found.mindcf05:.4f}", f"{found.mindcf01_unnormalised:.5f}", took))
-    if not rows:
-        raise InputError(f"no scores under {work}/exp; run the stages before this one")
+        rows.append((one.system, one.backend, one.list, str(found.trials), str(found.targets), f"{found.eer:.3f}",
+                     f"{found.mindcf01:.4f}", f"{found.mindcf05:.4f}", f"{found.mindcf01_unnormalised:.5f}", took,
+                     *one.origin))
     return rows
 
 
@@ -69,27 +89,35 @@ def processor() -> str:
     return f"{model}, {os.cpu_count()} cores"
 
 
+def in_every_row(files: list[Scores]) -> str:
+    """Return a sentence of the seed, scale and code that all rows have in common."""
+    values = {name: {getattr(one.origin, name) for one in files} for name in Origin._fields}
+    common = [f"{name} {found.pop()}" for name, found in values.items() if len(found) == 1 and "-" not in found]
+    return f" In every row: {', '.join(common)}." if common else ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--command", required=True, help="the recipe's command line")
-    parser.add_argument("--seed", required=True)
     parser.add_argument("work", type=Path)
     arguments = parser.parse_args()
-    rows = collect(arguments.work)
+    files, left_out = score_files(arguments.work)
+    print(*left_out, sep="\n", end="\n" * bool(left_out), file=sys.stderr)
+    rows = collect(files)
     with write_aside(arguments.work / "exp/results.tsv") as stream:
         stream.writelines("\t".join(row) + "\n" for row in [COLUMNS, *rows])
     table = aligned(rows)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "kaldi-native-fbank"))
-    simulated = any(has_simulated(trials) for *_, trials in score_files(arguments.work))
+    simulated = any(has_simulated(one.trials) for one in files)
     heading = "# Results on simulated speakers: no speech" if simulated else "# Results"
     with write_aside(arguments.work / "exp/RESULTS.md") as stream:
-        stream.write(f"{heading}\n\n    {arguments.command}\n\n{date.today()}, seed {arguments.seed}, code "
-                     f"{code_version()}, Python {platform.python_version()}, {versions}, {processor()}.\n\n"
+        stream.write(f"{heading}\n\n    {arguments.command}\n\nwrote this table on {date.today()} with Python "
+                     f"{platform.python_version()}, {versions} on {processor()}.{in_every_row(files)}\n\n"
                      "EER in %, interpolated where misses and false alarms cross; minDCF at P_target 0.01 and 0.05, "
                      "divided by min(P, 1 - P)\nunless called unnormalised. Cosine scores are of centred embeddings; "
                      "plda is LDA, length normalisation, PLDA;\nsegments is the mean cosine of the 100 pairs of ten "
-                     "segments of 3.5 s.\n\n"
-                     f"{table}\n")
+                     "segments of 3.5 s. Seed: of the model's training; code: of all\nsteps that a row comes from.\n\n"
+                     f"{table}\n{''.join(f'{chr(10)}{line}{chr(10)}' for line in left_out)}")
     print(f"{heading}\n\n{table}" if simulated else table, file=sys.stdout)
 
 

@@ -74,11 +74,11 @@ def test_from_embeddings_to_the_table(work):
     for kind in ("cosine", "plda"):
         done = score(work, kind)
         assert done.returncode == 0, done.stderr
-    done = call("report.sh", "--command", "run.sh --x", "--seed", "7", work)
+    done = call("report.sh", "--command", "run.sh --x", work)
     assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in (work / "exp/results.tsv").read_text().splitlines()]
     assert rows[0] == ["system", "backend", "list", "trials", "targets", "eer", "mindcf01", "mindcf05",
-                       "mindcf01_unnormalised", "train_seconds"]
+                       "mindcf01_unnormalised", "train_seconds", "seed", "scale", "code"]
     assert [row[:5] for row in rows[1:]] == [["net", kind, "veri.clean", "435", "75"] for kind in ("cosine", "plda")]
     for row in rows[1:]:
         assert 0 <= float(row[5]) < 15
@@ -88,7 +88,7 @@ def test_from_embeddings_to_the_table(work):
     assert len(table) == 4
     assert len({len(line) for line in table}) == 1
     report = (work / "exp/RESULTS.md").read_text()
-    for word in ("run.sh --x", "seed 7", "torch ", "Python 3.", "cores", *table):
+    for word in ("run.sh --x", f"In every row: code {rows[1][-1]}.", "torch ", "Python 3.", "cores", *table):
         assert word in report
     # The same again does nothing; another option or input does.
     before = (backend / "plda").stat().st_mtime_ns
@@ -225,14 +225,23 @@ def test_embeddings_that_are_no_numbers_are_named(work):
     assert "1 embeddings have NaN or infinite values: s204-u5; extract them again" in done.stderr
 
 
-def test_a_list_of_another_set_is_an_error_of_the_report(work):
+def test_the_report_leaves_out_scores_of_lists_that_changed_or_went(work):
     assert train(work).returncode == 0
     assert score(work, "plda").returncode == 0
     trials = work / "data/test/trials/veri.clean"
-    trials.write_text(trials.read_text() + "s200-u0 s999-u0 target\n")
+    whole = trials.read_text()
+    for text, reason in ((whole[:whole.index("\n", 2000) + 1], "input data/test/trials/veri.clean changed"),
+                         (None, "no list data/test/trials/veri.clean any more")):
+        trials.unlink() if text is None else trials.write_text(text)
+        done = call("report.sh", work)
+        assert done.returncode == 1 and "no scores under" in done.stderr
+        assert f"left out: net, 1 file of scores: {reason}; run the stages" in done.stderr
+    (trials.parent / "other").write_text(whole)
+    assert call("score.sh", work / "exp/net/backend", work / "exp/net/embeddings_test", trials.parent / "other",
+                work / "exp/net/scores_test/other.plda").returncode == 0
     done = call("report.sh", work)
-    assert done.returncode == 1
-    assert "1 trials of" in done.stderr
-    assert "s200-u0 s999-u0" in done.stderr
-    trials.unlink()
-    assert "no list" in call("report.sh", work).stderr
+    assert done.returncode == 0, done.stderr
+    report = (work / "exp/RESULTS.md").read_text()
+    assert "| other |" in report and f"\nleft out: net, 1 file of scores: {reason}\n" in report
+    assert module("det_curves", work, work / "figures").returncode == 0
+    assert {path.name for path in (work / "figures").iterdir()} == {"det_other.png"}

@@ -9,8 +9,8 @@ from steps.backend.results import COLUMNS
 from utils.errors import InputError
 
 
-def results(path: Path, *rows: tuple[str, str, str, str]) -> Path:
-    lines = [dict(zip(("system", "backend", "list", "eer"), row, strict=True)) for row in rows]
+def results(path: Path, *rows: tuple[str, ...]) -> Path:
+    lines = [dict(zip(("system", "backend", "list", "eer", "scale"), row, strict=False)) for row in rows]
     table = [COLUMNS, *([line.get(name, "0") for name in COLUMNS] for line in lines)]
     path.write_text("".join("\t".join(row) + "\n" for row in table))
     return path
@@ -35,6 +35,9 @@ def test_bad_input_is_named(tmp_path):
         read_rates([good, good])
     with pytest.raises(InputError, match="the eer of a is 'x'"):
         read_rates([results(tmp_path / "bad", ("a", "cosine", "o", "x"))])
+    full = results(tmp_path / "full", ("a", "cosine", "o", "6.0", "full"))
+    with pytest.raises(InputError, match="a is of scale 0 in .*/good and full in .*/full; compare runs of one scale"):
+        read_rates([good, full])
     (tmp_path / "other").write_text("system\teer\n")
     with pytest.raises(InputError, match=r"begins with .* wanted the columns"):
         read_rates([tmp_path / "other"])
