@@ -85,15 +85,23 @@ def job_deaths(bench: Bench) -> str:
     """Ten of the forty jobs of an array are killed."""
     out = bench.folder / "array"
     out.mkdir()
-    launcher = subprocess.Popen(["run", "--max-jobs-run", "40", "JOB=1:40", f"{out}/x.JOB.log", "bash", "-c",
-                                 f"echo $$ > {out}/pid.JOB; sleep 3; echo JOB > {out}/done.JOB"],
+    job = f"echo $$ >> {out}/pids.JOB; until [ -e {out}/go ]; do sleep 0.2; done; echo JOB >> {out}/done.JOB"
+    launcher = subprocess.Popen(["run", "--max-jobs-run", "40", "JOB=1:40", f"{out}/x.JOB.log", "bash", "-c", job],
                                 stderr=subprocess.PIPE)
-    while len(list(out.glob("pid.*"))) < 40:
+
+    def pids() -> list[list[str]]:
+        return [path.read_text().split() if path.exists() else []
+                for path in (out / f"pids.{number}" for number in range(1, 41))]
+
+    while not all(pids()):
         time.sleep(0.05)
-    for job in random.Random(2).sample(range(1, 41), 10):
-        os.kill(int((out / f"pid.{job}").read_text()), signal.SIGKILL)
+    killed = random.Random(2).sample(range(40), 10)
+    for index in killed:
+        os.kill(int(pids()[index][0]), signal.SIGKILL)
+    (out / "go").touch()
     assert launcher.wait() == 0, launcher.stderr.read().decode()
-    assert len(list(out.glob("done.*"))) == 40
+    assert [len(started) for started in pids()] == [2 if index in killed else 1 for index in range(40)]
+    assert [path.read_text().count("\n") for path in out.glob("done.*")] == [1] * 40
     return "the ten ran again, alone; the array ended well"
 
 

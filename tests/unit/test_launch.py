@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tests.faults.faults import job_deaths
 from utils.errors import InputError
 from utils.launch import run
 from utils.launch.command_line import parse_call
@@ -54,6 +56,10 @@ def test_words_are_not_read_by_a_shell(tmp_path):
 def test_a_killed_job_and_a_missing_program_are_failures(tmp_path):
     assert "(code 137)" in launch(tmp_path / "x.log", "bash", "-c", "kill -9 $$").stderr
     assert "(code 127)" in launch(tmp_path / "x.log", "no-such-program").stderr
+
+
+def test_killed_jobs_run_again_and_no_others(tmp_path):
+    job_deaths(SimpleNamespace(folder=tmp_path))
 
 
 def test_at_most_so_many_at_a_time(tmp_path):
