@@ -1,0 +1,158 @@
+"""Second readers for what is fuzzed: kaldiio, the standard library, float(), plain loops.
+
+Each takes a path and returns what our reader should have found there, in the form that `same` compares, or None where
+it cannot tell. They are called after our reader has accepted the file, so that sizes in it are known to be sound.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kaldiio
+import numpy as np
+import safetensors.numpy
+import yaml
+
+from utils.audio import Recording
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Whether two readings agree: containers item by item, numbers to single precision, NaN as NaN."""
+    if isinstance(theirs, dict):
+        return isinstance(ours, dict) and ours.keys() == theirs.keys() and all(
+            same(ours[key], theirs[key]) for key in theirs)
+    if isinstance(theirs, list | tuple):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    if isinstance(theirs, np.ndarray):
+        ours = np.asarray(ours)
+        if ours.shape != theirs.shape:
+            return False
+        ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+        largest = np.abs(theirs, where=np.isfinite(theirs), out=np.zeros_like(theirs)).max(initial=0.0)
+        return np.allclose(ours, theirs, rtol=1e-5, atol=1e-6 * largest, equal_nan=True)
+    if isinstance(theirs, float):
+        return ours == theirs or math.isclose(ours, theirs, rel_tol=1e-5) or math.isnan(ours) and math.isnan(theirs)
+    return type(ours) is type(theirs) and ours == theirs
+
+
+def either(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """Return a reader that says None where another library refuses a file."""
+    def reader(path: Path) -> Any:
+        if path.suffix == ".scp" and b"|" in path.read_bytes():  # kaldiio would run it
+            return None
+        try:
+            with np.errstate(all="ignore"):
+                return read(path)
+        except Exception:  # any of theirs
+            return None
+    return reader
+
+
+def floats(value: np.ndarray) -> np.ndarray:
+    """Return values as our readers do: single precision."""
+    with np.errstate(all="ignore"):
+        return np.asarray(value).astype(np.float32)
+
+
+table = either(lambda path: [(name.strip(), floats(value)) for name, value in kaldiio.load_ark(str(path))])
+script = either(lambda path: [(name, floats(value)) for name, value in kaldiio.load_scp_sequential(str(path))])
+vectors = either(lambda path: tuple(map(list, zip(*table(path), strict=True))))
+one_value = either(lambda path: np.asarray(kaldiio.load_mat(str(path))))
+tensors = either(lambda path: safetensors.numpy.load(path.read_bytes()))
+record = either(lambda path: json.loads(path.read_text(encoding="utf-8")))
+
+
+def words(path: Path) -> list[list[str]]:
+    """Return the words of each line that has any; words are divided by ASCII white space."""
+    lines = [line.split() for line in path.read_bytes().split(b"\n")]
+    return [[word.decode("utf-8", "surrogateescape") for word in line] for line in lines if line]
+
+
+def trials(path: Path) -> list[str]:
+    """Return the words of a trial list, whose lines are `utterance utterance target|nontarget`."""
+    lines = words(path)
+    assert all(len(line) == 3 and line[2] in ("target", "nontarget") for line in lines)
+    return sum(lines, [])
+
+
+def scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores of the trials beside a score file: targets, non-targets."""
+    found = {(first, second): float(value) for first, second, value in words(path)}
+    sides: dict[str, list[float]] = {"target": [], "nontarget": []}
+    for first, second, label in words(path.with_name("trials")):
+        sides[label].append(found.pop((first, second)))
+    assert not found
+    return np.array(sides["target"]), np.array(sides["nontarget"])
+
+
+def labelled_numbers(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return targets and non-targets of lines `score target|nontarget`."""
+    lines = words(path)
+    assert all(label in ("target", "nontarget") for _, label in lines)
+    return tuple(np.array([float(value) for value, label in lines if label == side]) for side in ("target", "nontarget"))
+
+
+def posteriors(path: Path) -> list[tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    """Return (name, (entries of each frame, Gaussians, weights)) of text posteriors."""
+    found = []
+    for line in filter(bytes.strip, path.read_bytes().split(b"\n")):
+        name, *rest = line.split(maxsplit=1)
+        frames = [frame.split() for frame in re.findall(rb"\[([^]]*)\]", b"".join(rest))]
+        entries = sum(frames, [])
+        found.append((name.decode(), (np.array([len(frame) // 2 for frame in frames]),
+                                      np.array([int(word) for word in entries[::2]]),
+                                      np.array([float(word) for word in entries[1::2]], np.float32))))
+    return found
+
+
+def diagonal(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return weights, means and variances of a diagonal mixture in text."""
+    text = path.read_text(encoding="latin-1")
+    numbers = {}
+    for token in ("WEIGHTS", "MEANS_INVVARS", "INV_VARS"):
+        rows = re.search(rf"<{token}>\s*\[([^]]*)\]", text)[1].split("\n")
+        numbers[token] = np.array([[float(word) for word in row.split()] for row in rows if row.strip()], np.float32)
+    return numbers["WEIGHTS"][0], numbers["MEANS_INVVARS"] / numbers["INV_VARS"], 1 / numbers["INV_VARS"]
+
+
+def columns(path: Path) -> dict[str, dict[str, str]]:
+    """Return the tables of a data directory: name -> utterance -> value."""
+    lines = {name: (path.parent / name).read_text().splitlines() for name in ("utt2spk", "wav.scp")}
+    return {name: {line.split(" ", 1)[0]: line.split(" ", 1)[1].strip(" ") for line in found}
+            for name, found in lines.items()}
+
+
+def configuration(path: Path) -> dict[str, Any]:
+    """Return a configuration at scale mini: its base's, its own, and `mini:` over them."""
+    def over(old: Any, new: Any) -> Any:
+        if not (isinstance(old, dict) and isinstance(new, dict) and new.get("type", old.get("type")) == old.get("type")):
+            return new
+        return {**old, **{key: over(old.get(key), value) for key, value in new.items()}}
+
+    def load(one: Path) -> dict[str, Any]:
+        found = yaml.safe_load(one.read_bytes())
+        base, mini = found.pop("base", None), found.pop("mini", {})
+        return over(over({} if base is None else load(one.with_name(f"{base}.yaml")), found), mini)
+
+    return load(path)
+
+
+def options(path: Path) -> dict[str, float]:
+    """Return the numbers in lines `--name=number`; the last word of a line may be a comment."""
+    found = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        word = re.sub(r"(^|\s)#.*", "", line).strip()
+        name, _, value = word.removeprefix("--").partition("=")
+        if word and name != "feature-type":
+            found[name] = float(value)
+    return found
+
+
+def samples(path: Path) -> np.ndarray | None:
+    """Return the samples that are read from parts of a file, where it can be read in parts."""
+    recording = Recording(path)
+    half = len(recording) // 2
+    return np.concatenate([recording[:half], recording[half:]])
