@@ -7,7 +7,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# Files that take long begin first, so that no worker is left alone with one at the end.
+HEAVY = ("test_recipe.py", "test_engines.py", "test_first_look.py", "test_docs.py", "test_nnet_engine.py",
+         "test_ivector_steps.py", "test_nnet_training.py")
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: workers share the cores
 started: dict[str, str] = {}  # for each job engine why it cannot be used, or nothing
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: HEAVY.index(item.path.name) if item.path.name in HEAVY else len(HEAVY))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the tests of a file in one worker (`-n`), where they share what they made; and those of the engines."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            name = Path(nodeid.split("::")[0]).name
+            return "engines" if name in ("test_recipe.py", "test_engines.py") else name
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
 # Pass every test: makes the environment where needed, then runs pytest (which also runs ruff and shellcheck).
-# e.g.: tests/run.sh                       everything
-#       tests/run.sh -k plda               what pytest's arguments choose
+# e.g.: tests/run.sh                       everything, on up to four cores at once
+#       tests/run.sh -k plda               what pytest's arguments choose, one after the other
 # Tests that need the shared data look for them in VOX_SHARED (default ../shared) and say what they skip.
 set -euo pipefail
 unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=../path.sh
 . ./path.sh
-python3 -c "import hypothesis, pytest" 2> /dev/null || {
+python3 -c "import hypothesis, pytest, xdist" 2> /dev/null || {
   echo "$0: error: $(command -v python3) lacks the packages of the tests: python3 -m pip install -r tests/requirements.txt" >&2
   exit 1
 }
-exec python3 -m pytest -rs "$@"
+workers=()
+if [[ "$*" =~ ^(--[a-z-]+=[^ ]+( |$))*$ ]]; then
+  cores=$(getconf _NPROCESSORS_ONLN)
+  workers=(-n "$((cores < 4 ? cores : 4))")
+fi
+exec python3 -m pytest -rs ${workers[@]+"${workers[@]}"} "$@"

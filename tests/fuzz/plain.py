@@ -92,7 +92,8 @@ def labelled_numbers(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return targets and non-targets of lines `score target|nontarget`."""
     lines = words(path)
     assert all(label in ("target", "nontarget") for _, label in lines)
-    return tuple(np.array([float(value) for value, label in lines if label == side]) for side in ("target", "nontarget"))
+    return tuple(np.array([float(value) for value, label in lines if label == side])
+                 for side in ("target", "nontarget"))
 
 
 def posteriors(path: Path) -> list[tuple[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
@@ -128,7 +129,8 @@ def columns(path: Path) -> dict[str, dict[str, str]]:
 def configuration(path: Path) -> dict[str, Any]:
     """Return a configuration at scale mini: its base's, its own, and `mini:` over them."""
     def over(old: Any, new: Any) -> Any:
-        if not (isinstance(old, dict) and isinstance(new, dict) and new.get("type", old.get("type")) == old.get("type")):
+        both = isinstance(old, dict) and isinstance(new, dict)
+        if not both or new.get("type", old.get("type")) != old.get("type"):
             return new
         return {**old, **{key: over(old.get(key), value) for key, value in new.items()}}
 

@@ -206,7 +206,8 @@ FULL = FullGmm(torch.full((2,), 0.5), torch.randn(2, 3), torch.eye(3).repeat(2, 
 IE = Extractor(torch.randn(2, 3, 2).double(), torch.eye(3).double().repeat(2, 1, 1), 10.0, torch.ones(2).double())
 TRIALS = "a-1 a-2 target\na-1 b-1 nontarget\n"
 SCORES = "a-1 a-2 1.5\na-1 b-1 -2\n"
-READERS: dict[str, tuple[Callable[..., Any], ...]] = {  # file: what writes a valid one, what reads it, what reads it too
+# File: what writes a valid one, our reader, and a second one where there is one.
+READERS: dict[str, tuple[Callable[..., Any], ...]] = {
     "matrix.ark": (write_table, lambda path: list(iterate(path)), plain.table),
     "text.ark": (lambda path: write_table(path, binary=False), lambda path: list(iterate(path)), plain.table),
     "cm.ark": (lambda path: write_table(path, compression=2), lambda path: list(iterate(path)), plain.table),

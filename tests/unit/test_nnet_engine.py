@@ -198,26 +198,46 @@ RECORD = """
 import json, sys
 from pathlib import Path
 import torch
+from torch import distributed as dist
 from nnet.config import read_network_config
-from nnet.distributed import start_processes
+from nnet.distributed import gather, start_processes
 from nnet.train import Trainer
 
 torch.set_num_threads(1)
-config, train, valid, exp = map(Path, sys.argv[1:])
+train, valid, *exps = map(Path, sys.argv[1:])
 processes, device = start_processes("cpu")
-run = Trainer(read_network_config(str(config)), train, valid, exp, torch.device(device), 1, processes)
-double, step, losses = exp.name.endswith("double"), run.train_step, []
-if double:
-    run.network.double()
-def noted(number, x, labels):
-    values = step(number, x.double() if double else x, labels)
-    losses.append(run.processes.mean(values.clone())[:2].tolist())
-    return torch.tensor([*losses[-1], 1.0])
-run.validation.eer = lambda *_: 50.0
-run.train_step = noted
-run.run()
-if processes.writes:
-    (exp / "losses.json").write_text(json.dumps(losses))
+
+def record(exp):
+    run = Trainer(read_network_config(str(exp / "config.yaml")), train, valid, exp, torch.device(device), 1, processes)
+    double, step, losses = exp.parent.name.endswith("double"), run.train_step, []
+    if double:
+        run.network.double()
+    def noted(number, x, labels):
+        values = step(number, x.double() if double else x, labels)
+        losses.append(run.processes.mean(values.clone())[:2].tolist())
+        return torch.tensor([*losses[-1], 1.0])
+    run.validation.eer = lambda *_: 50.0
+    run.train_step = noted
+    run.run()
+    if processes.writes:
+        (exp / "losses.json").write_text(json.dumps(losses))
+
+def gathered():
+    torch.manual_seed(0)
+    rows, weight = torch.randn(6, 3), torch.randn(3, 3, requires_grad=True)
+    ours = rows.chunk(2)[processes.rank]
+    whole = gather(ours @ weight)
+    (whole @ whole.T).logsumexp(1).sum().backward()
+    dist.all_reduce(weight.grad)
+    alone = weight.detach().clone().requires_grad_()
+    ((rows @ alone) @ (rows @ alone).T).logsumexp(1).sum().backward()
+    torch.testing.assert_close(whole, rows @ weight)
+    torch.testing.assert_close(weight.grad / 2, alone.grad)  # as DistributedDataParallel averages
+
+for exp in exps:
+    record(exp)
+if dist.is_initialized():
+    gathered()
 processes.leave()
 """
 
@@ -226,61 +246,43 @@ VGG = {"type": "vgg", "channels": [4, 8], "batch_norm": True}
 
 
 PAIRS = {"loss": {"type": "normalised_prototypical", "softmax": True}, "pooling": {"type": "cross_attentive"}}
+SHARED = {  # what two processes train: changes, and how far losses may be apart
+    "tdnn-double": ({}, 1e-6), "vgg-double": ({"encoder": VGG}, 1e-6), "tdnn-single": ({}, 1e-4),
+    "pairs-double": (PAIRS, 1e-6), "angular-double": ({"loss": {"type": "angular_prototypical"}}, 1e-6)}
 
 
-@pytest.mark.parametrize(("encoder", "precision", "tolerance", "more"), [
-    (SHORT["encoder"], "double", 1e-6, {}), (VGG, "double", 1e-6, {}), (SHORT["encoder"], "single", 1e-4, {}),
-    (SHORT["encoder"], "double", 1e-6, PAIRS),
-    (SHORT["encoder"], "double", 1e-6, {"loss": {"type": "angular_prototypical"}})])
-def test_two_processes_train_as_one(corpus, tmp_path, encoder, precision, tolerance, more):
-    """The same losses over 54 steps and more, without dropout, whose masks are each process's own.
+@pytest.fixture(scope="module")
+def curves(corpus, tmp_path_factory):
+    """The losses of all runs, by one process and by two, which do the runs one after the other."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "record.py").write_text(RECORD)
+    for name, (more, _) in SHARED.items():
+        rate = 0.02 if name.endswith("double") else 0.002
+        config = changed(train={"epochs": 18, "batch_size": 20, "precision": "fp32"}, head={"dropout": 0.0},
+                         optimizer={"type": "sgd", "lr": rate}) | {"loss": {"type": "softmax"}} | more
+        for number in ("one", "two"):
+            (folder / name / number).mkdir(parents=True)
+            (folder / name / number / "config.yaml").write_text(yaml.safe_dump(config))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for number, launcher in (("one", [sys.executable]), ("two", torchrun)):
+        words = [*launcher, folder / "record.py", *corpus, *(folder / name / number for name in SHARED)]
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False, timeout=600)
+        assert done.returncode == 0, done.stderr[-5000:]
+    return {name: [np.array(json.loads((folder / name / number / "losses.json").read_text()))
+                   for number in ("one", "two")] for name in SHARED}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_two_processes_train_as_one(curves, name):
+    """The same losses over 54 steps and more, without dropout, whose masks are each process's own; and losses between
+    utterances gather the rows of all processes (the end of RECORD).
 
     In single precision the differences of rounding grow from step to step, the faster the larger the steps.
     """
-    rate = 0.02 if precision == "double" else 0.002
-    config = changed(train={"epochs": 18, "batch_size": 20, "precision": "fp32"}, head={"dropout": 0.0},
-                     optimizer={"type": "sgd", "lr": rate}, encoder=encoder) | {"loss": {"type": "softmax"}} | more
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    (tmp_path / "record.py").write_text(RECORD)
-    words = [str(tmp_path / "record.py"), str(tmp_path / "config.yaml"), *map(str, corpus)]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    curves = []
-    for name, launcher in (("one", [sys.executable]), ("two", torchrun)):
-        exp = tmp_path / f"{name}-{precision}"
-        exp.mkdir()
-        done = subprocess.run([*launcher, *words, str(exp)], capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr[1800:5000]
-        curves.append(np.array(json.loads((exp / "losses.json").read_text())))
-    one, two = curves
+    one, two = curves[name]
     assert len(one) >= 54
-    np.testing.assert_allclose(two[:, 0], one[:, 0], atol=tolerance, rtol=0)
+    np.testing.assert_allclose(two[:, 0], one[:, 0], atol=SHARED[name][1], rtol=0)
     assert one[-10:, 0].mean() < one[:5, 0].mean() - 0.05  # it learns: equality is no accident of standing still
-
-
-GATHER = """
-import torch
-from torch import distributed as dist
-from nnet.distributed import gather, start_processes
-
-processes, _ = start_processes("cpu")
-torch.manual_seed(0)
-rows, weight = torch.randn(6, 3), torch.randn(3, 3, requires_grad=True)
-ours = rows.chunk(2)[processes.rank]
-whole = gather(ours @ weight)
-(whole @ whole.T).logsumexp(1).sum().backward()
-dist.all_reduce(weight.grad)
-alone = weight.detach().clone().requires_grad_()
-((rows @ alone) @ (rows @ alone).T).logsumexp(1).sum().backward()
-torch.testing.assert_close(whole, rows @ weight)
-torch.testing.assert_close(weight.grad / 2, alone.grad)  # as DistributedDataParallel averages
-"""
-
-
-def test_losses_between_utterances_gather_the_rows_of_all_processes(tmp_path):
-    (tmp_path / "gather.py").write_text(GATHER)
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                           str(tmp_path / "gather.py")], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_batches_that_do_not_split_evenly_are_refused(corpus):
