@@ -22,6 +22,7 @@ from nnet.extract import embed_batch, embed_utterances, load_network
 from nnet.optimizers import learning_rate
 from nnet.train import Trainer
 from nnet.validation import Validation
+from tests.in_process import call
 from utils.ark import ArkWriter, RowReader, iterate
 from utils.errors import InputError
 
@@ -42,13 +43,13 @@ def command(corpus, exp, config=None, seed=1):
 
 
 def train(corpus, exp, **options):
-    return subprocess.run(command(corpus, exp, **options), capture_output=True, text=True, check=False)
+    return call("nnet.train", *command(corpus, exp, **options)[3:])
 
 
 @pytest.fixture(scope="module")
 def trained(corpus, tmp_path_factory):
     exp = tmp_path_factory.mktemp("exp") / "x"
-    done = train(corpus, exp)
+    done = subprocess.run(command(corpus, exp), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return exp
 
@@ -198,8 +199,7 @@ def test_long_and_short_utterances(corpus, trained, capsys):
 
 def test_extraction_jobs_write_kaldi_vectors(corpus, trained, tmp_path):
     for job in (1, 2):
-        done = subprocess.run([sys.executable, "-m", "nnet.extract", "--job", str(job), "--nj", "2", str(trained),
-                               str(corpus[1]), str(tmp_path)], capture_output=True, text=True, check=False)
+        done = call("nnet.extract", "--job", job, "--nj", 2, trained, corpus[1], tmp_path)
         assert done.returncode == 0, done.stderr
     found = [(name, vector.shape) for job in (1, 2) for name, vector in iterate(tmp_path / f"xvector.{job}.scp")]
     assert {shape for _, shape in found} == {(12,)}

@@ -23,6 +23,7 @@ from steps.feat.augment import KINDS
 from steps.feat.features import compute_features
 from steps.feat.frontend import FrontendOptions, apply_frontend
 from steps.feat.options import read_feature_options
+from tests.in_process import call
 from utils.ark import ArkWriter
 from utils.audio import Recording, change_speed, read_audio
 from utils.errors import InputError
@@ -267,8 +268,7 @@ def test_audio_of_another_length_than_its_features_is_refused(tmp_path):
     folder = write_corpus(tmp_path / "data", 2, 2, False)
     soundfile.write(folder / "a s0 0.wav", sound(0, 0.2), RATE)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config(train={"batch_size": 2})))
-    done = subprocess.run([sys.executable, "-m", "nnet.train", str(tmp_path / "config.yaml"), str(folder), str(folder),
-                           str(tmp_path / "exp")], capture_output=True, text=True, check=False)
+    done = call("nnet.train", tmp_path / "config.yaml", folder, folder, tmp_path / "exp")
     assert done.returncode == 1
     assert re.search(r"s0-u0: .*a s0 0\.wav gives \d+ frames, its features are \d+; make the features again",
                      done.stderr.splitlines()[-1])

@@ -1,8 +1,5 @@
 """Segments of utterances and scores of their pairs, against one pair at a time."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +11,7 @@ from nnet.extract import load_network
 from nnet.score_segments import PairScores
 from nnet.segments import embed_segments
 from nnet.train import Trainer
+from tests.in_process import call
 from utils.ark import RowReader
 
 CPU = torch.device("cpu")
@@ -31,10 +29,6 @@ def model(request, tmp_path_factory):
     torch.set_num_threads(1)
     Trainer(network_config(config, "x"), train, valid, folder / "exp", CPU, seed=1).run()
     return folder / "exp", valid
-
-
-def run(module, *words):
-    return subprocess.run([sys.executable, "-m", module, *map(str, words)], capture_output=True, text=True, check=False)
 
 
 def one_pair_at_a_time(network, a, b):
@@ -56,13 +50,13 @@ def one_pair_at_a_time(network, a, b):
 def test_scores_are_the_means_over_all_pairs_of_segments(model, tmp_path):
     exp, data = model
     for job in (1, 2):
-        done = run("nnet.segments", "--job", job, "--nj", 2, "--segments", SEGMENTS, "--segment-frames", FRAMES,
+        done = call("nnet.segments", "--job", job, "--nj", 2, "--segments", SEGMENTS, "--segment-frames", FRAMES,
                    exp, data, tmp_path)
         assert done.returncode == 0, done.stderr
     scripts = "".join((tmp_path / f"segments.{job}.scp").read_text() for job in (1, 2))
     (tmp_path / "segments.scp").write_text(scripts)
     (tmp_path / "num_segments").write_text(f"{SEGMENTS}\n")
-    done = run("nnet.score_segments", exp, tmp_path, data / "trials/valid", tmp_path / "scores")
+    done = call("nnet.score_segments", exp, tmp_path, data / "trials/valid", tmp_path / "scores")
     assert done.returncode == 0, done.stderr
     network, config = load_network(exp)
     utterances = Utterances(data, config)
@@ -107,6 +101,6 @@ def test_frames_that_do_not_split_into_segments_are_named(model, tmp_path):
 
 @pytest.mark.parametrize(("option", "value"), [("--segment-frames", 5), ("--segments", 0)])
 def test_unfit_segments_are_refused(model, tmp_path, option, value):
-    done = run("nnet.segments", option, value, model[0], model[1], tmp_path)
+    done = call("nnet.segments", option, value, model[0], model[1], tmp_path)
     assert done.returncode == 1
     assert "fewer than the 15 frames that the encoder sees at once" in done.stderr

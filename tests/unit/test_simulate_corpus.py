@@ -17,6 +17,7 @@ from local import prepare_voxceleb
 from local.recording_conditions import draw_conditions, record
 from local.simulate_corpus import Task, draw_trials
 from local.simulated_voice import FFT, FREQUENCIES, HOP, RATE, Track, draw_speaker, glottal_source, utter, vocal_tract
+from tests.in_process import call
 from utils.data_dir import read_data_dir
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,7 +156,7 @@ def test_pitch_jitter_and_open_quotient_are_those_of_the_speaker() -> None:
     (("--telephone", 1.5), "--telephone is '1.5', wanted a share from 0 to 1"),
     (("--speakers", 5), "--speakers 5 is not between 6 and 9999")])
 def test_bad_numbers_get_one_line(tmp_path: Path, options: tuple, message: str) -> None:
-    done = simulate(tmp_path / "new", *SMALL, *options)
+    done = call("local.simulate_corpus", *SMALL, *options, tmp_path / "new")
     assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
