@@ -1,5 +1,6 @@
 """The recipe from wav files to the table, on a few real speakers and tiny models, and what disturbs it."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -121,22 +122,23 @@ def test_status_says_what_is_done_stale_and_to_do(finished, corpus, conf, tmp_pa
     work, _ = finished
     copy = tmp_path / "work"
     shutil.copytree(work, copy, symlinks=True)
-    said = states(corpus, conf, copy)
+    said = states(corpus, conf, work)
     assert list(said.values()) == ["done"] * 8
     (copy / "exp/xvector/embeddings_test/.done").unlink()
-    assert states(corpus, conf, copy) == {**said, 4: "partial", 6: "stale", 7: "stale"}
+    two = ("--systems", "ivector xvector")
+    assert states(corpus, conf, copy, *two) == {**said, 4: "partial", 6: "stale", 7: "stale"}
     other = tmp_path / "conf"
     shutil.copytree(conf, other)
     config = yaml.safe_load((other / "ivector.yaml").read_text())
     config["mini"]["extractor"]["dim"] = 11
     (other / "ivector.yaml").write_text(yaml.safe_dump(config))
-    assert states(corpus, other, work)[2] == "stale"
-    assert set(states(corpus, conf, tmp_path / "new [1](2)*\\n").values()) == {"to do"}
+    assert states(corpus, other, copy, "--systems", "ivector")[2] == "stale"
+    assert set(states(corpus, conf, tmp_path / "new [1](2)*\\n", *two).values()) == {"to do"}
 
 
-def states(corpus, conf, work):
+def states(corpus, conf, work, *more):
     """What `--status` says of each stage."""
-    done = run(corpus, conf, work, "--status")
+    done = run(corpus, conf, work, "--status", *more)
     assert done.returncode == 0, done.stderr
     found = re.findall(r"^(done|stale|partial|to do) +stage (\d):", done.stdout, re.MULTILINE)
     return {int(stage): state for state, stage in found}
@@ -157,6 +159,7 @@ def test_a_second_run_is_refused(finished, corpus, conf):
 
 
 def test_a_change_redoes_what_depends_on_it_and_no_more(finished, corpus, conf, tmp_path):
+    """Another extractor, and another seed: rows of the other systems stay as they are, each with what made it."""
     work, _ = finished
     copy = tmp_path / "work"
     shutil.copytree(work, copy, symlinks=True)
@@ -167,39 +170,49 @@ def test_a_change_redoes_what_depends_on_it_and_no_more(finished, corpus, conf, 
     config["mini"]["extractor"]["dim"] = 12
     (other / "ivector.yaml").write_text(yaml.safe_dump(config))
     # A copy's tables point into the first folder: what is not redone is read from there.
-    done = run(corpus, other, copy)
+    done = run(corpus, other, copy, "--systems", "ivector xvector", "--stage", "2", "--seed", "2", "--stop-stage", "2")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "exp/ivector" in done.stderr.split("Stage 3")[0].split("made again")[0].splitlines()[-1]
+    assert "exp/ivector" in done.stderr.split("made again")[0].splitlines()[-1]
+    done = run(corpus, other, copy, "--systems", "ivector xvector", "--stage", "3")
+    assert done.returncode == 0, done.stderr[-2000:]
     assert f"{copy}/exp/xvector: up to date" in done.stderr
     pairs = list(zip(results(copy), results(work), strict=True))
     assert all(now == before for now, before in pairs if now[0] != "ivector")
     assert any(now != before for now, before in pairs if now[0] == "ivector")
+    made = {(row[0], *row[-3:-1]) for row in rows_of(copy)[1:]}
+    assert made == {("ivector", "2", "mini"), ("vgg_mha", "1", "mini"), ("xvector", "1", "mini")}
+    assert "In every row: scale mini" in (copy / "exp/RESULTS.md").read_text()
+
+
+def rows_of(work):
+    return [line.split("\t") for line in (work / "exp/results.tsv").read_text().splitlines()]
+
+
+def end(folder):
+    """Kill a recipe with all that it started: jobs are in sessions of their own, and have the folder in their words."""
+    processes = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    for line in processes.splitlines():
+        number, _, words = line.strip().partition(" ")
+        if str(folder) in words:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(number), signal.SIGKILL)
 
 
 def test_killed_and_started_again_it_ends_with_the_same_table(finished, corpus, conf, tmp_path):
-    work, _ = finished
-    process = None
-    for wait in (3, 6, 9, 12):  # somewhere in features, UBM, training, extraction
-        process = subprocess.Popen(command(corpus, conf, tmp_path), stdout=subprocess.DEVNULL,
+    """Killed in the features of the last set, in i-vector and network training, and in extraction."""
+    work, systems = finished[0], ("--systems", "ivector xvector")
+    for place in ("data/mfcc24/test/log/make_feats.2.log", "exp/ivector/ubm/log/train_ubm.log",
+                  "exp/xvector/log/train.tsv", "exp/ivector/embeddings_test/log/extract.1.log"):
+        process = subprocess.Popen(command(corpus, conf, tmp_path, *systems), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True)
-        deadline = time.time() + wait
-        while process.poll() is None and time.time() < deadline:
-            time.sleep(0.05)
-        if process.poll() is not None:
-            break
-        # The recipe with all that it started: jobs are in sessions of their own.
-        for pid in subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True,
-                                  check=True).stdout.splitlines():
-            number, _, words = pid.strip().partition(" ")
-            if str(tmp_path) in words:
-                try:
-                    os.kill(int(number), signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+        while not (tmp_path / place).exists():
+            assert process.poll() is None, f"ended before {place}"
+            time.sleep(0.02)
+        end(tmp_path)
         process.wait()
-    done = run(corpus, conf, tmp_path)
+    done = run(corpus, conf, tmp_path, *systems)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert results(tmp_path) == results(work)
+    assert results(tmp_path) == [row for row in results(work) if row[0] != "vgg_mha"]
 
 
 def test_bad_calls_and_bad_corpora_end_in_one_line(corpus, conf, tmp_path):

@@ -181,12 +181,14 @@ def test_two_processes_train_as_one(corpus, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config(
         head=CONFIG["head"] | {"dropout": 0.0}, optimizer={"type": "sgd", "lr": 0.002},
         train={"precision": "fp32", "epochs": 3})))
-    curves = []
-    for name, words in (("one", ["-m"]), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-                                                  "2", "-m"])):
-        command = [sys.executable, *words, "nnet.train", "--num-threads", "1", str(tmp_path / "config.yaml")]
-        done = subprocess.run([*command, *map(str, corpus), str(tmp_path / name)], capture_output=True, text=True,
-                              check=False, timeout=200)
+    curves, words = [], ["--num-threads", "1", tmp_path / "config.yaml", *corpus]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    for name in ("one", "two"):
+        if name == "one":
+            done = call("nnet.train", *words, tmp_path / name)
+        else:
+            done = subprocess.run([*torchrun, "nnet.train", *words, tmp_path / name], capture_output=True, text=True,
+                                  check=False, timeout=200)
         assert done.returncode == 0, done.stderr[-3000:]
         rows = (tmp_path / name / "log/train.tsv").read_text().splitlines()[1:]
         curves.append([float(row.split("\t")[2]) for row in rows])
