@@ -8,8 +8,8 @@ scale of its configuration, and the versions of the code of all steps on the way
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.done import RECORD, fingerprint, read_record
 from utils.errors import InputError
+from utils.fingerprint import RECORD, fingerprint, of_content, read_record
 from utils.systems import scale_of
 
 
@@ -40,8 +40,8 @@ class Provenance:
         record = scores.with_name(f"{RECORD}.{scores.name}")
         if not record.is_file():
             return "scores without a record"
-        outputs = read_record(record)["outputs"]
-        if outputs.get(scores.name, [None])[0] != scores.stat().st_size:
+        made = read_record(record)["outputs"].get(scores.name)  # its content, or its size and content
+        if of_content(scores) not in (made if isinstance(made, list) else [made]):
             return "scores changed since they were made"
         found = self.judge(record)
         if found.reason:

@@ -165,14 +165,6 @@ def aac(path: Path, kind: str) -> None:
         container.mux(stream.encode(None))
 
 
-def load_state(path: Path) -> dict[str, torch.Tensor]:
-    whole = path.read_bytes()
-    try:
-        return load_tensors(path)[0]
-    finally:
-        path.write_bytes(whole)  # a damaged one is removed
-
-
 def heard(path: Path) -> np.ndarray:
     samples = read_audio(path).samples
     assert samples.dtype == np.float32 and samples.ndim == 1 and len(samples) and np.isfinite(samples).all()
@@ -231,7 +223,7 @@ READERS: dict[str, tuple[Callable[..., Any], ...]] = {
     "gselect.ark": (lambda path: write_alignment(path, write_gselect),
                     lambda path: list(iterate_alignments(path, gselect=True))),
     "state.safetensors": (lambda path: save_tensors(path, {"m": torch.ones(4)}, {"iteration": 1}),
-                          load_state, plain.tensors),
+                          lambda path: load_tensors(path)[0], plain.tensors),
     "checkpoint.safetensors": (lambda path: save_checkpoint(path, *NETWORK, {}, None, {"step": 1}), checkpoint),
     "model.safetensors": (model, lambda path: load_network(path.parent)[0].state_dict(), plain.tensors),
     "config.yaml": (model, lambda path: load_network(path.parent)),

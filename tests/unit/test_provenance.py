@@ -20,7 +20,7 @@ def mark(record, inputs, outputs=(), **options):
         (record.parent / name).parent.mkdir(parents=True, exist_ok=True)
         (record.parent / name).write_text(f"{name} of {sorted(options.items())}")
     made = [record.parent / name for name in outputs]
-    done.mark(record, done.describe("step", options, [str(path) for path in inputs]), made)
+    done.mark(record, done.describe(record, "step", options, [str(path) for path in inputs]), made)
 
 
 def score(work, system, name):
@@ -30,7 +30,8 @@ def score(work, system, name):
     lines = (work / "data/test/trials" / name).read_text().splitlines()
     path.write_text("".join(f"{' '.join(line.split()[:2])} {len(line)}\n" for line in lines))
     inputs = [exp / "backend", exp / "embeddings_test", work / "data/test/trials" / name]
-    done.mark(path.with_name(f".done.{path.name}"), done.describe("score", {}, [str(item) for item in inputs]), [path])
+    record = path.with_name(f".done.{path.name}")
+    done.mark(record, done.describe(record, "score", {}, [str(item) for item in inputs]), [path])
 
 
 def make(work, system, seed, scale="mini"):
