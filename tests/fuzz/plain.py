@@ -57,7 +57,12 @@ def floats(value: np.ndarray) -> np.ndarray:
         return np.asarray(value).astype(np.float32)
 
 
-table = either(lambda path: [(name.strip(), floats(value)) for name, value in kaldiio.load_ark(str(path))])
+def table_of(path: Path) -> list[tuple[str, np.ndarray]] | None:
+    found = [(name.strip(), floats(value)) for name, value in kaldiio.load_ark(str(path))]
+    return found if all(name.split() == [name] for name, _ in found) else None  # it divides at blanks alone
+
+
+table = either(table_of)
 script = either(lambda path: [(name, floats(value)) for name, value in kaldiio.load_scp_sequential(str(path))])
 vectors = either(lambda path: tuple(map(list, zip(*table(path), strict=True))))
 one_value = either(lambda path: np.asarray(kaldiio.load_mat(str(path))))
@@ -66,9 +71,9 @@ record = either(lambda path: json.loads(path.read_text(encoding="utf-8")))
 
 
 def words(path: Path) -> list[list[str]]:
-    """Return the words of each line that has any; words are divided by ASCII white space."""
-    lines = [line.split() for line in path.read_bytes().split(b"\n")]
-    return [[word.decode("utf-8", "surrogateescape") for word in line] for line in lines if line]
+    """Return the words of each line that has any."""
+    lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
+    return [line.split() for line in lines if line.split()]
 
 
 def trials(path: Path) -> list[str]:
