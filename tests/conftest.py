@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # Files that take long begin first, so that no worker is left alone with one at the end.
-HEAVY = ("test_recipe.py", "test_engines.py", "test_first_look.py", "test_docs.py", "test_nnet_engine.py",
-         "test_ivector_steps.py", "test_nnet_training.py")
+HEAVY = ("test_recipe.py", "test_engines.py", "test_faults.py", "test_first_look.py", "test_docs.py",
+         "test_nnet_engine.py", "test_ivector_steps.py", "test_nnet_training.py")
 if os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: workers share the cores
 started: dict[str, str] = {}  # for each job engine why it cannot be used, or nothing

@@ -224,7 +224,7 @@ READERS: dict[str, tuple[Callable[..., Any], ...]] = {
     "gselect.ark": (lambda path: write_alignment(path, write_gselect),
                     lambda path: list(iterate_alignments(path, gselect=True))),
     "state.safetensors": (lambda path: save_tensors(path, {"m": torch.ones(4)}, {"iteration": 1}),
-                          lambda path: load_tensors(path)[0], plain.tensors),
+                          lambda path: (load_tensors(path) or [None])[0], plain.tensors),
     "checkpoint.safetensors": (lambda path: save_checkpoint(path, *NETWORK, {}, None, {"step": 1}), checkpoint),
     "model.safetensors": (model, lambda path: load_network(path.parent)[0].state_dict(), plain.tensors),
     "config.yaml": (model, lambda path: load_network(path.parent)),

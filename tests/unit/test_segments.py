@@ -56,7 +56,8 @@ def test_scores_are_the_means_over_all_pairs_of_segments(model, tmp_path):
     scripts = "".join((tmp_path / f"segments.{job}.scp").read_text() for job in (1, 2))
     (tmp_path / "segments.scp").write_text(scripts)
     (tmp_path / "num_segments").write_text(f"{SEGMENTS}\n")
-    done = call("nnet.score_segments", exp, tmp_path, data / "trials/valid", tmp_path / "scores")
+    done = call("nnet.score_segments", "--max-shared-speakers", 1, exp, tmp_path, data / "trials/valid",
+                tmp_path / "scores")
     assert done.returncode == 0, done.stderr
     network, config = load_network(exp)
     utterances = Utterances(data, config)
