@@ -277,6 +277,8 @@ def _decode_av(stream: BinaryIO, path: str, kind: str) -> Iterator[_Block]:
             if not container.streams.audio:
                 raise InputError(f"{path}: no audio in it; {_WAY_OUT}")
             audio = container.streams.audio[0]
+            if audio.codec_context is None:
+                raise InputError(f"{path}: damaged, or audio of a codec that is not known; {_WAY_OUT}")
             rate, seconds = audio.rate, float((audio.duration or 0) * audio.time_base)
             planar = av.AudioResampler(format="fltp")
             for frame in chain.from_iterable(map(planar.resample, container.decode(audio))):

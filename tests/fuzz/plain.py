@@ -126,7 +126,7 @@ def diagonal(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def columns(path: Path) -> dict[str, dict[str, str]]:
     """Return the tables of a data directory: name -> utterance -> value."""
-    lines = {name: (path.parent / name).read_text().splitlines() for name in ("utt2spk", "wav.scp")}
+    lines = {name: (path.parent / name).read_text().split("\n")[:-1] for name in ("utt2spk", "wav.scp")}
     return {name: {line.split(" ", 1)[0]: line.split(" ", 1)[1].strip(" ") for line in found}
             for name, found in lines.items()}
 

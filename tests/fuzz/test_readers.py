@@ -95,7 +95,16 @@ def fixed_list(path: Path) -> list[str]:
 
 def rows(path: Path) -> list[tuple[str, np.ndarray]]:
     reader = RowReader(path)
-    return [(name, reader.read(index)) for index, name in enumerate(reader.ids)]
+    return [(name.strip(), reader.read(index)) for index, name in enumerate(reader.ids)]
+
+
+def table(path: Path) -> list[tuple[str, np.ndarray]]:
+    return [(name.strip(), value) for name, value in iterate(path)]
+
+
+def vectors(path: Path) -> tuple[list[str], np.ndarray]:
+    ids, values = read_vectors(path)
+    return [name.strip() for name in ids], values
 
 
 DATA = {"utt2spk": "a-1 a\na-2 a\n", "spk2utt": "a a-1 a-2\n", "wav.scp": "a-1 /x/1.wav\na-2 /x/2.wav\n"}
@@ -201,13 +210,13 @@ TRIALS = "a-1 a-2 target\na-1 b-1 nontarget\n"
 SCORES = "a-1 a-2 1.5\na-1 b-1 -2\n"
 # File: what writes a valid one, our reader, and a second one where there is one.
 READERS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "matrix.ark": (write_table, lambda path: list(iterate(path)), plain.table),
-    "text.ark": (lambda path: write_table(path, binary=False), lambda path: list(iterate(path)), plain.table),
-    "cm.ark": (lambda path: write_table(path, compression=2), lambda path: list(iterate(path)), plain.table),
-    "cm2.ark": (lambda path: write_table(path, compression=3), lambda path: list(iterate(path)), plain.table),
-    "cm3.ark": (lambda path: write_table(path, compression=5), lambda path: list(iterate(path)), plain.table),
-    "vectors.ark": (write_vectors, read_vectors, plain.vectors),
-    "table.scp": (write_table, lambda path: list(iterate(path)), plain.script),
+    "matrix.ark": (write_table, table, plain.table),
+    "text.ark": (lambda path: write_table(path, binary=False), table, plain.table),
+    "cm.ark": (lambda path: write_table(path, compression=2), table, plain.table),
+    "cm2.ark": (lambda path: write_table(path, compression=3), table, plain.table),
+    "cm3.ark": (lambda path: write_table(path, compression=5), table, plain.table),
+    "vectors.ark": (write_vectors, vectors, plain.vectors),
+    "table.scp": (write_table, table, plain.script),
     "rows.scp": (write_table, rows, plain.script),
     "transform.mat": (lambda path: write_matrix(path, np.eye(3)), read_matrix, plain.one_value),
     "mean.vec": (lambda path: path.write_bytes(b"\0BFV \4\2\0\0\0\0\0\x80?\0\0\x80?"), read_vector, plain.one_value),

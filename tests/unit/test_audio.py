@@ -102,6 +102,12 @@ def test_what_is_no_audio(tmp_path, content, message):
     assert "copy it again or remove it" in str(error.value)
 
 
+def test_an_unknown_codec_is_refused(folder, tmp_path):
+    (tmp_path / "x.m4a").write_bytes((folder / "a.m4a").read_bytes().replace(b"stsd", b"zzzz"))
+    with pytest.raises(InputError, match="x.m4a: damaged, or audio of a codec that is not known; copy it again"):
+        read_audio(tmp_path / "x.m4a")
+
+
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.m4a", "a.aac", "float"])
 def test_truncated_files(folder, tmp_path, name):
     content = (folder / name).read_bytes()
