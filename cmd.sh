@@ -3,6 +3,6 @@
 #   <launcher> [--mem 4G] [--num-threads 4] [--gpu 1] [--max-jobs-run 10] [--time 24:00:00] JOB=1:n <log> <command ...>
 # so Kaldi's own may stand here: "run.pl", "queue.pl --config conf/queue.conf", "slurm.pl".
 #   run     jobs on this machine, as many at a time as it has cores for
-#   sge     Grid Engine; "sge --config /my/sge.conf" for your site, from a copy of utils/launch/sge.conf
-#   slurm   Slurm; likewise, from a copy of utils/launch/slurm.conf
+#   sge     Grid Engine; "sge --config /my/sge.conf" for your site, from a copy of utils/jobs/sge.conf
+#   slurm   Slurm; likewise, from a copy of utils/jobs/slurm.conf
 export cmd=run

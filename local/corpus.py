@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.data_dir import BAD_ID
 from utils.errors import InputError
+from utils.kaldi.data_dir import BAD_ID
 from utils.progress import progress
 
 FORMATS = (".wav", ".flac", ".m4a", ".aac", ".ogg", ".opus", ".mp3")  # of several, the first is taken

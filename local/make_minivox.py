@@ -22,9 +22,9 @@ from pathlib import Path
 import soundfile
 
 from local.speechocean762 import SPEAKERS, UTTERANCES, Speaker, paths, read_corpus
-from utils.data_dir import read_text
 from utils.errors import InputError, first_five, run_main
 from utils.files import write_aside
+from utils.kaldi.data_dir import read_text
 from utils.progress import progress
 
 KEPT = Path(__file__).resolve().parents[1] / "egs/speechocean762/minivox"

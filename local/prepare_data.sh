@@ -31,7 +31,7 @@ python3 -m local.prepare_voxceleb ${voxceleb1_root:+--voxceleb1-root "$voxceleb1
   --max-shared-speakers "$max_shared_speakers" ${lists[@]+--lists "${lists[@]}" --} "$data"
 "$(dirname "$0")/split_train.sh" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
 for set in train test; do
-  python3 -m utils.validate_data_dir "$data/$set"
+  python3 -m utils.kaldi.validate_data_dir "$data/$set"
 done
 mark_done "$data/.done" "$corpus" -- \
   "$data"/{train,test,valid,train_net,train_sp}/{wav.scp,utt2spk,spk2utt} "$data"/{test,valid}/trials/*

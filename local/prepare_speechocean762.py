@@ -14,9 +14,9 @@ from pathlib import Path
 
 from local.speechocean762 import PARTS, SPEAKERS, UTTERANCES, Speaker, paths, read_corpus
 from utils.arguments import seed
-from utils.data_dir import DataDir, write_data_dirs
 from utils.errors import InputError, run_main
 from utils.files import write_aside
+from utils.kaldi.data_dir import DataDir, write_data_dirs
 
 
 def data_dir(speakers: Sequence[Speaker]) -> DataDir:

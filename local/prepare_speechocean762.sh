@@ -13,7 +13,7 @@ inputs=("$corpus"/{train,test}/{wav.scp,utt2spk,spk2gender,spk2age})
 up_to_date "$data/.done_prepare" "${inputs[@]}" && exit 0
 python3 -m local.prepare_speechocean762 --speakers "$speakers" --utterances "$utterances" --seed "$seed" "$corpus" "$data"
 for set in train test; do
-  python3 -m utils.validate_data_dir "$data/$set"
+  python3 -m utils.kaldi.validate_data_dir "$data/$set"
 done
 mark_done "$data/.done_prepare" "${inputs[@]}" -- \
   "$data"/{train,test}/{wav.scp,utt2spk,spk2utt,spk2gender,spk2age} "$data"/test/trials/{all,hard}

@@ -17,8 +17,8 @@ from local.corpus import Utterance, find_utterances, read_names
 from local.preflight import by_kind, file_faults, judge
 from local.trial_lists import OFFICIAL, ORIGINAL, TrialList, find_files
 from utils.arguments import share
-from utils.data_dir import DataDir, write_data_dirs
 from utils.errors import InputError, first_five, run_main
+from utils.kaldi.data_dir import DataDir, write_data_dirs
 
 PARTS = ("voxceleb1-dev", "voxceleb1-test", "voxceleb2-dev", "voxceleb2-test")
 TEST_SPEAKERS = {f"id{number}" for number in range(10270, 10310)}  # of VoxCeleb1

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.data_dir import read_text
 from utils.errors import InputError, first_five
+from utils.kaldi.data_dir import read_text
 
 SPEAKERS, UTTERANCES = 250, 5000
 PARTS = ("train", "test")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local.corpus import utterance_id
-from utils.data_dir import BAD_ID
 from utils.errors import InputError
+from utils.kaldi.data_dir import BAD_ID
 
 # Lists whose speakers are VoxCeleb1's test speakers: O, O cleaned, and their names in Kaldi's recipe.
 ORIGINAL = ("veri_test.txt", "veri_test2.txt", "voxceleb1_test.txt", "voxceleb1_test_v2.txt")

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import yaml
 
-from nnet.averaging import AVERAGES, AverageOptions
 from nnet.losses import LOSSES
-from nnet.optimizers import OPTIMIZERS, SCHEDULES, OptimizerOptions, ScheduleOptions
-from nnet.softmax_losses import LossOptions
-from steps.feat.frontend import FrontendOptions
+from nnet.losses.softmax import LossOptions
+from nnet.training.averaging import AVERAGES, AverageOptions
+from nnet.training.optimizers import OPTIMIZERS, SCHEDULES, OptimizerOptions, ScheduleOptions
 from utils.config import Count, Positive, Probability, Share, Whole, build, choice
 from utils.errors import run_main
+from utils.features.frontend import FrontendOptions
 from utils.files import write_if_changed
 from utils.strict_yaml import read_yaml
 from utils.systems import SCALE_LINE, scale_of
@@ -78,7 +78,7 @@ class TrainOptions:
 class OnlineOptions:
     """Chunks are cut from the wav files and changed anew each time; features are computed on the device.
 
-    What is added is that of steps/feat/augment.py; MUSAN and RIRS_NOISES are named on the command line.
+    What is added is that of utils/features/augment.py; MUSAN and RIRS_NOISES are named on the command line.
     """
 
     kinds: tuple[Literal["noise", "music", "babble", "reverb", "telephone"], ...]  # each as likely as another

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from nnet.config import network_config
 from nnet.model import Network
-from steps.feat.options import read_feature_options
 from utils.config import SCALES, load_config
 from utils.errors import run_main
+from utils.features.options import read_feature_options
 
 FRAMES = 300
 

@@ -7,27 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from nnet.config import HeadOptions, LayerOptions, NetworkConfig
-from nnet.cross_attention import CrossAttentive, all_with_all
-from nnet.distributed import gather
-from nnet.ecapa import Ecapa, EcapaOptions
+from nnet.encoders import ENCODERS
 from nnet.losses import LOSSES
-from nnet.mcsae import ScResNet, ScResNetOptions
 from nnet.poolings import POOLINGS
-from nnet.resnet import ResNet, ResNetOptions
-from nnet.saep import Saep, SaepOptions
-from nnet.tdnn import Tdnn, TdnnOptions
-from nnet.vgg import Vgg, VggOptions
+from nnet.poolings.cross_attention import CrossAttentive, all_with_all
+from nnet.training.distributed import gather
 from utils.config import Table, choose
 from utils.errors import InputError
-
-ENCODERS = {
-    "tdnn": (Tdnn, TdnnOptions),
-    "vgg": (Vgg, VggOptions),
-    "resnet": (ResNet, ResNetOptions),
-    "saep": (Saep, SaepOptions),
-    "ecapa": (Ecapa, EcapaOptions),
-    "sc_resnet": (ScResNet, ScResNetOptions),
-}
 
 
 def make_part(table: Table, part: str, mapping: dict[str, Any], input_dim: int) -> nn.Module:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make a data directory of augmented copies of another: noise, music, babble, reverb, telephone. Lines only:
-# steps/make_feats.sh does what they say. Combine it with the original by utils.combine_data.
+# steps/make_feats.sh does what they say. Combine it with the original by utils.kaldi.combine_data.
 # e.g.: steps/augment_data.sh --kinds "noise babble reverb" data/train_net data/train_aug
 kinds="noise babble reverb telephone" # of noise, music, babble, reverb, telephone
 copies=0            # copies of an utterance, of kinds drawn at random (0: one of each kind)
@@ -13,7 +13,7 @@ in=$1; out=$2
 
 require_file "$in/wav.scp" "$in/utt2spk"
 up_to_date "$out/.done" "$in" && exit 0
-python3 -m utils.validate_data_dir "$in"
+python3 -m utils.kaldi.validate_data_dir "$in"
 read -ra words <<< "$kinds"
 python3 -m steps.feat.plan_augmentation --kinds ${words[@]+"${words[@]}"} --copies "$copies" --seed "$seed" \
   ${musan_root:+--musan-root "$musan_root"} ${rirs_root:+--rirs-root "$rirs_root"} -- "$in" "$out"

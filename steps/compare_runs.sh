@@ -9,4 +9,4 @@ systems=            # words: these systems, in this order (empty: all, the best 
 results=()
 for work in $1; do results+=("$work/exp/results.tsv"); done
 require_file "${results[@]}"
-python3 -m steps.backend.compare --systems "$systems" "${results[@]}"
+python3 -m steps.report.compare --systems "$systems" "${results[@]}"

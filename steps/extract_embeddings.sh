@@ -13,7 +13,7 @@ require_file "$exp/model.safetensors" "$exp/config.yaml" "$data/feats.scp"
 inputs=("$exp/model.safetensors" "$data")
 ! leaves_unvoiced_out "$exp/config.yaml" || add_voicing "$data"
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
-python3 -m utils.validate_data_dir "$data"
+python3 -m utils.kaldi.validate_data_dir "$data"
 
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
@@ -22,8 +22,8 @@ begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/xvector.*
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
   once "$out/unfinished/xvector.JOB" "$out/xvector.JOB.ark" "$out/xvector.JOB.scp" -- \
-  python3 -m nnet.extract --job JOB --nj "$nj" --device "$device" --max-frames "$max_frames" "$exp" "$data" "$out"
+  python3 -m steps.network.extract --job JOB --nj "$nj" --device "$device" --max-frames "$max_frames" "$exp" "$data" "$out"
 grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true
-python3 -m utils.join_tables "$data/feats.scp" "$out/xvector.scp" "$out"/xvector.*.scp
+python3 -m utils.kaldi.join_tables "$data/feats.scp" "$out/xvector.scp" "$out"/xvector.*.scp
 mark_done "$out/.done" "${inputs[@]}"
 rm -r "$out/unfinished"

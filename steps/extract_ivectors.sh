@@ -13,7 +13,7 @@ require_file "$exp/final.ie" "$exp/final.ubm" "$exp/system.yaml" "$data/feats.sc
 inputs=("$exp/final.ie" "$exp/final.ubm" "$data" ${posteriors:+"$posteriors"})
 add_voicing "$data"
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
-python3 -m utils.validate_data_dir "$data"
+python3 -m utils.kaldi.validate_data_dir "$data"
 
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
@@ -25,6 +25,6 @@ $cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
   python3 -m steps.ivector.extract --job JOB --nj "$nj" --device "$device" \
     ${posteriors:+--posteriors "$posteriors"} "$exp" "$data" "$out"
 grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true
-python3 -m utils.join_tables "$data/feats.scp" "$out/ivector.scp" "$out"/ivector.*.scp
+python3 -m utils.kaldi.join_tables "$data/feats.scp" "$out/ivector.scp" "$out"/ivector.*.scp
 mark_done "$out/.done" "${inputs[@]}"
 rm -r "$out/unfinished"

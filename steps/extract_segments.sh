@@ -15,7 +15,7 @@ require_file "$exp/model.safetensors" "$exp/config.yaml" "$data/feats.scp"
 inputs=("$exp/model.safetensors" "$data")
 ! leaves_unvoiced_out "$exp/config.yaml" || add_voicing "$data"
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
-python3 -m utils.validate_data_dir "$data"
+python3 -m utils.kaldi.validate_data_dir "$data"
 
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
@@ -24,10 +24,10 @@ begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/segments.*
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
   once "$out/unfinished/segments.JOB" "$out/segments.JOB.ark" "$out/segments.JOB.scp" -- \
-  python3 -m nnet.segments --job JOB --nj "$nj" --device "$device" --segments "$segments" \
+  python3 -m steps.network.extract_segments --job JOB --nj "$nj" --device "$device" --segments "$segments" \
     --segment-frames "$segment_frames" "$exp" "$data" "$out"
 grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true
-python3 -m utils.join_tables "$data/feats.scp" "$out/segments.scp" "$out"/segments.*.scp
+python3 -m utils.kaldi.join_tables "$data/feats.scp" "$out/segments.scp" "$out"/segments.*.scp
 echo "$segments" > "$out/num_segments"
 mark_done "$out/.done" "${inputs[@]}"
 rm -r "$out/unfinished"

@@ -14,7 +14,7 @@ require_file "$config" "$ubm/final.ubm" "$data/feats.scp" ${gselect:+"$gselect"}
 inputs=("$config" "$ubm/final.ubm" "$data" ${gselect:+"$gselect"})
 add_voicing "$data"
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
-python3 -m utils.validate_data_dir "$data"
+python3 -m utils.kaldi.validate_data_dir "$data"
 
 mkdir -p "$out/log"
 begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/{post,gselect}.*
@@ -27,7 +27,7 @@ $cmd "JOB=1:$nj" "$out/log/posteriors.JOB.log" \
     ${gselect:+--gselect "$gselect"} "$config" "$ubm/final.ubm" "$data" "$out"
 grep -h '^warning: ' "$out"/log/posteriors.*.log >&2 || true
 for kind in post gselect; do
-  python3 -m utils.join_tables "$data/feats.scp" "$out/$kind.scp" "$out/$kind".*.scp
+  python3 -m utils.kaldi.join_tables "$data/feats.scp" "$out/$kind.scp" "$out/$kind".*.scp
 done
 mark_done "$out/.done" "${inputs[@]}"
 rm -r "$out/unfinished"

@@ -8,5 +8,5 @@ command=steps/report.sh  # the command line to name in the report
 shopt -s nullglob
 inputs=("$1"/exp/*/scores_*/.done.* "$1"/data/*/trials/*)
 ! in_status || { up_to_date "$1/exp/.done_report" ${inputs[@]+"${inputs[@]}"} && exit 0; }
-python3 -m steps.backend.results --command "$command" "$1"
+python3 -m steps.report.results --command "$command" "$1"
 mark_done "$1/exp/.done_report" "${inputs[@]}" -- "$1"/exp/{results.tsv,RESULTS.md}

@@ -16,7 +16,7 @@ resources=(--num-threads "$num_threads")
 [ "$device" = cpu ] || resources+=(--gpu 1)
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "${resources[@]}" "$(dirname "$scores")/log/${scores##*/}.log" \
-  python3 -m nnet.score_segments --device "$device" --num-threads "$num_threads" \
+  python3 -m steps.network.score_segments --device "$device" --num-threads "$num_threads" \
     --max-shared-speakers "$max_shared_speakers" \
     "$exp" "$segments" "$trials" "$scores"
 mark_done "$record" "$exp/model.safetensors" "$segments" "$trials" -- "$scores"

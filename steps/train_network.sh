@@ -24,9 +24,9 @@ init=$(python3 -m utils.config get "$config" init.model --default "")   # a mode
 case $init in "" | /*) ;; *) init=$(dirname "$exp")/$init ;; esac
 [ -z "$init" ] || inputs+=("$init"/{model.safetensors,speakers})
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
-python3 -m utils.validate_data_dir "$train"
-python3 -m utils.validate_data_dir "$valid"
-python3 -m utils.shared_speakers --max-shared-speakers "$max_shared_speakers" "$train" "$valid"
+python3 -m utils.kaldi.validate_data_dir "$train"
+python3 -m utils.kaldi.validate_data_dir "$valid"
+python3 -m utils.kaldi.shared_speakers --max-shared-speakers "$max_shared_speakers" "$train" "$valid"
 begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/{checkpoint,model}.safetensors
 
 resources=(--num-threads "$((num_threads * num_processes))")
@@ -36,7 +36,7 @@ start=(python3 -m)
 [ "$((num_processes * num_nodes))" = 1 ] || start=(torchrun_here "$num_processes")
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "${resources[@]}" "$exp/log/train.log" \
-  "${start[@]}" nnet.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
+  "${start[@]}" nnet.training.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
     ${musan_root:+--musan-root "$musan_root"} ${rirs_root:+--rirs-root "$rirs_root"} "$config" "$train" "$valid" "$exp"
 mark_done "$exp/.done" "${inputs[@]}" -- "$exp"/{model.safetensors,config.yaml,speakers,train_seconds}
 rm -r "$exp/unfinished"

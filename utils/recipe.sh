@@ -34,17 +34,17 @@ else
   mkdir -p "$work"
   work=$(cd "$work" && pwd)
   resolved=$work/exp
-  # All that is started from here inherits the open lock. (See utils/lock.py.)
+  # All that is started from here inherits the open lock. (See utils/jobs/lock.py.)
   export VOX_LOCK=$work/.lock VOX_LOCK_FD VOX_RUN
   exec {VOX_LOCK_FD}>> "$VOX_LOCK"
-  VOX_RUN=$(python3 -m utils.lock take "$VOX_LOCK" "$VOX_LOCK_FD" $$)
+  VOX_RUN=$(python3 -m utils.jobs.lock take "$VOX_LOCK" "$VOX_LOCK_FD" $$)
   # Machines that do not see the lock are to see that its holder lives.
   (exec {VOX_LOCK_FD}>&-; while kill -0 $$ && grep -qsF "$VOX_RUN" "$VOX_LOCK"; do touch -c "$VOX_LOCK"; sleep 20; done) \
     < /dev/null > /dev/null 2>&1 &
   lock_keeper=$!
   trap 'kill "$lock_keeper" 2> /dev/null || true; rm -rf "$VOX_SCRATCH"
-    python3 -m utils.lock release "$VOX_LOCK" "$VOX_RUN"' EXIT
-  python3 -m utils.place "$work"
+    python3 -m utils.jobs.lock release "$VOX_LOCK" "$VOX_RUN"' EXIT
+  python3 -m utils.jobs.place "$work"
 fi
 data=$work/data exp=$work/exp
 recipe_call=$(as_typed "${script_call[@]}")

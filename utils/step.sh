@@ -13,7 +13,7 @@ die() { echo "$script: error: $*" >&2; exit 1; }
 
 in_status() { [ -n "${VOX_STATUS:-}" ]; }  # a recipe asks for the state of its steps; nothing is to be written
 
-# A run whose lock another has taken over, as after a standstill, must write no more. (See utils/lock.py.)
+# A run whose lock another has taken over, as after a standstill, must write no more. (See utils/jobs/lock.py.)
 require_lock() {
   [ -z "${VOX_RUN:-}" ] || grep -qsF "$VOX_RUN" "$VOX_LOCK" ||
     die "$VOX_LOCK: the lock is no longer this run's, which ends here; another run may have taken over"
@@ -33,7 +33,7 @@ require_file() {  # path ...
 # While a recipe asks for its status, the record's state is only reported, and no step does anything.
 up_to_date() {  # record input ...
   if in_status; then
-    python3 -m utils.done status "$1" --report "$VOX_STATUS" --step "${script##*/}" "${step_record[@]}" --inputs "${@:2}"
+    python3 -m utils.jobs.done status "$1" --report "$VOX_STATUS" --step "${script##*/}" "${step_record[@]}" --inputs "${@:2}"
     return 0
   fi
   ask_records check "$@"
@@ -53,7 +53,7 @@ leaves_unvoiced_out() {  # config: whether a system does
 
 ask_records() {  # check | begin, record input ...: fails where the step must run; an error ends it
   local code=0
-  python3 -m utils.done "$1" "$2" --step "${script##*/}" "${step_record[@]}" --inputs "${@:3}" || code=$?
+  python3 -m utils.jobs.done "$1" "$2" --step "${script##*/}" "${step_record[@]}" --inputs "${@:3}" || code=$?
   [ "$code" = 0 ] || [ "$code" = 3 ] || exit "$code"
   return "$code"
 }
@@ -63,7 +63,7 @@ mark_done() {  # record input ... [-- output ...]; without outputs, every file b
   require_lock
   while [ $# -gt 0 ] && [ "$1" != -- ]; do inputs+=("$1"); shift; done
   [ $# -gt 0 ] && shift && outputs=(--outputs "$@")
-  python3 -m utils.done mark "$record" --step "${script##*/}" "${step_record[@]}" --inputs "${inputs[@]}" \
+  python3 -m utils.jobs.done mark "$record" --step "${script##*/}" "${step_record[@]}" --inputs "${inputs[@]}" \
     ${outputs[@]+"${outputs[@]}"}
 }
 

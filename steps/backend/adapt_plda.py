@@ -13,8 +13,8 @@ from steps.backend.plda import adapt, write_plda
 from steps.backend.scoring import read_backend
 from utils.arguments import share
 from utils.errors import InputError, run_main
-from utils.kaldi_io import write_matrix, write_vector
-from utils.shared_speakers import trained_speakers, write_speakers
+from utils.kaldi.objects import write_matrix, write_vector
+from utils.kaldi.shared_speakers import trained_speakers, write_speakers
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.ark import read_vectors
 from utils.errors import InputError, first_five
+from utils.kaldi.ark import read_vectors
 
 SCRIPTS = ("xvector.scp", "ivector.scp")
 

@@ -19,7 +19,7 @@ from steps.backend.lda import eigenvalues_down, whitening
 from steps.backend.speaker_stats import SpeakerStats
 from utils.errors import InputError
 from utils.files import write_aside
-from utils.kaldi_io import KaldiReader, KaldiWriter
+from utils.kaldi.objects import KaldiReader, KaldiWriter
 
 
 @dataclass(frozen=True)

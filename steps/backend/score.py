@@ -12,9 +12,9 @@ import numpy as np
 from steps.backend.embeddings import read_embeddings
 from steps.backend.scoring import read_backend, score_trials
 from utils.arguments import share
-from utils.ark import read_table
 from utils.errors import InputError, first_five, run_main
-from utils.shared_speakers import check_trials, trained_speakers
+from utils.kaldi.ark import read_table
+from utils.kaldi.shared_speakers import check_trials, trained_speakers
 
 
 def read_models(path: Path, ids: list[str]) -> tuple[list[str], list[np.ndarray]]:

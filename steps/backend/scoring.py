@@ -16,7 +16,10 @@ import numpy as np
 
 from steps.backend.lda import normalise_length, process
 from steps.backend.plda import Plda, read_plda
-from steps.backend.text_lines import (
+from utils.errors import InputError, first_five
+from utils.files import write_aside
+from utils.kaldi.objects import read_matrix, read_vector
+from utils.text_lines import (
     Block,
     IdTable,
     Lines,
@@ -28,10 +31,7 @@ from steps.backend.text_lines import (
     refuse_self_trials,
     windows,
 )
-from steps.backend.text_numbers import LARGEST, WIDTH, format_numbers
-from utils.errors import InputError, first_five
-from utils.files import write_aside
-from utils.kaldi_io import read_matrix, read_vector
+from utils.text_numbers import LARGEST, WIDTH, format_numbers
 
 DENSE = 25  # cells of a matrix product that take as long as one dot product of two rows fetched from memory
 CHUNK = 4096  # such dot products at a time

@@ -1,6 +1,6 @@
 """Train the back-end of a system on its training embeddings: mean.vec, transform.mat (LDA) and plda.
 
-Beside them `speakers` names the training speakers, of whom no trial may be (see utils/shared_speakers.py).
+Beside them `speakers` names the training speakers, of whom no trial may be (see utils/kaldi/shared_speakers.py).
 Reads the block `backend:` of the system's configuration. The order is that of Kaldi's i-vector recipe:
 subtract the mean, LDA, length normalisation, PLDA.
 """
@@ -17,11 +17,11 @@ from steps.backend.embeddings import read_embeddings
 from steps.backend.lda import estimate_lda, process
 from steps.backend.plda import Plda, train_gaussian, train_two_covariance, write_plda
 from steps.backend.speaker_stats import collect
-from utils.ark import read_table
 from utils.config import Count, Share, build
 from utils.errors import InputError, first_five, run_main
-from utils.kaldi_io import write_matrix, write_vector
-from utils.shared_speakers import write_speakers
+from utils.kaldi.ark import read_table
+from utils.kaldi.objects import write_matrix, write_vector
+from utils.kaldi.shared_speakers import write_speakers
 from utils.strict_yaml import read_yaml
 
 EIGENVOICES = 200

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from steps.feat.compute_feats import Report
 from utils.arguments import share
-from utils.ark import read_table
 from utils.audio import SOUNDLESS
-from utils.data_dir import DataDir, read_data_dir, separate, write_data_dir
 from utils.errors import InputError, first_five, run_main
-from utils.trials import list_files, trial_lines
+from utils.kaldi.ark import read_table
+from utils.kaldi.data_dir import DataDir, read_data_dir, separate, write_data_dir
+from utils.kaldi.trials import list_files, trial_lines
 
 
 def read_reports(output: Path, jobs: int) -> Report:

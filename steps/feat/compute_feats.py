@@ -18,26 +18,20 @@ from pathlib import Path
 
 import numpy as np
 
-from steps.feat.augment import augment, read_plan
-from steps.feat.features import compute_features
-from steps.feat.options import FeatureOptions, read_feature_options
-from utils.ark import ArkWriter
 from utils.audio import change_speed, read_audio
-from utils.data_dir import CHANGES, read_table
 from utils.errors import InputError, run_main
+from utils.features.augment import augment, read_plan
+from utils.features.compute import compute_features
+from utils.features.options import FeatureOptions, read_feature_options
 from utils.files import write_aside
+from utils.jobs.part import part_of
+from utils.kaldi.ark import ArkWriter
+from utils.kaldi.data_dir import CHANGES, read_table
 from utils.progress import progress
 from utils.space import require_space
 
 PROBED = 8  # files whose length is looked at before a job writes
 BYTES_A_VALUE = {0: 4, 3: 2, 4: 2}  # of Kaldi's compression methods; the others take one
-
-
-def part_of(count: int, job: int, jobs: int) -> slice:
-    """Return the items that job 1..jobs takes of `count`: contiguous, sizes differing by at most one."""
-    if not 1 <= job <= jobs:
-        raise InputError(f"job {job} of {jobs}: jobs are counted from 1")
-    return slice((job - 1) * count // jobs, job * count // jobs)
 
 
 class Report:
@@ -61,8 +55,8 @@ class Report:
 def utterances(data: Path, job: int, jobs: int) -> Iterator[tuple[str, str, str, str]]:
     """Yield id, path or command, speed and plan of augmentation of each utterance of a part."""
     ids, paths = read_table(data / "wav.scp")
-    part = part_of(len(ids), job, jobs)
-    changes = []
+    mine = part_of(len(ids), job, jobs)
+    part, changes = slice(mine.start, mine.stop), []
     for name, nothing in CHANGES.items():
         values = [nothing] * len(ids)
         if (data / name).exists():

@@ -9,11 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from steps.feat.compute_feats import part_of
-from steps.feat.options import read_feature_options
-from steps.feat.vad import VadOptions, energy_vad, read_vad_options
-from utils.ark import ArkWriter, iterate
 from utils.errors import InputError, first_five, run_main
+from utils.features.options import read_feature_options
+from utils.features.vad import VadOptions, energy_vad, read_vad_options
+from utils.jobs.part import part_of
+from utils.kaldi.ark import ArkWriter, iterate
 from utils.progress import progress
 
 

@@ -1,6 +1,6 @@
 """Make a raw data directory of augmented copies of another, of the same speakers, in Kaldi's style.
 
-The copies are lines only: utt2augment says what is done to each (see steps/feat/augment.py), and
+The copies are lines only: utt2augment says what is done to each (see utils/features/augment.py), and
 steps/make_feats.sh does it when it reads the audio:
 
     wav.scp       id10270-x6uYqmx31kE-00001-babble /corpora/VoxCeleb1/wav/id10270/x6uYqmx31kE/00001.wav
@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from steps.feat.augment import KINDS, Sources, make_plan
 from utils.arguments import seed
-from utils.data_dir import DataDir, read_data_dir, separate, write_data_dir
 from utils.errors import InputError, run_main
+from utils.features.augment import KINDS, Sources, make_plan
+from utils.kaldi.data_dir import DataDir, read_data_dir, separate, write_data_dir
 
 
 def augmented(data: DataDir, kinds: list[str], sources: Sources, copies: int, seed: int) -> DataDir:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.ark import iterate
 from utils.errors import InputError
-from utils.kaldi_io import KaldiReader, KaldiWriter
+from utils.kaldi.ark import iterate
+from utils.kaldi.objects import KaldiReader, KaldiWriter
 
 
 class Alignment(NamedTuple):

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from steps.feat.frontend import FrontendOptions
 from utils.config import Count, NotNegative, Range, Share, Whole, build
+from utils.features.frontend import FrontendOptions
 from utils.strict_yaml import read_yaml
 
 TwoOrMore = Annotated[int, Range(least=2)]

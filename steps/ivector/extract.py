@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from steps.feat.model_features import check_options, kept_options
 from steps.ivector.config import read_ivector_config
 from steps.ivector.extractor import Posterior, read_extractor
 from steps.ivector.frames import part_of_job
 from steps.ivector.gmm_files import read_full
 from steps.ivector.utterance_stats import UtteranceStatistics
-from utils.ark import ArkWriter
 from utils.errors import InputError, run_main
+from utils.features.model_features import check_options, kept_options
+from utils.kaldi.ark import ArkWriter
 from utils.space import require_space
 
 

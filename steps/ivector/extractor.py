@@ -22,7 +22,7 @@ from steps.ivector.gmm import FullGmm, check_finite, pack, unpack
 from steps.ivector.threads import in_order
 from utils.errors import InputError
 from utils.files import write_aside
-from utils.kaldi_io import KaldiReader, KaldiWriter
+from utils.kaldi.objects import KaldiReader, KaldiWriter
 
 PRIOR_OFFSET = 100.0       # Kaldi's start
 MIN_COUNT = 100.0          # frames below which M_c and P_c stay

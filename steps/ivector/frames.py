@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from steps.feat.frontend import FrontendOptions, apply_frontend
-from utils.ark import iterate, read_table
 from utils.errors import InputError
+from utils.features.frontend import FrontendOptions, apply_frontend
+from utils.kaldi.ark import iterate, read_table
 
 AT_ONCE = 32  # utterances of a block
 

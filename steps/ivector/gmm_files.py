@@ -11,7 +11,7 @@ import torch
 from steps.ivector.gmm import LOG_2PI, DiagGmm, FullGmm, check_finite
 from utils.errors import InputError
 from utils.files import write_aside
-from utils.kaldi_io import KaldiReader, KaldiWriter
+from utils.kaldi.objects import KaldiReader, KaldiWriter
 
 
 def write_diagonal(path: str | os.PathLike, gmm: DiagGmm, binary: bool = True) -> None:

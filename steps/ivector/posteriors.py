@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steps.feat.model_features import check_options, kept_options
 from steps.ivector.alignments import Alignment, iterate_alignments, write_gselect, write_posteriors
 from steps.ivector.config import read_ivector_config
 from steps.ivector.frames import part_of_job, utterances
 from steps.ivector.gmm import FullPosteriors
 from steps.ivector.gmm_files import read_full
-from utils.ark import ArkWriter
 from utils.errors import InputError, run_main
+from utils.features.model_features import check_options, kept_options
+from utils.kaldi.ark import ArkWriter
 
 
 def alignments_of(posteriors_of: FullPosteriors, x: Tensor, selected: Tensor | None = None,

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steps.feat.model_features import check_options, keep_options, kept_options
 from steps.ivector.config import ExtractorOptions, IvectorConfig, read_ivector_config
 from steps.ivector.extractor import Extractor, Posterior, Statistics, update, write_extractor
 from steps.ivector.gmm import FullGmm
@@ -24,6 +23,7 @@ from steps.ivector.threads import in_order
 from steps.ivector.utterance_stats import UtteranceStatistics, with_means
 from utils.arguments import seed
 from utils.errors import InputError, run_main
+from utils.features.model_features import check_options, keep_options, kept_options
 from utils.space import require_space
 from utils.tensor_file import load_tensors, save_tensors
 

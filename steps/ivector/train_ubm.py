@@ -16,7 +16,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from steps.feat.model_features import keep_options, kept_options
 from steps.ivector.config import UbmOptions, read_ivector_config
 from steps.ivector.frames import sample_frames
 from steps.ivector.gmm import DiagGmm, FullGmm, FullPosteriors, check_finite, update_diagonal, update_full
@@ -25,6 +24,7 @@ from steps.ivector.grouped import second_order
 from steps.ivector.threads import in_order
 from utils.arguments import seed
 from utils.errors import InputError, run_main
+from utils.features.model_features import keep_options, kept_options
 from utils.tensor_file import load_tensors, save_tensors
 
 Mixture = TypeVar("Mixture", DiagGmm, FullGmm)

@@ -23,11 +23,11 @@ import torch
 
 from nnet.config import network_config
 from nnet.device import find_device, keep_freed_memory
-from nnet.extract import embed_utterances
+from nnet.embed import embed_utterances
 from nnet.model import Network
-from steps.feat.features import compute_features
-from steps.feat.frontend import apply_frontend
-from steps.feat.options import read_feature_options
+from utils.features.compute import compute_features
+from utils.features.frontend import apply_frontend
+from utils.features.options import read_feature_options
 from utils.config import load_config
 
 SECONDS = 8

@@ -22,7 +22,7 @@ fi
 train=$data/train
 if [ -n "$speakers" ]; then
   head -n "$speakers" "$data/train/spk2utt" > "$work/speakers"
-  python3 -m utils.subset_data_dir --spk-list "$work/speakers" "$data/train" "$work/train" >&2
+  python3 -m utils.kaldi.subset_data_dir --spk-list "$work/speakers" "$data/train" "$work/train" >&2
   train=$work/train
 fi
 cat > "$work/system.yaml" << END
@@ -76,7 +76,7 @@ for list in "$lists"/*; do
     "$VOX_ROOT/steps/score.sh" --backend "$backend" "$work/backend" "$work/embeddings_test" "$list" \
       "$work/scores/${list##*/}.$backend" 2> "$work/step.log" || { cat "$work/step.log" >&2; exit 1; }
     known=; [ "$gaussians$speakers.$dim.${list##*/}.$backend" != 256.200.veri_test.plda ] || known=" (Kaldi 5.461 %)"
-    eer=$(python3 -m steps.backend.metrics "$list" "$work/scores/${list##*/}.$backend" | sed -n 's/^eer *//p')
+    eer=$(python3 -m utils.metrics "$list" "$work/scores/${list##*/}.$backend" | sed -n 's/^eer *//p')
     echo "EER of ${list##*/}, $backend: $eer %$known"
   done
 done

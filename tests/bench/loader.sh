@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from nnet.config import network_config
-from nnet.data import TrainingSet
-from utils.ark import ArkWriter
-from utils.compressed import Header
+from nnet.training.data import TrainingSet
+from utils.kaldi.ark import ArkWriter
+from utils.kaldi.compressed import Header
 
 FRAMES, REAL = 800, 2000  # frames of an utterance, utterances of the small table
 CONFIG = {"kind": "network", "features": "fbank80", "frontend": {"cmn": "utterance"}, "encoder": {"type": "tdnn"},

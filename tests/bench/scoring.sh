@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from steps.backend.plda import from_covariances, write_plda
-from utils.ark import ArkWriter
-from utils.kaldi_io import write_matrix, write_vector
+from utils.kaldi.ark import ArkWriter
+from utils.kaldi.objects import write_matrix, write_vector
 
 work = Path(sys.argv[1])
 rng = np.random.default_rng(0)
@@ -52,5 +52,5 @@ measure() {  # name kaldi's-seconds command ...
 measure "PLDA scores" 4.33 python3 -m steps.backend.score --backend plda "$work/backend" "$work/xvector.scp" "$work/trials" "$work/plda"
 measure "cosine scores" 1.47 python3 -m steps.backend.score --backend cosine "$work/backend" "$work/xvector.scp" "$work/trials" "$work/cosine"
 paste -d ' ' <(cut -d ' ' -f 3 "$work/plda") <(cut -d ' ' -f 3 "$work/trials") > "$work/labelled"
-measure "EER, input of compute-eer" 0.72 python3 -m steps.backend.metrics "$work/labelled"
-measure "EER and minDCF, joined by id" 0.72 python3 -m steps.backend.metrics "$work/trials" "$work/plda"
+measure "EER, input of compute-eer" 0.72 python3 -m utils.metrics "$work/labelled"
+measure "EER and minDCF, joined by id" 0.72 python3 -m utils.metrics "$work/trials" "$work/plda"

@@ -21,7 +21,7 @@ encoder: {type: resnet, channels: [16, 32, 64, 128]}
 END
 for system in $systems; do
   for way in "bf16 true" "fp32 false"; do
-    python3 -m nnet.bench --scale "$scale" --device "$device" --num-threads "$num_threads" --steps "$steps" \
+    python3 -m tests.bench.train_steps --scale "$scale" --device "$device" --num-threads "$num_threads" --steps "$steps" \
       --batch-size 64 --chunk-frames 200 --precision "${way% *}" --channels-last "${way#* }" "$work/conf/$system.yaml"
   done
 done

@@ -57,14 +57,14 @@ for variant in $variants; do
   done
   "$VOX_ROOT/local/select_sets.sh" "$data" "$sets"
   if [ "$variant" = speeds ]; then
-    python3 -m utils.perturb_speed --speeds 0.8,1.2 "$data/train_net" "$work/train_sp2"
+    python3 -m utils.kaldi.perturb_speed --speeds 0.8,1.2 "$data/train_net" "$work/train_sp2"
     "$steps/make_feats.sh" --nj "$nj" --compression "$method" "$conf/features/$features.conf" "$work/train_sp2" "$sets/train_sp2"
-    python3 -m utils.combine_data "$sets/$train_set" "$sets/train_net_sp" "$sets/train_sp2"
+    python3 -m utils.kaldi.combine_data "$sets/$train_set" "$sets/train_net_sp" "$sets/train_sp2"
   elif [ "$variant" = half ]; then
     awk 'NR % 2' "$data/train/spk2utt" > "$work/half.speakers"
     for set in train train_net_sp; do
       with_copies "$work/half.speakers" "$sets/$set/spk2utt" > "$work/half.$set.speakers"
-      python3 -m utils.subset_data_dir --spk-list "$work/half.$set.speakers" "$sets/$set" "$sets/half/$set"
+      python3 -m utils.kaldi.subset_data_dir --spk-list "$work/half.$set.speakers" "$sets/$set" "$sets/half/$set"
     done
   fi
   for seed in $seeds; do
@@ -77,7 +77,7 @@ for variant in $variants; do
     for list in "$data"/test/trials/*; do
       for backend in cosine plda; do
         "$steps/score.sh" --backend "$backend" "$exp/backend" "$exp/embeddings_test" "$list" "$exp/${list##*/}.$backend"
-        eer=$(python3 -m steps.backend.metrics "$list" "$exp/${list##*/}.$backend" | sed -n 's/^eer *//p')
+        eer=$(python3 -m utils.metrics "$list" "$exp/${list##*/}.$backend" | sed -n 's/^eer *//p')
         printf '%-12s seed %s  %-16s %-7s EER %s %%  archives %.1f MB, trained in %.0f s\n' "$variant" "$seed" \
           "${list##*/}" "$backend" "$eer" "$(cat "$sets"/{train,train_sp,test}/feats.*.ark | wc -c | awk '{ print $1 / 1e6 }')" \
           "$(cat "$exp/train_seconds")"

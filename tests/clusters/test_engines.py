@@ -123,7 +123,7 @@ def test_dry_run_prints_the_submit_line(engine, tmp_path):
 
 
 def test_a_wrong_submission_is_an_error_in_the_engines_words(engine, tmp_path):
-    config = (ROOT / f"utils/launch/{engine}.conf").read_text() + "option queue=*\ndefault queue=x\n"
+    config = (ROOT / f"utils/jobs/{engine}.conf").read_text() + "option queue=*\ndefault queue=x\n"
     for program, option in (("qsub", "-q no_such.q"), ("sbatch", "-p no_such")):
         config = config.replace(f"command {program}", f"command {program} {option}")
     (tmp_path / "site.conf").write_text(config)

@@ -106,7 +106,7 @@ def test_damaged_parts_of_a_killed_step_are_made_again(kind, work, whole, corpus
     real = subprocess.run(["bash", "-c", f". '{ROOT}/path.sh' && command -v python3"], capture_output=True, text=True,
                           check=True).stdout.strip()
     words = [ROOT / "steps/extract_ivectors.sh", "--nj", "2", work / "exp/ivector", work / "data/mfcc24/test", out]
-    subprocess.run(["python3", "-m", "utils.place", work], cwd=ROOT, check=True)
+    subprocess.run(["python3", "-m", "utils.jobs.place", work], cwd=ROOT, check=True)
     path = {"PATH": f"{program.parent}:{Path(real).parent}:{ROOT}/utils:{os.environ['PATH']}", "VOX_READY": str(ROOT),
             "REAL_PYTHON": real}
     killed = subprocess.run(words, env=os.environ | path, capture_output=True, text=True, check=False)
@@ -231,7 +231,7 @@ def states(corpus, conf, work, *more):
 
 def test_features_removed_and_made_from_other_audio_reach_the_embeddings(work, corpus, conf):
     """By hand, step by step: what the records of later steps say of a folder is what is in it."""
-    subprocess.run(["python3", "-m", "utils.place", work], cwd=ROOT, check=True)
+    subprocess.run(["python3", "-m", "utils.jobs.place", work], cwd=ROOT, check=True)
     test = work / "data/mfcc24/test"
     other = shutil.copytree(work / "data/test", work / "data/other")
     lines = (other / "wav.scp").read_text().splitlines()

@@ -29,31 +29,31 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from local.trial_lists import TrialList
-from nnet.checkpoint import load_checkpoint, save_checkpoint
 from nnet.config import network_config
-from nnet.extract import load_network
+from nnet.embed import load_network
 from nnet.model import Network
-from steps.backend.metrics import read_kaldi_scores, read_labelled_scores
+from nnet.training.checkpoint import load_checkpoint, save_checkpoint
 from steps.backend.plda import from_covariances, read_plda, write_plda
-from steps.feat.options import read_feature_options
 from steps.ivector.alignments import Alignment, iterate_alignments, write_gselect, write_posteriors
 from steps.ivector.extractor import Extractor, read_extractor, write_extractor
 from steps.ivector.gmm import DiagGmm, FullGmm
 from steps.ivector.gmm_files import read_diagonal, read_full, write_diagonal, write_full
 from tests.fuzz import plain
 from tests.unit.made_up import CONFIG
-from utils.ark import ArkWriter, RowReader, iterate, read_vectors
 from utils.audio import read_audio
 from utils.config import load_config
-from utils.data_dir import read_data_dir
 from utils.errors import InputError
-from utils.fingerprint import read_record
-from utils.fix_data_dir import fix
-from utils.kaldi_io import read_matrix, read_vector, write_matrix
-from utils.launch.engine_config import EngineConfig
-from utils.lock import WORDS, read_holder
+from utils.features.options import read_feature_options
+from utils.jobs.engine_config import EngineConfig
+from utils.jobs.fingerprint import read_record
+from utils.jobs.lock import WORDS, read_holder
+from utils.kaldi.ark import ArkWriter, RowReader, iterate, read_vectors
+from utils.kaldi.data_dir import read_data_dir
+from utils.kaldi.fix_data_dir import fix
+from utils.kaldi.objects import read_matrix, read_vector, write_matrix
+from utils.kaldi.trials import blocks
+from utils.metrics import read_kaldi_scores, read_labelled_scores
 from utils.tensor_file import load_tensors, save_tensors
-from utils.trials import blocks
 
 EXAMPLES = int(os.environ.get("VOX_FUZZ_EXAMPLES", "150"))
 MEMORY = 4 << 20       # bytes that reading may take besides twice the file

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from steps.backend.plda import read_plda
-from utils.ark import ArkWriter
+from utils.kaldi.ark import ArkWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import yaml
 
-from steps.feat.model_features import keep_options, kept_options
 from tests.unit.made_up import CONFIG
+from utils.features.model_features import keep_options, kept_options
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "egs/voxceleb/conf/features"
@@ -143,7 +143,7 @@ def test_attention_is_not_drawn_of_other_features(work, tmp_path):
     shutil.copytree(work / "exp/net", tmp_path / "exp/net")
     shutil.copytree(work / "data/narrow/test", tmp_path / "data/fbank40/test")
     shutil.copytree(work / "data/test", tmp_path / "data/test")
-    done = call("python3", "-m", "nnet.draw_attention", tmp_path, tmp_path / "out")
+    done = call("python3", "-m", "steps.report.draw_attention", tmp_path, tmp_path / "out")
     refused(done, NARROW.format(f"{tmp_path}/exp/net was trained on"))
 
 

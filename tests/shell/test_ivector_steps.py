@@ -14,7 +14,7 @@ import yaml
 from steps.ivector.alignments import Alignment, iterate_alignments, write_gselect, write_posteriors
 from steps.ivector.extractor import read_extractor
 from steps.ivector.gmm_files import read_full
-from utils.ark import ArkWriter, iterate
+from utils.kaldi.ark import ArkWriter, iterate
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {"kind": "ivector", "features": "made-up",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from utils.ark import iterate
-from utils.data_dir import read_data_dir
+from utils.kaldi.ark import iterate
+from utils.kaldi.data_dir import read_data_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "egs/voxceleb/conf/features"

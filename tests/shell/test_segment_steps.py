@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nnet.config import network_config
-from nnet.train import Trainer
+from nnet.training.train import Trainer
 from tests.unit.made_up import CONFIG, write_data
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.ark import ArkWriter
+from utils.kaldi.ark import ArkWriter
 
 CONFIG = {
     "kind": "network", "features": "fbank", "frontend": {"cmn": "utterance"},

@@ -7,8 +7,8 @@ import kaldiio
 import numpy as np
 import pytest
 
-from utils.ark import ArkWriter, RowReader, iterate, parse_location, read_matrix, read_table, read_vectors
 from utils.errors import InputError
+from utils.kaldi.ark import ArkWriter, RowReader, iterate, parse_location, read_matrix, read_table, read_vectors
 
 METHODS = [0, 1, 2, 3, 5]
 

@@ -9,10 +9,10 @@ import pytest
 import soundfile
 from scipy.signal import fftconvolve
 
-from steps.feat.augment import Sources, augment, make_plan, read_plan, reverberate, simulated_room, telephone
-from utils.ark import iterate
-from utils.data_dir import read_data_dir
 from utils.errors import InputError
+from utils.features.augment import Sources, augment, make_plan, read_plan, reverberate, simulated_room, telephone
+from utils.kaldi.ark import iterate
+from utils.kaldi.data_dir import read_data_dir
 
 RATE = 16000
 
@@ -140,7 +140,7 @@ def test_copies_become_features_the_same_with_any_number_of_jobs(data, tmp_path)
         assert features.shape == clean[name.rpartition("-")[0]].shape
         assert np.abs(features - clean[name.rpartition("-")[0]]).mean() > 0.02  # babble is 13 to 20 dB below
     # Joined with the originals before the features are made, the originals stay as they are.
-    shell(sys.executable, "-m", "utils.combine_data", tmp_path / "both", data, out)
+    shell(sys.executable, "-m", "utils.kaldi.combine_data", tmp_path / "both", data, out)
     shell("steps/make_feats.sh", "--compression", 0, tmp_path / "fbank.conf", tmp_path / "both", tmp_path / "fboth")
     both = dict(iterate(tmp_path / "fboth/feats.scp"))
     assert len(both) == 54

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from steps.backend.lda import apply_transform, estimate_lda, process
-from steps.backend.metrics import measure
 from steps.backend.plda import (
     Plda,
     adapt,
@@ -18,9 +17,10 @@ from steps.backend.score import read_models
 from steps.backend.scoring import Backend, plda_sides, score_trials
 from steps.backend.speaker_stats import collect
 from steps.backend.train_backend import BackendOptions, train_backend
-from utils.ark import read_table, read_vectors
 from utils.errors import InputError
-from utils.kaldi_io import read_matrix, read_vector
+from utils.kaldi.ark import read_table, read_vectors
+from utils.kaldi.objects import read_matrix, read_vector
+from utils.metrics import measure
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from steps.backend.compare import read_rates, table
-from steps.backend.results import COLUMNS
+from steps.report.compare import read_rates, table
+from steps.report.results import COLUMNS
 from utils.errors import InputError
 
 

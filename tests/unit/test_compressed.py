@@ -5,10 +5,10 @@ import io
 import numpy as np
 import pytest
 
-from utils.ark import iterate
-from utils.compressed import METHODS, encode
 from utils.errors import InputError
-from utils.kaldi_io import KaldiReader, KaldiWriter
+from utils.kaldi.ark import iterate
+from utils.kaldi.compressed import METHODS, encode
+from utils.kaldi.objects import KaldiReader, KaldiWriter
 
 
 def stored(matrix, method):

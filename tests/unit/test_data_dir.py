@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils import data_dir
-from utils.ark import ArkWriter
-from utils.data_dir import DataDir, read_data_dir, write_data_dir
 from utils.errors import InputError
-from utils.validate_data_dir import validate
+from utils.kaldi import data_dir
+from utils.kaldi.ark import ArkWriter
+from utils.kaldi.data_dir import DataDir, read_data_dir, write_data_dir
+from utils.kaldi.validate_data_dir import validate
 
 SPEAKERS, SESSIONS, FILES = 5, 2, 3
 
@@ -141,10 +141,10 @@ def test_missing_file(data: Path, name: str) -> None:
 
 def test_tool_exits_with_one_line(data: Path) -> None:
     edit(data / "utt2spk", lambda content: content.replace(b"\n", b"\r\n"))
-    done = subprocess.run([sys.executable, "-m", "utils.validate_data_dir", data], capture_output=True,
+    done = subprocess.run([sys.executable, "-m", "utils.kaldi.validate_data_dir", data], capture_output=True,
                           text=True, check=False, cwd=Path(data_dir.__file__).parents[1])
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("utils.validate_data_dir: error: ") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("utils.kaldi.validate_data_dir: error: ") and done.stderr.count("\n") == 1
 
 
 def test_blanks_that_kaldi_writes_are_read(data: Path) -> None:
@@ -175,7 +175,7 @@ def test_fix_repairs(data: Path, run, fault: str, capsys: pytest.CaptureFixture)
     before = (data / name).read_bytes()
     edit(data / name, change)
     broken = (data / name).read_bytes()
-    run("utils.fix_data_dir", data)
+    run("utils.kaldi.fix_data_dir", data)
     validate(data)
     assert (data / ".backup" / name).read_bytes() == broken
     if fault in ("no field", "id missing"):
@@ -187,7 +187,7 @@ def test_fix_repairs(data: Path, run, fault: str, capsys: pytest.CaptureFixture)
 
 def test_fix_keeps_the_first_of_two(data: Path, run, capsys: pytest.CaptureFixture) -> None:
     edit(data / "wav.scp", lambda content: content + b"id10000-video0-00000 /other.wav\n")
-    run("utils.fix_data_dir", data)
+    run("utils.kaldi.fix_data_dir", data)
     assert read_data_dir(data) == example()
     assert "wav.scp: dropped 1 second lines of an utterance: id10000-video0-00000" in capsys.readouterr().out
 
@@ -196,7 +196,7 @@ def test_fix_leaves_alone_what_it_cannot_repair(data: Path, run) -> None:
     edit(data / "utt2spk", FAULTS["not a prefix"][1])
     before = {path: path.read_bytes() for path in data.glob("*") if path.is_file()}
     with pytest.raises(InputError, match="not a prefix"):
-        run("utils.fix_data_dir", data)
+        run("utils.kaldi.fix_data_dir", data)
     assert {path: path.read_bytes() for path in data.glob("*") if path.is_file()} == before
     assert not list(data.glob(".backup*"))
 
@@ -204,7 +204,7 @@ def test_fix_leaves_alone_what_it_cannot_repair(data: Path, run) -> None:
 def test_fix_drops_no_trial(data: Path, run) -> None:
     edit(data / "wav.scp", lines_changed(lambda lines: lines[1:]))
     with pytest.raises(InputError, match=r"list:1: 1 ids are not in utt2spk"):
-        run("utils.fix_data_dir", data)
+        run("utils.kaldi.fix_data_dir", data)
     assert (data / "trials/list").read_text().count("\n") == 2
 
 
@@ -232,7 +232,7 @@ def test_publishing_replaces_tables_and_keeps_other_files(data: Path) -> None:
 
 def test_copy_with_prefixes(data: Path, tmp_path: Path, run) -> None:
     out = tmp_path / "copy"
-    run("utils.copy_data_dir", "--utt-prefix", "reverb-", "--spk-prefix", "reverb-", data, out)
+    run("utils.kaldi.copy_data_dir", "--utt-prefix", "reverb-", "--spk-prefix", "reverb-", data, out)
     assert read_data_dir(out).ids == [f"reverb-{one}" for one in example().ids]
     assert (out / "spk2utt").read_text().startswith("reverb-id10000 reverb-id10000-video0-00000 ")
     assert (out / "trials/list").read_text().startswith(
@@ -240,24 +240,24 @@ def test_copy_with_prefixes(data: Path, tmp_path: Path, run) -> None:
     assert read_data_dir(out).columns["wav.scp"] == example().columns["wav.scp"]
     validate(out)
     with pytest.raises(InputError, match="not a prefix"):
-        run("utils.copy_data_dir", "--utt-prefix", "x-", data, tmp_path / "bad")
+        run("utils.kaldi.copy_data_dir", "--utt-prefix", "x-", data, tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
     with pytest.raises(InputError, match="both input and output"):
-        run("utils.copy_data_dir", data, data)
+        run("utils.kaldi.copy_data_dir", data, data)
 
 
 def test_combine(data: Path, tmp_path: Path, run, capsys: pytest.CaptureFixture) -> None:
-    run("utils.copy_data_dir", "--utt-prefix", "sp0.9-", "--spk-prefix", "sp0.9-", data, tmp_path / "slow")
+    run("utils.kaldi.copy_data_dir", "--utt-prefix", "sp0.9-", "--spk-prefix", "sp0.9-", data, tmp_path / "slow")
     (tmp_path / "slow/utt2speed").write_text("".join(f"sp0.9-{one} 0.9\n" for one in example().ids))
     (data / "utt2num_frames").unlink()
-    run("utils.combine_data", tmp_path / "all", tmp_path / "slow", data)
+    run("utils.kaldi.combine_data", tmp_path / "all", tmp_path / "slow", data)
     validate(tmp_path / "all")
     both = read_data_dir(tmp_path / "all")
     assert len(both.ids) == 60 and set(both.columns) == {"utt2spk", "wav.scp", "utt2speed"}
     assert both.columns["utt2speed"] == ["1"] * 30 + ["0.9"] * 30
     assert "without utt2num_frames" in capsys.readouterr().err
     with pytest.raises(InputError, match="two utterances of the id id10000-video0-00000"):
-        run("utils.combine_data", tmp_path / "twice", data, data)
+        run("utils.kaldi.combine_data", tmp_path / "twice", data, data)
 
 
 def frames_of(data: DataDir) -> list[int]:
@@ -270,49 +270,49 @@ def frames_of(data: DataDir) -> list[int]:
     (["--first", 99], range(30)),
 ])
 def test_subset_by_number(data: Path, tmp_path: Path, run, options: list, wanted) -> None:
-    run("utils.subset_data_dir", *options, data, tmp_path / "out")
+    run("utils.kaldi.subset_data_dir", *options, data, tmp_path / "out")
     assert read_data_dir(tmp_path / "out") == example().select(wanted)
 
 
 def test_subset_by_length(data: Path, tmp_path: Path, run) -> None:
     for option, order in (("--longest", -1), ("--shortest", 1)):
-        run("utils.subset_data_dir", option, 7, data, tmp_path / "out")
+        run("utils.kaldi.subset_data_dir", option, 7, data, tmp_path / "out")
         out = read_data_dir(tmp_path / "out")
         assert sorted(frames_of(out)) == sorted(sorted(frames_of(example()))[::order][:7])
     (data / "utt2num_frames").unlink()
     with pytest.raises(InputError, match="need utt2num_frames"):
-        run("utils.subset_data_dir", "--longest", 7, data, tmp_path / "none")
+        run("utils.kaldi.subset_data_dir", "--longest", 7, data, tmp_path / "none")
 
 
 def test_subset_by_speaker(data: Path, tmp_path: Path, run, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "out"
-    run("utils.subset_data_dir", "--speakers", 2, "--seed", 3, data, out)
+    run("utils.kaldi.subset_data_dir", "--speakers", 2, "--seed", 3, data, out)
     drawn = read_data_dir(out)
     assert len(set(drawn.speakers)) == 2 and len(drawn.ids) == 12
-    run("utils.subset_data_dir", "--spk-list", out / "spk2utt", data, tmp_path / "same")
+    run("utils.kaldi.subset_data_dir", "--spk-list", out / "spk2utt", data, tmp_path / "same")
     assert read_data_dir(tmp_path / "same") == drawn
-    run("utils.subset_data_dir", "--exclude-spk-list", out / "spk2utt", data, tmp_path / "rest")
+    run("utils.kaldi.subset_data_dir", "--exclude-spk-list", out / "spk2utt", data, tmp_path / "rest")
     assert sorted(read_data_dir(tmp_path / "rest").ids + drawn.ids) == example().ids
     (tmp_path / "list").write_text("id10000-video0-00000 anything\nid1000x-unknown\n")
     capsys.readouterr()
-    run("utils.subset_data_dir", "--utt-list", tmp_path / "list", data, tmp_path / "one")
+    run("utils.kaldi.subset_data_dir", "--utt-list", tmp_path / "list", data, tmp_path / "one")
     assert read_data_dir(tmp_path / "one").ids == ["id10000-video0-00000"]
     assert "1 utterances are not in the directory: id1000x-unknown" in capsys.readouterr().err
     (tmp_path / "list").write_text("nobody\n")
     with pytest.raises(InputError, match="no utterance is left"):
-        run("utils.subset_data_dir", "--spk-list", tmp_path / "list", data, tmp_path / "none")
+        run("utils.kaldi.subset_data_dir", "--spk-list", tmp_path / "list", data, tmp_path / "none")
 
 
 def test_subset_keeps_whole_trial_lists_only(data: Path, tmp_path: Path, run) -> None:
-    run("utils.subset_data_dir", "--first", 29, data, tmp_path / "cut")
+    run("utils.kaldi.subset_data_dir", "--first", 29, data, tmp_path / "cut")
     assert not (tmp_path / "cut/trials").exists()
-    run("utils.subset_data_dir", "--first", 30, data, tmp_path / "whole")
+    run("utils.kaldi.subset_data_dir", "--first", 30, data, tmp_path / "whole")
     assert (tmp_path / "whole/trials/list").read_bytes() == (data / "trials/list").read_bytes()
 
 
 @pytest.mark.parametrize(("options", "name"), [([], "split4"), (["--per-spk"], "split4spk")])
 def test_split(data: Path, run, options: list, name: str) -> None:
-    run("utils.split_data_dir", *options, data, 4)
+    run("utils.kaldi.split_data_dir", *options, data, 4)
     parts = [read_data_dir(data / name / str(part)) for part in range(1, 5)]
     assert sum((part.ids for part in parts), []) == example().ids
     if options:
@@ -320,45 +320,45 @@ def test_split(data: Path, run, options: list, name: str) -> None:
     else:
         assert sorted(len(part.ids) for part in parts) == [7, 7, 8, 8]
     kept = (data / name / "1/wav.scp").stat().st_ino
-    run("utils.split_data_dir", *options, data, 4)
+    run("utils.kaldi.split_data_dir", *options, data, 4)
     assert (data / name / "1/wav.scp").stat().st_ino == kept
     write_data_dir(data, example().select(range(12)))
-    run("utils.split_data_dir", data, 4)
+    run("utils.kaldi.split_data_dir", data, 4)
     assert len(read_data_dir(data / "split4/4").ids) == 3
 
 
 def test_split_into_too_many(data: Path, run) -> None:
     with pytest.raises(InputError, match="31 parts of 30 utterances; ask for at most 30"):
-        run("utils.split_data_dir", data, 31)
+        run("utils.kaldi.split_data_dir", data, 31)
     with pytest.raises(InputError, match="6 parts of 5 speakers; ask for at most 5"):
-        run("utils.split_data_dir", "--per-spk", data, 6)
+        run("utils.kaldi.split_data_dir", "--per-spk", data, 6)
     assert not (data / "split31").exists()
 
 
 def test_uneven_speakers_leave_no_part_empty(tmp_path: Path, run) -> None:
     ids = ["a-1", *(f"b-{number:03}" for number in range(90)), "c-1", "d-1"]
     write_data_dir(tmp_path / "data", DataDir(ids, {"utt2spk": [one[0] for one in ids], "wav.scp": ids}))
-    run("utils.split_data_dir", "--per-spk", tmp_path / "data", 4)
+    run("utils.kaldi.split_data_dir", "--per-spk", tmp_path / "data", 4)
     assert [set(read_data_dir(tmp_path / f"data/split4spk/{part}").speakers) for part in range(1, 5)] == [
         {"a"}, {"b"}, {"c"}, {"d"}]
 
 
 def test_inverting_tables(data: Path, run, capsys: pytest.CaptureFixture,
                           monkeypatch: pytest.MonkeyPatch) -> None:
-    run("utils.utt2spk_to_spk2utt", data / "utt2spk")
+    run("utils.kaldi.utt2spk_to_spk2utt", data / "utt2spk")
     assert capsys.readouterr().out == (data / "spk2utt").read_text()
     with open(data / "spk2utt", encoding="utf-8") as stream:
         monkeypatch.setattr(sys, "stdin", stream)
-        run("utils.spk2utt_to_utt2spk")
+        run("utils.kaldi.spk2utt_to_utt2spk")
     assert capsys.readouterr().out == (data / "utt2spk").read_text()
     (data / "utt2spk").write_text("a b\nc\n")
     with pytest.raises(InputError, match="utt2spk:2: 1 fields"):
-        run("utils.utt2spk_to_spk2utt", data / "utt2spk")
+        run("utils.kaldi.utt2spk_to_spk2utt", data / "utt2spk")
 
 
 def test_hold_out(data: Path, tmp_path: Path, run) -> None:
     for attempt in "ab":
-        run("utils.hold_out_speakers", "--speakers", 3, "--trials", 40, "--seed", 7, data,
+        run("utils.kaldi.hold_out_speakers", "--speakers", 3, "--trials", 40, "--seed", 7, data,
             tmp_path / f"valid_{attempt}", tmp_path / f"rest_{attempt}")
     valid, rest = tmp_path / "valid_a", tmp_path / "rest_a"
     assert (valid / "trials/valid").read_bytes() == (tmp_path / "valid_b/trials/valid").read_bytes()
@@ -377,12 +377,12 @@ def test_hold_out(data: Path, tmp_path: Path, run) -> None:
 def test_hold_out_too_much(data: Path, tmp_path: Path, run) -> None:
     for number in (1, 4):
         with pytest.raises(InputError, match=f"cannot hold out {number} of 5 speakers"):
-            run("utils.hold_out_speakers", "--speakers", number, data, tmp_path / "v", tmp_path / "r")
+            run("utils.kaldi.hold_out_speakers", "--speakers", number, data, tmp_path / "v", tmp_path / "r")
     ids = [f"s{number}-x-1" for number in range(6)]
     write_data_dir(tmp_path / "single", DataDir(ids, {"utt2spk": [one[:2] for one in ids], "wav.scp": ids}))
     with pytest.raises(InputError, match="hold out 2 or more speakers"):
-        run("utils.hold_out_speakers", "--speakers", 3, tmp_path / "single", tmp_path / "v", tmp_path / "r")
+        run("utils.kaldi.hold_out_speakers", "--speakers", 3, tmp_path / "single", tmp_path / "v", tmp_path / "r")
     write_data_dir(tmp_path / "alone", example().select(range(6)))
     with pytest.raises(InputError, match="cannot hold out 2 of 1 speakers"):
-        run("utils.hold_out_speakers", "--speakers", 2, tmp_path / "alone", tmp_path / "v", tmp_path / "r")
+        run("utils.kaldi.hold_out_speakers", "--speakers", 2, tmp_path / "alone", tmp_path / "v", tmp_path / "r")
     assert not (tmp_path / "v").exists() and not (tmp_path / "r").exists()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from utils.data_dir import TABLES, DataDir, read_data_dir, write_data_dir, write_data_dirs
 from utils.errors import InputError
-from utils.fix_data_dir import fix
+from utils.kaldi.data_dir import TABLES, DataDir, read_data_dir, write_data_dir, write_data_dirs
+from utils.kaldi.fix_data_dir import fix
 
 IDS = ["s1-a", "s1-b", "s2-a"]
 

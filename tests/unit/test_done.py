@@ -9,13 +9,13 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from utils import done, fingerprint
-from utils.place import place_above, settle
+from utils.jobs import done, fingerprint
+from utils.jobs.place import place_above, settle
 
 
 def call(action, record, *inputs, options=("dim=400",), outputs=None):
-    """Run utils.done as the steps do; return exit status and what it said."""
-    command = [sys.executable, "-m", "utils.done", action, str(record), "--step", "x.sh"]
+    """Run utils.jobs.done as the steps do; return exit status and what it said."""
+    command = [sys.executable, "-m", "utils.jobs.done", action, str(record), "--step", "x.sh"]
     for option in options:
         command += ["--option", option]
     command += ["--inputs", *map(str, inputs)]

@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from utils.launch import engine
-from utils.launch.command_line import parse_call
-from utils.launch.engine import MOST_REQUEUES, ArrayRun
-from utils.launch.slurm import Slurm
+from utils.jobs import engine
+from utils.jobs.command_line import parse_call
+from utils.jobs.engine import MOST_REQUEUES, ArrayRun
+from utils.jobs.slurm import Slurm
 
 
 def array_run(*words):

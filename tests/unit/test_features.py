@@ -10,14 +10,15 @@ import pytest
 import soundfile
 
 from steps.feat import collect_feats, compute_vad
-from steps.feat.compute_feats import compute_part, part_of
-from steps.feat.features import compute_features
-from steps.feat.options import read_conf, read_feature_options
-from steps.feat.vad import VadOptions, energy_vad, read_vad_options
-from utils.ark import iterate
+from steps.feat.compute_feats import compute_part
 from utils.audio import read_audio
-from utils.data_dir import read_data_dir
 from utils.errors import InputError
+from utils.features.compute import compute_features
+from utils.features.options import read_conf, read_feature_options
+from utils.features.vad import VadOptions, energy_vad, read_vad_options
+from utils.jobs.part import part_of
+from utils.kaldi.ark import iterate
+from utils.kaldi.data_dir import read_data_dir
 
 CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf/features"
 
@@ -132,7 +133,7 @@ def test_too_short_utterances():
 
 @pytest.mark.parametrize(("count", "jobs"), [(10, 3), (2, 5), (7, 7), (100, 1)])
 def test_parts_cover_everything_once(count, jobs):
-    parts = [range(count)[part_of(count, job, jobs)] for job in range(1, jobs + 1)]
+    parts = [part_of(count, job, jobs) for job in range(1, jobs + 1)]
     assert [item for part in parts for item in part] == list(range(count))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     with pytest.raises(InputError):
@@ -261,7 +262,7 @@ def test_features_do_not_depend_on_how_samples_are_handed_over(monkeypatch):
         options = read_feature_options(CONF / f"{name}.conf")
         expected = compute_features(samples, options)
         for size in (1000, 20000, 20001):
-            monkeypatch.setattr("steps.feat.features.AT_ONCE", size)
+            monkeypatch.setattr("utils.features.compute.AT_ONCE", size)
             assert np.array_equal(compute_features(samples, options), expected)
 
 

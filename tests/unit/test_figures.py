@@ -8,13 +8,13 @@ import torch
 from made_up import CONFIG, write_data
 
 from nnet.config import network_config
-from nnet.data import Utterances
-from nnet.draw_attention import Attention, attend, draw, entropies
 from nnet.model import Network
-from steps.backend.det_curves import POINTS, det_points, draw_list, limits
-from steps.backend.metrics import measure
+from nnet.training.data import Utterances
+from steps.report.det_curves import POINTS, det_points, draw_list, limits
+from steps.report.draw_attention import Attention, attend, draw, entropies
+from steps.report.plotting import line_style, save_figure
 from utils.errors import InputError
-from utils.plotting import line_style, save_figure
+from utils.metrics import measure
 from utils.simulated import has_simulated, is_simulated
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from steps.feat.cmvn import normalise
-from steps.feat.deltas import add_deltas
-from steps.feat.frontend import FrontendOptions, apply_frontend, frontend_margin
-from utils.ark import iterate
 from utils.config import build
 from utils.errors import InputError
+from utils.features.cmvn import normalise
+from utils.features.deltas import add_deltas
+from utils.features.frontend import FrontendOptions, apply_frontend, frontend_margin
+from utils.kaldi.ark import iterate
 
 
 def loop_normalise(features, window, norm_vars):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from steps.feat.frontend import FrontendOptions
 from steps.ivector.alignments import Alignment, iterate_alignments, write_gselect, write_posteriors
 from steps.ivector.config import UbmOptions
 from steps.ivector.extractor import (
@@ -25,8 +24,9 @@ from steps.ivector.grouped import mahalanobis, second_order
 from steps.ivector.posteriors import selection
 from steps.ivector.train_ubm import diagonal_statistics, full_statistics, split, train_diagonal
 from steps.ivector.utterance_stats import block_statistics
-from utils.ark import ArkWriter, iterate
 from utils.errors import InputError
+from utils.features.frontend import FrontendOptions
+from utils.kaldi.ark import ArkWriter, iterate
 
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from utils.errors import InputError
-from utils.kaldi_io import KaldiReader, KaldiWriter, read_matrix, read_vector, write_matrix, write_vector
+from utils.kaldi.objects import KaldiReader, KaldiWriter, read_matrix, read_vector, write_matrix, write_vector
 
 MATRIX = np.array([[1, 2.5, -3e-7], [4, 1e10, 0.1]], np.float32)
 

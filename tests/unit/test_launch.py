@@ -13,14 +13,14 @@ import pytest
 
 from tests.faults.faults import job_deaths
 from utils.errors import InputError
-from utils.launch import run
-from utils.launch.command_line import parse_call
+from utils.jobs import run
+from utils.jobs.command_line import parse_call
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def launch(*words, **options):
-    command = [sys.executable, "-m", "utils.launch.run", *map(str, words)]
+    command = [sys.executable, "-m", "utils.jobs.run", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
@@ -120,7 +120,7 @@ def test_the_number_goes_where_the_variable_is_a_word(tmp_path):
 
 def test_interrupting_ends_the_jobs(tmp_path):
     job = ["bash", "-c", f"echo $$ > {tmp_path}/pid; sleep 60 & wait"]
-    process = subprocess.Popen([sys.executable, "-m", "utils.launch.run", str(tmp_path / "x.log"), *job])
+    process = subprocess.Popen([sys.executable, "-m", "utils.jobs.run", str(tmp_path / "x.log"), *job])
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from utils import lock
 from utils.errors import InputError
-from utils.lock import STALE_SECONDS, WORDS, me, read_holder, release, require_held, started_at, take
+from utils.jobs import lock
+from utils.jobs.lock import STALE_SECONDS, WORDS, me, read_holder, release, require_held, started_at, take
 
 ROOT = Path(__file__).resolve().parents[2]
 # Holds a lock as run.sh does, and starts something that inherits it; then waits.
 HOLDER = """exec {VOX_LOCK_FD}>> "$1/.lock"
 export VOX_LOCK=$1/.lock VOX_LOCK_FD VOX_RUN
-VOX_RUN=$(python3 -m utils.lock take "$VOX_LOCK" "$VOX_LOCK_FD" $$) || exit 1
+VOX_RUN=$(python3 -m utils.jobs.lock take "$VOX_LOCK" "$VOX_LOCK_FD" $$) || exit 1
 """
 
 
@@ -134,7 +134,7 @@ def test_what_a_killed_run_left_behind_is_ended_before_the_next_begins(tmp_path,
     """A launcher with its job, and a tool that goes on by itself for a while."""
     job = 'sleep 60; touch "$0/written"'
     process = hold(tmp_path, f"""sleep 4 &
-python3 -m utils.launch.run "$1/x.log" bash -c '{job}' "$1" & wait""", stderr=subprocess.DEVNULL)
+python3 -m utils.jobs.run "$1/x.log" bash -c '{job}' "$1" & wait""", stderr=subprocess.DEVNULL)
     wait_until(lambda: len((read_holder(tmp_path / ".lock") or {"processes": []})["processes"]) == 2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -148,7 +148,7 @@ python3 -m utils.launch.run "$1/x.log" bash -c '{job}' "$1" & wait""", stderr=su
 
 
 def test_a_job_whose_launcher_was_killed_too_is_ended(tmp_path):
-    process = hold(tmp_path, 'python3 -m utils.launch.run "$1/x.log" sleep 60', stderr=subprocess.DEVNULL)
+    process = hold(tmp_path, 'python3 -m utils.jobs.run "$1/x.log" sleep 60', stderr=subprocess.DEVNULL)
     wait_until(lambda: len((read_holder(tmp_path / ".lock") or {"processes": []})["processes"]) == 2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -226,7 +226,7 @@ def test_a_lock_with_wrong_values_is_a_damaged_one(tmp_path, wrong):
 
 def test_of_many_that_begin_at_once_one_takes_the_lock(tmp_path):
     write(tmp_path / ".lock", pid=dead_process())
-    program = ("import os, sys, time; from pathlib import Path; from utils.lock import take\n"
+    program = ("import os, sys, time; from pathlib import Path; from utils.jobs.lock import take\n"
                "path = Path(sys.argv[1]); take(path, os.open(path, os.O_WRONLY), os.getpid()); time.sleep(8)")
     many = [subprocess.Popen([sys.executable, "-c", program, tmp_path / ".lock"], stderr=subprocess.DEVNULL)
             for _ in range(6)]

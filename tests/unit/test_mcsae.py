@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from nnet.config import network_config
-from nnet.mcsae import AdaptiveMask
-from nnet.model import ENCODERS, Network, make_part
+from nnet.encoders import ENCODERS
+from nnet.encoders.sc_resnet import AdaptiveMask
+from nnet.model import Network, make_part
 from utils.config import load_config
 from utils.errors import InputError
 

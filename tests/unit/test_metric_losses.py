@@ -8,12 +8,12 @@ import torch
 from made_up import CONFIG, write_data
 
 from nnet.config import network_config
-from nnet.data import TrainingSet
+from nnet.losses.prototypical import Prototypical, PrototypicalOptions
 from nnet.model import Network, diversity_penalty, make_part
 from nnet.poolings import POOLINGS
-from nnet.prototypical import Prototypical, PrototypicalOptions
-from nnet.speaker_batches import SpeakerBatches
-from nnet.train import Trainer
+from nnet.training.data import TrainingSet
+from nnet.training.speaker_batches import SpeakerBatches
+from nnet.training.train import Trainer
 from utils.errors import InputError
 
 

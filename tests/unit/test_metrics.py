@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from steps.backend.metrics import measure, read_kaldi_scores, read_labelled_scores
 from utils.errors import InputError
+from utils.metrics import measure, read_kaldi_scores, read_labelled_scores
 
 
 def rates(targets, nontargets) -> list[tuple[float, float]]:
@@ -169,7 +169,7 @@ def test_large_files_in_many_blocks(files):
 
 def test_command_line_prints_the_metrics(files, tmp_path):
     def call(*words):
-        return subprocess.run([sys.executable, "-m", "steps.backend.metrics", *map(str, words)],
+        return subprocess.run([sys.executable, "-m", "utils.metrics", *map(str, words)],
                               capture_output=True, text=True, check=False)
 
     done = call(*files(TRIALS, SCORES))
@@ -182,5 +182,5 @@ def test_command_line_prints_the_metrics(files, tmp_path):
     assert call(tmp_path / "kaldi").stdout == done.stdout
     failed = call(*files(TRIALS, SCORES[:2]))
     assert failed.returncode == 1
-    assert failed.stderr.startswith("steps.backend.metrics: error: ")
+    assert failed.stderr.startswith("utils.metrics: error: ")
     assert len(failed.stderr.splitlines()) == 1

@@ -12,8 +12,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from nnet.config import network_config
-from nnet.extract import load_network
-from nnet.train import Trainer
+from nnet.embed import load_network
+from nnet.training.train import Trainer
 from steps.ivector.config import read_ivector_config
 from steps.ivector.extractor import Extractor, read_extractor, write_extractor
 from steps.ivector.gmm import DiagGmm, FullGmm
@@ -146,7 +146,8 @@ def test_shares_that_are_none_are_refused(text):
 
 
 @pytest.mark.parametrize("words", [
-    ["nnet.train", "--seed", "-1", "x", "x", "x", "x"], ["steps.ivector.train_ubm", "--seed", "-1", "x", "x", "x"],
+    ["nnet.training.train", "--seed", "-1", "x", "x", "x", "x"],
+    ["steps.ivector.train_ubm", "--seed", "-1", "x", "x", "x"],
     ["local.prepare_voxceleb", "--max-missing", "nan", "x"],
     ["steps.feat.collect_feats", "--max-failed", "nan", "x", "x"],
 ])

@@ -8,9 +8,9 @@ import torch
 from nnet.config import network_config
 from nnet.describe import main
 from nnet.model import Network
-from steps.feat.options import read_feature_options
 from utils.config import load_config
 from utils.errors import InputError
+from utils.features.options import read_feature_options
 
 CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf"
 NETWORKS = sorted(path.stem for path in CONF.glob("*.yaml") if not path.stem.startswith("ivector"))

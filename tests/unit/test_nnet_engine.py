@@ -16,8 +16,8 @@ from made_up import CONFIG, write_data
 from safetensors.torch import load_file
 
 from nnet.config import network_config
-from nnet.data import TrainingSet
-from nnet.train import Trainer
+from nnet.training.data import TrainingSet
+from nnet.training.train import Trainer
 from utils.config import load_config
 from utils.errors import InputError
 
@@ -101,7 +101,7 @@ def test_killed_at_any_step_it_ends_with_the_same_bits(corpus, tmp_path, whole, 
 def test_a_queues_signal_saves_and_exits_for_a_requeue(corpus, tmp_path, number):
     config = changed(train={"epochs": 2000})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "nnet.train", "--num-threads", "1", str(tmp_path / "config.yaml"),
+    command = [sys.executable, "-m", "nnet.training.train", "--num-threads", "1", str(tmp_path / "config.yaml"),
                *map(str, corpus), str(tmp_path / "x")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.time() + 60
@@ -178,7 +178,7 @@ def test_averages_are_those_of_their_definitions(corpus, tmp_path):
 
 def test_a_shuffle_buffer_keeps_to_its_blocks(tmp_path, monkeypatch):
     data = write_data(tmp_path / "data", 6, 50, 0)
-    monkeypatch.setattr("nnet.blocks.BLOCK", 4000)
+    monkeypatch.setattr("nnet.training.shuffle_buffer.BLOCK", 4000)
     config = network_config(changed(train={"shuffle_mb": 1}), "x")
     found = TrainingSet(data, config, seed=1)
     found._blocks.buffer = 40_000
@@ -200,8 +200,8 @@ from pathlib import Path
 import torch
 from torch import distributed as dist
 from nnet.config import read_network_config
-from nnet.distributed import gather, start_processes
-from nnet.train import Trainer
+from nnet.training.distributed import gather, start_processes
+from nnet.training.train import Trainer
 
 torch.set_num_threads(1)
 train, valid, *exps = map(Path, sys.argv[1:])

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
+from nnet.encoders import ENCODERS
 from nnet.losses import LOSSES
-from nnet.model import ENCODERS, make_part
+from nnet.losses.softmax import MarginOptions, MarginSoftmax
+from nnet.model import make_part
 from nnet.poolings import POOLINGS
-from nnet.softmax_losses import MarginOptions, MarginSoftmax
 from utils.config import choose
 from utils.errors import InputError
 

@@ -6,9 +6,9 @@ import torch
 from made_up import CONFIG, write_data
 
 from nnet.config import network_config
-from nnet.data import TrainingSet
-from nnet.optimizers import OptimizerOptions, StepOptions, learning_rate, make_optimizer
-from nnet.train import Trainer
+from nnet.training.data import TrainingSet
+from nnet.training.optimizers import OptimizerOptions, StepOptions, learning_rate, make_optimizer
+from nnet.training.train import Trainer
 from utils.errors import InputError
 
 TRAIN = CONFIG["train"] | {"epochs": 6}

@@ -16,15 +16,15 @@ from made_up import CONFIG, write_data
 from safetensors.torch import load_file
 
 from nnet.config import network_config, training_part
-from nnet.data import Prefetcher, TrainingSet, Utterances
 from nnet.device import find_device, has_bf16
-from nnet.extract import embed_batch, embed_utterances, load_network
-from nnet.optimizers import learning_rate
-from nnet.train import Trainer
-from nnet.validation import Validation
+from nnet.embed import embed_batch, embed_utterances, load_network
+from nnet.training.data import Prefetcher, TrainingSet, Utterances
+from nnet.training.optimizers import learning_rate
+from nnet.training.train import Trainer
+from nnet.training.validation import Validation
 from tests.in_process import call
-from utils.ark import ArkWriter, RowReader, iterate
 from utils.errors import InputError
+from utils.kaldi.ark import ArkWriter, RowReader, iterate
 
 CPU = torch.device("cpu")
 
@@ -38,12 +38,12 @@ def corpus(tmp_path_factory):
 
 def command(corpus, exp, config=None, seed=1):
     folder, train, valid = corpus
-    return [sys.executable, "-m", "nnet.train", "--seed", str(seed), "--num-threads", "1",
+    return [sys.executable, "-m", "nnet.training.train", "--seed", str(seed), "--num-threads", "1",
             str(config or folder / "config.yaml"), str(train), str(valid), str(exp)]
 
 
 def train(corpus, exp, **options):
-    return call("nnet.train", *command(corpus, exp, **options)[3:])
+    return call("nnet.training.train", *command(corpus, exp, **options)[3:])
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_long_and_short_utterances(corpus, trained, capsys):
 
 def test_extraction_jobs_write_kaldi_vectors(corpus, trained, tmp_path):
     for job in (1, 2):
-        done = call("nnet.extract", "--job", job, "--nj", 2, trained, corpus[1], tmp_path)
+        done = call("steps.network.extract", "--job", job, "--nj", 2, trained, corpus[1], tmp_path)
         assert done.returncode == 0, done.stderr
     found = [(name, vector.shape) for job in (1, 2) for name, vector in iterate(tmp_path / f"xvector.{job}.scp")]
     assert {shape for _, shape in found} == {(12,)}
@@ -263,7 +263,7 @@ def test_bad_configurations_end_in_one_line(corpus, tmp_path, change, message):
     done = train(corpus, tmp_path / "x", config=tmp_path / "config.yaml")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("nnet.train: error: ")
+    assert last.startswith("nnet.training.train: error: ")
     assert re.search(message, last)
     assert not (tmp_path / "x/model.safetensors").exists()
 
@@ -302,7 +302,7 @@ def test_without_bf16_training_says_so_and_takes_fp32(corpus, tmp_path, monkeypa
     losses = {}
     for precision, has in (("bf16", False), ("bf16", True), ("fp32", True)):
         config = network_config({**CONFIG, "train": {**CONFIG["train"], "precision": precision}}, "test")
-        monkeypatch.setattr("nnet.train.has_bf16", lambda device, has=has: has)
+        monkeypatch.setattr("nnet.training.train.has_bf16", lambda device, has=has: has)
         trainer = Trainer(config, *corpus[1:], tmp_path / "exp", CPU, 1)
         assert ("fp32 is used" in capsys.readouterr().err) == (not has)
         trainer.model = trainer.network

@@ -14,19 +14,19 @@ from made_up import CONFIG
 from safetensors.torch import load_file
 
 from nnet.config import network_config
-from nnet.data import TrainingSet
-from nnet.distributed import Processes
-from nnet.online import OnlineSet, training_set
-from nnet.train import Trainer
-from nnet.waveform import frontend_of_batch
-from steps.feat.augment import KINDS
-from steps.feat.features import compute_features
-from steps.feat.frontend import FrontendOptions, apply_frontend
-from steps.feat.options import read_feature_options
+from nnet.frontends.kaldi_features import frontend_of_batch
+from nnet.training.data import TrainingSet
+from nnet.training.distributed import Processes
+from nnet.training.online import OnlineSet, training_set
+from nnet.training.train import Trainer
 from tests.in_process import call
-from utils.ark import ArkWriter
 from utils.audio import Recording, change_speed, read_audio
 from utils.errors import InputError
+from utils.features.augment import KINDS
+from utils.features.compute import compute_features
+from utils.features.frontend import FrontendOptions, apply_frontend
+from utils.features.options import read_feature_options
+from utils.kaldi.ark import ArkWriter
 
 RATE, SPEEDS = 16000, ("0.9", "1.1")
 ONLINE = {"kinds": [kind for kind in KINDS if kind != "music"], "share": 0.7}
@@ -185,10 +185,10 @@ def test_two_processes_train_as_one(corpus, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     for name in ("one", "two"):
         if name == "one":
-            done = call("nnet.train", *words, tmp_path / name)
+            done = call("nnet.training.train", *words, tmp_path / name)
         else:
-            done = subprocess.run([*torchrun, "nnet.train", *words, tmp_path / name], capture_output=True, text=True,
-                                  check=False, timeout=200)
+            done = subprocess.run([*torchrun, "nnet.training.train", *words, tmp_path / name], capture_output=True,
+                                  text=True, check=False, timeout=200)
         assert done.returncode == 0, done.stderr[-3000:]
         rows = (tmp_path / name / "log/train.tsv").read_text().splitlines()[1:]
         curves.append([float(row.split("\t")[2]) for row in rows])
@@ -270,7 +270,7 @@ def test_audio_of_another_length_than_its_features_is_refused(tmp_path):
     folder = write_corpus(tmp_path / "data", 2, 2, False)
     soundfile.write(folder / "a s0 0.wav", sound(0, 0.2), RATE)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config(train={"batch_size": 2})))
-    done = call("nnet.train", tmp_path / "config.yaml", folder, folder, tmp_path / "exp")
+    done = call("nnet.training.train", tmp_path / "config.yaml", folder, folder, tmp_path / "exp")
     assert done.returncode == 1
     assert re.search(r"s0-u0: .*a s0 0\.wav gives \d+ frames, its features are \d+; make the features again",
                      done.stderr.splitlines()[-1])

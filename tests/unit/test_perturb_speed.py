@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from utils.data_dir import read_data_dir
+from utils.kaldi.data_dir import read_data_dir
 
 
 def run(*words):
-    return subprocess.run([sys.executable, "-m", "utils.perturb_speed", *map(str, words)], capture_output=True,
+    return subprocess.run([sys.executable, "-m", "utils.kaldi.perturb_speed", *map(str, words)], capture_output=True,
                           text=True, check=False)
 
 
@@ -43,7 +43,7 @@ def test_copies(data, tmp_path):
 def test_wrong_speeds(data, tmp_path, speeds, message):
     done = run(f"--speeds={speeds}", data, tmp_path / "out")
     assert done.returncode == 1
-    assert done.stderr.startswith("utils.perturb_speed: error: ")
+    assert done.stderr.startswith("utils.kaldi.perturb_speed: error: ")
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
 

@@ -15,9 +15,9 @@ from local import prepare_voxceleb
 from local.corpus import find_utterances, read_names, utterance_id
 from local.preflight import file_fault
 from local.trial_lists import TrialList
-from utils.data_dir import read_data_dir
 from utils.errors import InputError
-from utils.validate_data_dir import validate
+from utils.kaldi.data_dir import read_data_dir
+from utils.kaldi.validate_data_dir import validate
 
 DEV, TEST = ("id10001", "id10002", "id10003"), ("id10270", "id10271")
 NAMES = dict(zip((*DEV, *TEST), ("A.J._Buckley", "Adam_O'Neil", "Zoe", "Eartha_Kitt", "Ed_Westwick"),

@@ -5,10 +5,10 @@ import subprocess
 
 import pytest
 
-from steps.backend.results import COLUMNS, collect, in_every_row, score_files
+from steps.report.results import COLUMNS, collect, in_every_row, score_files
 from tests.conftest import ROOT
-from utils import done
 from utils.errors import InputError
+from utils.jobs import done
 from utils.systems import SCALE_LINE, scale_of
 
 TRIALS = "a-1 a-2 target\na-1 b-1 nontarget\nb-1 b-2 target\n"

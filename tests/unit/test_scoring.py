@@ -6,11 +6,12 @@ from itertools import product
 import numpy as np
 import pytest
 
-from steps.backend import scoring, text_lines
+from steps.backend import scoring
 from steps.backend.scoring import Sides, cosine_sides, score_trials
-from steps.backend.text_lines import IdTable, hash_words, in_threads, join, locate, read_blocks
-from steps.backend.text_numbers import format_numbers, parse_numbers
+from utils import text_lines
 from utils.errors import InputError
+from utils.text_lines import IdTable, hash_words, in_threads, join, locate, read_blocks
+from utils.text_numbers import format_numbers, parse_numbers
 
 
 @pytest.fixture(params=[16, 100, 1 << 20])

@@ -6,13 +6,13 @@ import torch
 from made_up import CONFIG, write_data
 
 from nnet.config import network_config
-from nnet.data import Utterances
-from nnet.extract import load_network
-from nnet.score_segments import PairScores
-from nnet.segments import embed_segments
-from nnet.train import Trainer
+from nnet.embed import load_network
+from nnet.training.data import Utterances
+from nnet.training.train import Trainer
+from steps.network.extract_segments import embed_segments
+from steps.network.score_segments import PairScores
 from tests.in_process import call
-from utils.ark import RowReader
+from utils.kaldi.ark import RowReader
 
 CPU = torch.device("cpu")
 FRAMES, SEGMENTS = 30, 3
@@ -50,13 +50,13 @@ def one_pair_at_a_time(network, a, b):
 def test_scores_are_the_means_over_all_pairs_of_segments(model, tmp_path):
     exp, data = model
     for job in (1, 2):
-        done = call("nnet.segments", "--job", job, "--nj", 2, "--segments", SEGMENTS, "--segment-frames", FRAMES,
-                   exp, data, tmp_path)
+        done = call("steps.network.extract_segments", "--job", job, "--nj", 2, "--segments", SEGMENTS,
+                    "--segment-frames", FRAMES, exp, data, tmp_path)
         assert done.returncode == 0, done.stderr
     scripts = "".join((tmp_path / f"segments.{job}.scp").read_text() for job in (1, 2))
     (tmp_path / "segments.scp").write_text(scripts)
     (tmp_path / "num_segments").write_text(f"{SEGMENTS}\n")
-    done = call("nnet.score_segments", "--max-shared-speakers", 1, exp, tmp_path, data / "trials/valid",
+    done = call("steps.network.score_segments", "--max-shared-speakers", 1, exp, tmp_path, data / "trials/valid",
                 tmp_path / "scores")
     assert done.returncode == 0, done.stderr
     network, config = load_network(exp)
@@ -92,7 +92,7 @@ def test_frames_that_do_not_split_into_segments_are_named(model, tmp_path):
     network, _ = load_network(exp)
     if not network.pairwise:
         pytest.skip("of systems that pool pairs")
-    from utils.ark import ArkWriter
+    from utils.kaldi.ark import ArkWriter
     with ArkWriter(tmp_path / "segments") as writer:
         writer.write("a", np.zeros((7, network.encoder.output_dim)))
     scores = PairScores(network, RowReader(tmp_path / "segments.scp"), SEGMENTS, CPU)
@@ -102,6 +102,6 @@ def test_frames_that_do_not_split_into_segments_are_named(model, tmp_path):
 
 @pytest.mark.parametrize(("option", "value"), [("--segment-frames", 5), ("--segments", 0)])
 def test_unfit_segments_are_refused(model, tmp_path, option, value):
-    done = call("nnet.segments", option, value, model[0], model[1], tmp_path)
+    done = call("steps.network.extract_segments", option, value, model[0], model[1], tmp_path)
     assert done.returncode == 1
     assert "fewer than the 15 frames that the encoder sees at once" in done.stderr

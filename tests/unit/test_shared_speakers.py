@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from utils import shared_speakers
 from utils.errors import InputError
-from utils.shared_speakers import check_trials, original, refuse_shared
+from utils.kaldi import shared_speakers
+from utils.kaldi.shared_speakers import check_trials, original, refuse_shared
 
 
 def test_a_copy_has_the_voice_of_its_original() -> None:

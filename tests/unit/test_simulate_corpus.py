@@ -18,7 +18,7 @@ from local.recording_conditions import draw_conditions, record
 from local.simulate_corpus import Task, draw_trials
 from local.simulated_voice import FFT, FREQUENCIES, HOP, RATE, Track, draw_speaker, glottal_source, utter, vocal_tract
 from tests.in_process import call
-from utils.data_dir import read_data_dir
+from utils.kaldi.data_dir import read_data_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--speakers", 6, "--test-speakers", 4, "--utterances", 4, "--sessions", 2)

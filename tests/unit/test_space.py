@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from steps.feat.compute_feats import compute_part, estimate_bytes
-from steps.feat.options import read_feature_options
 from utils.errors import InputError
+from utils.features.options import read_feature_options
 from utils.space import require_space
 
 

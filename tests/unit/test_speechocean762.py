@@ -15,8 +15,8 @@ from local.make_minivox import choose, read_trials, write_corpus
 from local.prepare_speechocean762 import draw_trials
 from local.speechocean762 import Speaker, read_corpus
 from tests.tiny import make_speechocean762
-from utils.data_dir import read_data_dir
 from utils.errors import InputError
+from utils.kaldi.data_dir import read_data_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "egs/speechocean762/minivox"

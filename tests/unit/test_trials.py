@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from utils.data_dir import DataDir, write_data_dir
 from utils.errors import InputError
-from utils.trials import check_trials
-from utils.validate_data_dir import validate
+from utils.kaldi.data_dir import DataDir, write_data_dir
+from utils.kaldi.trials import check_trials
+from utils.kaldi.validate_data_dir import validate
 
 IDS = [f"s{speaker}-{utterance}" for speaker in range(4) for utterance in range(5)]
 
@@ -15,7 +15,7 @@ IDS = [f"s{speaker}-{utterance}" for speaker in range(4) for utterance in range(
 @pytest.fixture(params=[30, 1 << 24])
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """A list that is read in blocks of a line or two, or at once."""
-    monkeypatch.setattr("utils.trials.BLOCK", request.param)
+    monkeypatch.setattr("utils.kaldi.trials.BLOCK", request.param)
     return tmp_path / "list"
 
 

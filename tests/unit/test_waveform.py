@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from nnet.waveform import KaldiFeatures
-from steps.feat.features import compute_features
-from steps.feat.options import read_feature_options
+from nnet.frontends.kaldi_features import KaldiFeatures
 from utils.audio import read_audio
 from utils.errors import InputError
+from utils.features.compute import compute_features
+from utils.features.options import read_feature_options
 
 FEATURES = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf/features"
 

@@ -1,0 +1,93 @@
+"""ECAPA-TDNN (Desplanques, Thienpondt, Demuynck 2020), a modern reference: c512 and c1024 by `channels`.
+
+Convolutions over time are zero-padded to keep T; what lies beyond an utterance is kept at 0 before each.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nnet.padding import frame_weights, inside_mask, weighted_mean
+from utils.config import Count
+
+
+@dataclass(frozen=True)
+class EcapaOptions:
+    """Three SE-Res2 blocks in the paper, one dilation each."""
+
+    type: str
+    channels: Count = 512
+    dilations: tuple[Count, ...] = (2, 3, 4)
+    groups: Count = 8       # of the Res2 convolutions; must divide channels
+    squeeze: Count = 128    # width of squeeze and excitation's bottleneck
+    output: Count = 1536    # channels of the frames handed on
+
+    def __post_init__(self) -> None:
+        if self.channels % self.groups or self.groups < 2:
+            raise ValueError(f"groups is {self.groups} and channels {self.channels}; wanted 2 or more that divide it")
+        if not self.dilations:
+            raise ValueError("dilations is empty; wanted one or more")
+
+
+def zero_frames(x: Tensor, inside: Tensor | None) -> Tensor:
+    """Return B x C x T with zeros beyond each utterance's end; inside: B x 1 x T."""
+    return x if inside is None else x * inside
+
+
+class ConvolutionNorm(nn.Module):
+    """Convolution over time that keeps T, ReLU, batch norm: B x C x T."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(inputs, outputs, kernel, dilation=dilation, padding=kernel // 2 * dilation)
+        self.norm = nn.BatchNorm1d(outputs)
+
+    def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
+        return zero_frames(self.norm(self.convolution(x).relu()), inside)
+
+
+class SeRes2Block(nn.Module):
+    """1 x 1 convolution; Res2: y_i = conv(x_i + y_{i-1}), y_1 = x_1; 1 x 1; squeeze and excitation; a way around."""
+
+    def __init__(self, options: EcapaOptions, dilation: int) -> None:
+        super().__init__()
+        width = options.channels // options.groups
+        self.groups = options.groups
+        self.first = ConvolutionNorm(options.channels, options.channels)
+        self.parts = nn.ModuleList(ConvolutionNorm(width, width, 3, dilation) for _ in range(options.groups - 1))
+        self.last = ConvolutionNorm(options.channels, options.channels)
+        self.weigh = nn.Sequential(nn.Linear(options.channels, options.squeeze), nn.ReLU(),
+                                   nn.Linear(options.squeeze, options.channels), nn.Sigmoid())
+
+    def forward(self, x: Tensor, inside: Tensor | None, weights: Tensor) -> Tensor:
+        """weights: B x T, 1 / length on the frames of each utterance."""
+        groups = self.first(x, inside).chunk(self.groups, dim=1)
+        found = [groups[0]]
+        for group, part in zip(groups[1:], self.parts, strict=True):
+            found.append(part(group if len(found) == 1 else group + found[-1], inside))
+        y = self.last(torch.cat(found, dim=1), inside)
+        return x + y * self.weigh(weighted_mean(weights.to(y.dtype), y.transpose(1, 2)))[:, :, None]
+
+
+class Ecapa(nn.Module):
+    """B x T x F and lengths (or None) in; B x T x output and the same lengths out."""
+
+    def __init__(self, input_dim: int, options: EcapaOptions) -> None:
+        super().__init__()
+        self.first = ConvolutionNorm(input_dim, options.channels, 5)
+        self.blocks = nn.ModuleList(SeRes2Block(options, dilation) for dilation in options.dilations)
+        self.aggregate = nn.Conv1d(len(options.dilations) * options.channels, options.output, 1)
+        self.output_dim, self.receptive_field = options.output, 1
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        weights = frame_weights(x, lengths)
+        inside = None if lengths is None else inside_mask(x.shape[1], lengths)[:, None].to(x.dtype)
+        x = zero_frames(x.transpose(1, 2), inside)
+        x = self.first(x, inside)
+        outputs = []
+        for block in self.blocks:
+            x = block(x, inside, weights)
+            outputs.append(x)
+        h = self.aggregate(torch.cat(outputs, dim=1)).relu()
+        return h.transpose(1, 2), lengths

@@ -1,0 +1,137 @@
+"""Residual encoders: the thin, wide and squeeze-and-excitation networks of the papers, by their options.
+
+    resnet of the multi-resolution paper (Wang et al. 2020): stem 3 x 3, 64; stages 3, 4, 6, 3 of 64 .. 512, strides
+        1, 2, 2, 2 in both axes; frequency: a last 3 x 3 convolution of 512 that takes the five bands left to one
+    fast resnet (Kye, Kwon, Chung 2021): stem 7 x 7, 16, stride 2 in frequency; stages of 16 .. 128, strides 1, 2, 2, 1,
+        squeeze and excitation; frequency: mean
+    modern reference (wespeaker's r-vector): stem 3 x 3, 32; stages of 32 .. 256; frequency: flatten
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from nnet.padding import frame_weights, zero_beyond
+from utils.config import Count, Whole
+
+
+@dataclass(frozen=True)
+class ResNetOptions:
+    """Strides are for time and frequency alike, unless two are given."""
+
+    type: str
+    stem: Count = 3                             # kernel of the first convolution, as wide as the first stage
+    stem_stride: tuple[Count, ...] = (1, 1)     # in time, in frequency
+    channels: tuple[Count, ...] = (64, 128, 256, 512)
+    blocks: tuple[Count, ...] = (3, 4, 6, 3)
+    strides: tuple[Count, ...] = (1, 2, 2, 2)
+    squeeze: Whole = 0                          # squeeze-and-excitation: reduction of its bottleneck; 0: none
+    frequency: Literal["flatten", "mean", "convolution"] = "flatten"  # what becomes of the bands that are left
+
+    def __post_init__(self) -> None:
+        if not len(self.channels) == len(self.blocks) == len(self.strides) > 0:
+            raise ValueError(f"{len(self.channels)} channels, {len(self.blocks)} blocks and {len(self.strides)} "
+                             "strides; wanted one of each for every stage")
+        if self.stem % 2 == 0 or len(self.stem_stride) != 2:
+            raise ValueError(f"stem is {self.stem} and stem_stride {list(self.stem_stride)}; wanted an odd kernel and "
+                             "the strides in time and in frequency")
+
+
+def mean_of_bands(x: Tensor) -> Tensor:
+    """Return the mean over the bands of B x C x T x F: B x T x C.
+
+    Channels go last before, so that the gradient has them there, too: adding gradients of two layouts is slow.
+    """
+    return x.permute(0, 2, 3, 1).mean(dim=2)
+
+
+class SqueezeExcitation(nn.Module):
+    """Channels weighed by sigmoid(W_2 relu(W_1 mean(x))), the mean over time and frequency (Hu, Shen, Sun 2018)."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        narrow = max(1, channels // reduction)
+        self.weigh = nn.Sequential(nn.Linear(channels, narrow), nn.ReLU(), nn.Linear(narrow, channels), nn.Sigmoid())
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        frames = mean_of_bands(x)
+        mean = (frame_weights(frames, lengths)[..., None] * frames).sum(dim=1)
+        return x * self.weigh(mean)[:, :, None, None]
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions with batch norm, and a way around them (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, squeeze: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(outputs)
+        self.squeeze = SqueezeExcitation(outputs, squeeze) if squeeze else None
+        self.around = None
+        if stride > 1 or inputs != outputs:
+            self.around = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        lengths_out = strided(lengths, self.stride)
+        y = zero_beyond(relu(self.first_norm(self.first(x))), lengths_out)
+        y = self.second_norm(self.second(y))
+        if self.squeeze is not None:
+            y = self.squeeze(zero_beyond(y, lengths_out), lengths_out)
+        y = relu(y + (x if self.around is None else self.around(x)))
+        return zero_beyond(y, lengths_out), lengths_out
+
+
+def strided(lengths: Tensor | None, stride: int) -> Tensor | None:
+    """Return the frames that a padded convolution with a stride gives."""
+    return lengths if lengths is None or stride == 1 else (lengths + stride - 1) // stride
+
+
+class ResNet(nn.Module):
+    """B x T x F and lengths (or None) in; B x T' x d and lengths out."""
+
+    def __init__(self, input_dim: int, options: ResNetOptions) -> None:
+        super().__init__()
+        width = options.channels[0]
+        self.stem_stride = options.stem_stride[0]
+        self.stem = nn.Conv2d(1, width, options.stem, tuple(options.stem_stride), padding=options.stem // 2, bias=False)
+        self.stem_norm = nn.BatchNorm2d(width)
+        self.stages = nn.ModuleList()
+        bands, self.receptive_field = -(-input_dim // options.stem_stride[1]), self.stem_stride
+        for channels, blocks, stride in zip(options.channels, options.blocks, options.strides, strict=True):
+            self.stages.append(nn.ModuleList(
+                BasicBlock(width if index == 0 else channels, channels, stride if index == 0 else 1, options.squeeze)
+                for index in range(blocks)))
+            width, bands, self.receptive_field = channels, -(-bands // stride), self.receptive_field * stride
+        self.frequency = options.frequency
+        self.last, self.output_dim = None, width * (bands if options.frequency == "flatten" else 1)
+        if options.frequency == "convolution":
+            if not 3 <= bands <= 5:
+                raise ValueError(f"{bands} bands are left of {input_dim}; frequency: convolution takes 3 to 5 to one")
+            self.last = nn.Sequential(nn.Conv2d(width, width, 3, padding=(1, 0), bias=False), nn.BatchNorm2d(width))
+
+    def stage_outputs(self, x: Tensor, lengths: Tensor | None = None) -> list[tuple[Tensor, Tensor | None]]:
+        """Return what stem and stages give: B x C x T x F each, with the lengths."""
+        x = zero_beyond(x[:, None], lengths)
+        lengths = strided(lengths, self.stem_stride)
+        x = zero_beyond(relu(self.stem_norm(self.stem(x))), lengths)
+        outputs = [(x, lengths)]
+        for stage in self.stages:
+            for block in stage:
+                x, lengths = block(x, lengths)
+            outputs.append((x, lengths))
+        return outputs
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        x, lengths = self.stage_outputs(x, lengths)[-1]
+        if self.last is not None:
+            # Stride 1 x 3 without padding: of up to five bands the first three are seen. They are cut out here, for
+            # oneDNN 3.x with AMX reads memory that nobody wrote when it strides over five bands to one in bf16.
+            x = zero_beyond(relu(self.last(x[..., :3])), lengths)
+        if self.frequency == "mean":
+            return mean_of_bands(x), lengths
+        return x.permute(0, 2, 3, 1).flatten(2), lengths  # B x T' x (F' C)

@@ -1,0 +1,42 @@
+"""Poolings: from the frames of an encoder to one vector per utterance.
+
+Every pooling is a module with `output_dim`, called with
+    h        B x T x d   frames of the encoder
+    lengths  B           frames of each utterance that count; None: all T
+and returns B x output_dim. What lies beyond an utterance's length never changes its result. Equations are
+those of the papers named; t runs over the frames, j over the K heads.
+
+To add one: write the class and its options in a module of this folder, and enter both in POOLINGS.
+"""
+
+from nnet.poolings.attention import (
+    AttentiveStatistics,
+    ChannelAttentiveStatistics,
+    ChannelOptions,
+    DoubleMultiHead,
+    DoubleOptions,
+    GlobalMultiHead,
+    GlobalOptions,
+    HeadsOptions,
+    MultiHeadAttention,
+    MultiHeadMlp,
+    MultiHeadOptions,
+    PlainOptions,
+    SelfAttentiveOptions,
+    SelfAttentivePooling,
+)
+from nnet.poolings.cross_attention import CrossAttentive, CrossOptions
+from nnet.poolings.statistics import NoOptions, StatisticsPooling, TemporalPooling
+
+POOLINGS = {
+    "temporal": (TemporalPooling, NoOptions),
+    "statistics": (StatisticsPooling, NoOptions),
+    "multi_head": (MultiHeadAttention, HeadsOptions),
+    "self_attentive": (SelfAttentivePooling, SelfAttentiveOptions),
+    "attentive_statistics": (AttentiveStatistics, PlainOptions),
+    "channel_attentive_statistics": (ChannelAttentiveStatistics, ChannelOptions),
+    "multi_head_mlp": (MultiHeadMlp, MultiHeadOptions),
+    "global_multi_head": (GlobalMultiHead, GlobalOptions),
+    "double_multi_head": (DoubleMultiHead, DoubleOptions),
+    "cross_attentive": (CrossAttentive, CrossOptions),
+}

@@ -1,0 +1,268 @@
+"""Attention poolings with learned scores over whole or split frames; the contract is that of nnet/poolings.py.
+
+All give each head j weights w_tj = softmax_t(score) and its mean of the frames under them; they differ in the score, in
+what a head sees (the whole frame or a part of it), and in what becomes of the heads' vectors. SAEP's pooling (Safari,
+India, Hernando 2020), C = softmax(W_c H^T) H, is self_attentive with `hidden: false`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nnet.padding import VARIANCE_FLOOR, frame_weights, head_means, softmax_over_frames
+from utils.config import Count, Probability
+from utils.errors import InputError
+
+
+def split_width(input_dim: int, heads: int) -> int:
+    """Return the width d/K of a head; raises InputError when K does not divide d."""
+    if input_dim % heads:
+        fit = ", ".join(str(k) for k in range(1, input_dim + 1) if input_dim % k == 0)
+        raise InputError(f"pooling: heads is {heads}, which does not divide the encoder's width {input_dim}; "
+                         f"allowed: {fit}")
+    return input_dim // heads
+
+
+@dataclass(frozen=True)
+class HeadsOptions:
+    """Self multi-head attention."""
+
+    type: str
+    heads: Count = 1      # K; must divide d
+    scaled: bool = False  # divide the scores by sqrt(d/K), as the authors' later code does
+
+
+class MultiHeadAttention(nn.Module):
+    """Self multi-head attention pooling (India, Safari, Hernando, Interspeech 2019, section 2).
+
+    h_t is split into K sub-vectors h_tj of size d/K; with one u_j in R^(d/K) a head,
+        w_tj = softmax_t(h_tj . u_j),   c_j = sum_t w_tj h_tj,   c = [c_1 .. c_K].
+    d parameters whatever K is; K = 1 is the paper's single-head attention.
+    """
+
+    def __init__(self, input_dim: int, options: HeadsOptions) -> None:
+        super().__init__()
+        size = split_width(input_dim, options.heads)
+        self.output_dim = input_dim
+        self.scale = size**-0.5 if options.scaled else 1.0
+        self.u = nn.Parameter(torch.empty(options.heads, size))
+        nn.init.normal_(self.u, std=size**-0.5)
+
+    def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the attention weights w: B x T x K."""
+        split = h.unflatten(2, self.u.shape)  # B x T x K x d/K
+        return softmax_over_frames((split * self.u).sum(dim=3) * self.scale, lengths)
+
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        w = self.weights(h, lengths)
+        split = h.unflatten(2, self.u.shape)
+        # The frames beyond an utterance weigh 0; what stands there is finite, so it does not count.
+        return (w[..., None] * split).sum(dim=1).flatten(1)
+
+
+@dataclass(frozen=True)
+class SelfAttentiveOptions:
+    """Self-attentive pooling."""
+
+    type: str
+    hidden: bool = True  # the layer h_t = tanh(W x_t + b); without, the score is x_t . mu
+
+
+class SelfAttentivePooling(nn.Module):
+    """SAP (Cai, Chen, Li 2018; as in Kye, Kwon, Chung 2021): h_t = tanh(W x_t + b), w_t = softmax_t(h_t . mu),
+    e = sum_t w_t x_t."""
+
+    def __init__(self, input_dim: int, options: SelfAttentiveOptions) -> None:
+        super().__init__()
+        self.output_dim = input_dim
+        self.hidden = nn.Sequential(nn.Linear(input_dim, input_dim), nn.Tanh()) if options.hidden else nn.Identity()
+        self.mu = nn.Parameter(torch.empty(input_dim))
+        nn.init.normal_(self.mu, std=input_dim**-0.5)
+
+    def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the attention weights: B x T x 1."""
+        return softmax_over_frames((self.hidden(h) @ self.mu)[..., None], lengths)
+
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return head_means(self.weights(h, lengths), h)[:, 0]
+
+
+class MlpScore(nn.Module):
+    """s_j(x) = V_j^T f(W x + g) + b_j with W in R^(d x d), f = ReLU, for K heads (Wang et al. 2020, equation 3)."""
+
+    def __init__(self, input_dim: int, heads: int) -> None:
+        super().__init__()
+        self.w = nn.Linear(input_dim, input_dim)
+        self.v = nn.Linear(input_dim, heads)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.v(self.w(h).relu())
+
+
+@dataclass(frozen=True)
+class PlainOptions:
+    """Poolings without options."""
+
+    type: str
+
+
+class AttentiveStatistics(nn.Module):
+    """Weighted mean and standard deviation under one set of weights (Okabe, Koshinaka, Shinoda 2018).
+
+    w_t = softmax_t(s(h_t)), m = sum_t w_t h_t, sigma = sqrt(sum_t w_t h_t^2 - m^2); [m, sigma].
+    """
+
+    def __init__(self, input_dim: int, options: PlainOptions) -> None:
+        super().__init__()
+        self.output_dim = 2 * input_dim
+        self.score = MlpScore(input_dim, 1)
+
+    def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the attention weights: B x T x 1."""
+        return softmax_over_frames(self.score(h), lengths)
+
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        weights = self.weights(h, lengths)
+        mean = head_means(weights, h)  # B x 1 x d
+        variance = head_means(weights, (h - mean).square())[:, 0]
+        return torch.cat([mean[:, 0], variance.clamp_min(VARIANCE_FLOOR).sqrt()], dim=1)
+
+
+@dataclass(frozen=True)
+class ChannelOptions:
+    """Channel- and context-dependent statistics."""
+
+    type: str
+    hidden: Count = 128
+
+
+class ChannelAttentiveStatistics(nn.Module):
+    """ECAPA-TDNN's pooling (Desplanques, Thienpondt, Demuynck 2020): weights of each channel, which see the utterance.
+
+    With m and sigma the mean and standard deviation over the frames, a_t = V tanh(W [h_t, m, sigma] + g) + b in R^d,
+    w_tc = softmax_t(a_tc), and the weighted mean and standard deviation of each channel; [mean, deviation].
+    """
+
+    def __init__(self, input_dim: int, options: ChannelOptions) -> None:
+        super().__init__()
+        self.output_dim = 2 * input_dim
+        self.w, self.v = nn.Linear(3 * input_dim, options.hidden), nn.Linear(options.hidden, input_dim)
+
+    def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the attention weights: B x T x d."""
+        uniform = frame_weights(h, lengths)[..., None]
+        mean = (uniform * h).sum(dim=1, keepdim=True)
+        deviation = (uniform * (h - mean).square()).sum(dim=1, keepdim=True).clamp_min(VARIANCE_FLOOR).sqrt()
+        seen = torch.cat([h, mean.expand_as(h), deviation.expand_as(h)], dim=2)
+        return softmax_over_frames(self.v(self.w(seen).tanh()), lengths)
+
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        weights = self.weights(h, lengths)
+        mean = (weights * h).sum(dim=1, keepdim=True)
+        variance = (weights * (h - mean).square()).sum(dim=1)
+        return torch.cat([mean[:, 0], variance.clamp_min(VARIANCE_FLOOR).sqrt()], dim=1)
+
+
+@dataclass(frozen=True)
+class MultiHeadOptions:
+    """Poolings with K heads."""
+
+    type: str
+    heads: Count = 4
+
+
+class MultiHeadMlp(nn.Module):
+    """Heads on sub-vectors h_tj of size d/K, each with an MLP score of its own: c = [c_1 .. c_K] in R^d."""
+
+    def __init__(self, input_dim: int, options: MultiHeadOptions) -> None:
+        super().__init__()
+        size = split_width(input_dim, options.heads)
+        self.output_dim = input_dim
+        self.w = nn.Parameter(torch.empty(options.heads, size, size))
+        self.g = nn.Parameter(torch.zeros(options.heads, size))
+        self.v = nn.Parameter(torch.empty(options.heads, size))
+        self.b = nn.Parameter(torch.zeros(options.heads))
+        for part in (self.w, self.v):
+            nn.init.normal_(part, std=size**-0.5)
+
+    def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the attention weights: B x T x K."""
+        split = h.unflatten(2, self.v.shape)  # B x T x K x d/K
+        hidden = (torch.einsum("btki,kji->btkj", split, self.w) + self.g).relu()
+        return softmax_over_frames((hidden * self.v).sum(3) + self.b, lengths)
+
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        split = h.unflatten(2, self.v.shape)
+        return torch.einsum("btk,btki->bki", self.weights(h, lengths), split).flatten(1)
+
+
+@dataclass(frozen=True)
+class GlobalOptions:
+    """Global and multi-resolution multi-head attention."""
+
+    type: str
+    heads: Count = 5
+    resolutions: bool = False  # a temperature for each head: 1, 1, 5, 5, 10, 10, ...
+
+
+class GlobalMultiHead(nn.Module):
+    """Global and multi-resolution multi-head attention (Wang, Yao, Li, Fang, ICASSP 2020).
+
+    Every head sees the whole h_t: w_ti = softmax_t(s_i(h_t) / T_i), e = [e_1 .. e_K] in R^(K d), e_i = sum_t w_ti h_t.
+    Global: T_i = 1. Multi-resolution: T_i = max(1, 5 floor((i - 1) / 2)), so 1, 1, 5, 5, 10, 10 for i = 1..6.
+    """
+
+    def __init__(self, input_dim: int, options: GlobalOptions) -> None:
+        super().__init__()
+        self.output_dim = input_dim * options.heads
+        self.score = MlpScore(input_dim, options.heads)
+        temperatures = [max(1, 5 * (i // 2)) if options.resolutions else 1 for i in range(options.heads)]
+        self.register_buffer("temperatures", torch.tensor(temperatures, dtype=torch.float32), persistent=False)
+
+    def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the attention weights: B x T x K."""
+        return softmax_over_frames(self.score(h) / self.temperatures, lengths)
+
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return head_means(self.weights(h, lengths), h).flatten(1)
+
+
+@dataclass(frozen=True)
+class DoubleOptions:
+    """Double multi-head attention."""
+
+    type: str
+    heads: Count = 4
+    mask: Probability = 0.2  # probability in training that a head does not count
+
+
+class DoubleMultiHead(nn.Module):
+    """Double multi-head attention (India, Safari, Hernando, arXiv 2007.13199).
+
+    After self multi-head attention (c_1 .. c_K of size d/K), a second attention over the heads:
+    w'_j = softmax_j(c_j . u'), one u' in R^(d/K), c = sum_j w'_j c_j in R^(d/K). In training each head's score is minus
+    infinity with probability `mask`; where that would leave no head, none is masked.
+    """
+
+    def __init__(self, input_dim: int, options: DoubleOptions) -> None:
+        super().__init__()
+        size = split_width(input_dim, options.heads)
+        self.output_dim, self.mask = size, options.mask
+        self.u = nn.Parameter(torch.empty(options.heads, size))
+        self.u_heads = nn.Parameter(torch.empty(size))
+        for part in (self.u, self.u_heads):
+            nn.init.normal_(part, std=size**-0.5)
+
+    def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the first attention's weights: B x T x K."""
+        return softmax_over_frames((h.unflatten(2, self.u.shape) * self.u).sum(3), lengths)
+
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        heads = torch.einsum("btk,btki->bki", self.weights(h, lengths), h.unflatten(2, self.u.shape))
+        scores = heads @ self.u_heads  # B x K
+        if self.training and self.mask:
+            masked = torch.rand_like(scores) < self.mask
+            masked &= ~masked.all(dim=1, keepdim=True)
+            scores = scores.masked_fill(masked, float("-inf"))
+        return (scores.softmax(dim=1)[..., None] * heads).sum(dim=1)

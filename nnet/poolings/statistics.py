@@ -1,0 +1,42 @@
+"""Poolings without attention: mean, and mean with standard deviation, over the frames."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nnet.padding import VARIANCE_FLOOR, frame_weights, weighted_mean
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Poolings without options."""
+
+    type: str
+
+
+class TemporalPooling(nn.Module):
+    """Mean over the frames: c = 1/T sum_t h_t."""
+
+    def __init__(self, input_dim: int, options: NoOptions) -> None:
+        super().__init__()
+        self.output_dim = input_dim
+
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return weighted_mean(frame_weights(h, lengths), h)
+
+
+class StatisticsPooling(nn.Module):
+    """Mean and standard deviation (biased, over T) over the frames, concatenated."""
+
+    def __init__(self, input_dim: int, options: NoOptions) -> None:
+        super().__init__()
+        self.output_dim = 2 * input_dim
+
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        weights = frame_weights(h, lengths)
+        mean = weighted_mean(weights, h)
+        # The derivative with respect to this mean is zero, so that it need not be computed.
+        centred = h - mean.detach()[:, None]
+        variance = weighted_mean(weights, centred * centred)
+        return torch.cat([mean, variance.clamp_min(VARIANCE_FLOOR).sqrt()], dim=1)

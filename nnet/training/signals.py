@@ -1,0 +1,21 @@
+"""What a queue does before it ends a job: SIGTERM or SIGUSR1, some seconds ahead."""
+
+import signal
+from types import FrameType
+
+from utils.jobs.task import REQUEUE
+
+
+class Stopper:
+    """Notes a signal for the training loop, which saves and ends; ends at once while nothing is unsaved."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.nothing_unsaved = True
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        if self.nothing_unsaved:
+            raise SystemExit(REQUEUE)

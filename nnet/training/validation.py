@@ -1,0 +1,43 @@
+"""Validation of a network on the trials of speakers held out from training."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nnet.config import NetworkConfig
+from nnet.embed import embed_utterances
+from nnet.model import Network
+from nnet.training.data import Utterances
+from utils.errors import InputError, first_five
+from utils.kaldi.trials import blocks
+from utils.metrics import measure
+
+
+class Validation:
+    """EER of cosine scores on the trials of a data directory (trials/valid), whole utterances."""
+
+    def __init__(self, data: Path, config: NetworkConfig) -> None:
+        self.utterances = Utterances(data, config)
+        self.batch_frames = config.train.valid_batch_frames
+        place = {name: index for index, name in enumerate(self.utterances.rows.ids)}
+        fields = [field for _, block in blocks(data / "trials/valid") for field in block]
+        unknown = sorted({*fields[0::3], *fields[1::3]} - place.keys())
+        if unknown:
+            raise InputError(f"{data}/trials/valid: {len(unknown)} utterances have no features: "
+                             f"{first_five(unknown)}; prepare the data again")
+        self.first = np.array([place[name] for name in fields[0::3]])
+        self.second = np.array([place[name] for name in fields[1::3]])
+        self.is_target = np.array(fields[2::3]) == "target"
+
+    def eer(self, network: Network, device: torch.device) -> float:
+        """Return the equal error rate in %."""
+        was_training = network.training
+        network.eval()
+        found = embed_utterances(network, self.utterances, range(len(self.utterances.rows)), device,
+                                 self.batch_frames)
+        vectors = np.stack([vector for _, vector in found])
+        network.train(was_training)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        scores = np.einsum("ne,ne->n", vectors[self.first], vectors[self.second])
+        return measure(scores[self.is_target], scores[~self.is_target]).eer

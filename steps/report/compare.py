@@ -1,0 +1,84 @@
+"""Print a table of equal error rates over several runs: the mean of each system, and from where to where it goes.
+
+One row a system, one column each back-end and list, the best system on the first of them first.
+"""
+
+import argparse
+from pathlib import Path
+
+from steps.report.results import COLUMNS
+from utils.errors import InputError, run_main
+
+Rates = dict[str, dict[tuple[str, str], list[float]]]  # by system, then by back-end and list
+
+
+def read_rates(paths: list[Path]) -> Rates:
+    """Return the EERs in files results.tsv, in %.
+
+    Raises InputError on a file of another form or named twice, and on a system that is of one scale here, of another
+    there.
+    """
+    rates: Rates = {}
+    scales: dict[str, tuple[str, Path]] = {}
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError(f"{' '.join(map(str, paths))}: one file is named twice; name each run once")
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"no file {path}; the recipe's last stage makes it")
+        header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+        if header.split("\t") != list(COLUMNS):
+            raise InputError(f"{path}: begins with {header[:60]!r}, wanted the columns {' '.join(COLUMNS)}; make it "
+                             "again with steps/report.sh")
+        for line in lines:
+            row = dict(zip(COLUMNS, line.split("\t"), strict=True))
+            try:
+                eer = float(row["eer"])
+            except ValueError as error:
+                raise InputError(f"{path}: the eer of {row['system']} is {row['eer']!r}; make it again") from error
+            scale, first = scales.setdefault(row["system"], (row["scale"], path))
+            if row["scale"] != scale:
+                raise InputError(f"{row['system']} is of scale {scale} in {first} and {row['scale']} in {path}; "
+                                 "compare runs of one scale")
+            rates.setdefault(row["system"], {}).setdefault((row["backend"], row["list"]), []).append(eer)
+    return rates
+
+
+def cell(values: list[float] | None) -> str:
+    """Return the mean and, of several values, the range."""
+    if not values:
+        return ""
+    mean = f"{sum(values) / len(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.2f}-{max(values):.2f})"
+
+
+def table(rates: Rates, systems: list[str]) -> str:
+    """Return the Markdown table of these systems, in this order; of all, the best first, when none is named."""
+    for name in systems:
+        if name not in rates:
+            raise InputError(f"no results of {name!r}; there are: {', '.join(sorted(rates))}")
+    columns = sorted({column for name in systems or rates for column in rates[name]})  # cosine comes first
+
+    def rank(name: str) -> tuple[bool, float]:
+        values = rates[name].get(columns[0])
+        return values is None, sum(values) / len(values) if values else 0.0
+
+    rows = [["system", "runs", *(f"{backend}, {trials}" for backend, trials in columns)]]
+    rows.extend([name, str(max(map(len, rates[name].values()))), *(cell(rates[name].get(column)) for column in columns)]
+                for name in systems or sorted(rates, key=rank))
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines = [" | ".join(value.rjust(width) if index else value.ljust(width)
+                        for index, (value, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
+    rule = "|".join("-" * (width + 1) + (":" if index else "-") for index, width in enumerate(widths))
+    return "\n".join([f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--systems", default="", help="words; in this order (default: all, the best first)")
+    parser.add_argument("results", type=Path, nargs="+", help="exp/results.tsv of each run")
+    arguments = parser.parse_args()
+    print(table(read_rates(arguments.results), arguments.systems.split()))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,96 @@
+"""Where a file of scores comes from, by the records of the steps that made it (utils/jobs/done.py).
+
+A record names its inputs; most of them are outputs of other records of the work folder, down to the data directories.
+Scores hold as long as no input on the way was changed since. What made them is the seed of the model's training, the
+scale of its configuration, and the versions of the code of all steps on the way.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.errors import InputError
+from utils.jobs.fingerprint import RECORD, fingerprint, of_content, read_record
+from utils.systems import scale_of
+
+
+class Origin(NamedTuple):
+    """What made a file of scores; `-` is what no record says."""
+
+    seed: str
+    scale: str
+    code: str  # several versions, oldest first, are joined by +
+
+
+class Judged(NamedTuple):
+    """A record and all before it: why they do not hold, None when they do, and when which code ran."""
+
+    reason: str | None
+    code: frozenset[tuple[str, str]]  # (time, version)
+
+
+class Provenance:
+    """The records of a work folder, each read and judged once."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work.absolute()
+        self.known: dict[Path, Judged] = {}
+
+    def of_scores(self, scores: Path) -> Origin | str:
+        """Return what made exp/<system>/scores_<set>/<list>.<backend>, or the reason why it is not to be used."""
+        record = scores.with_name(f"{RECORD}.{scores.name}")
+        if not record.is_file():
+            return "scores without a record"
+        made = read_record(record)["outputs"].get(scores.name)  # its content, or its size and content
+        if of_content(scores) not in (made if isinstance(made, list) else [made]):
+            return "scores changed since they were made"
+        found = self.judge(record)
+        if found.reason:
+            return found.reason
+        model = scores.parents[1] / RECORD
+        seed, scale = self.training(model) if model.is_file() else ("-", "-")
+        return Origin(seed, scale, "+".join(dict.fromkeys(version for _, version in sorted(found.code))))
+
+    def training(self, record: Path) -> tuple[str, str]:
+        """Return the seed and the scale that a model's record says."""
+        said = read_record(record)
+        configurations = [self.here(name) for name in said["inputs"] if name.endswith(".yaml")]
+        return said["options"].get("seed", "-"), next(map(scale_of, configurations), "-")
+
+    def judge(self, record: Path) -> Judged:
+        """Follow the inputs of a record to where they come from."""
+        if record in self.known:
+            return self.known[record]
+        self.known[record] = Judged(None, frozenset())  # a record that leads back to itself ends here
+        said = read_record(record)
+        reason, code = None, {(said.get("finished", ""), said.get("code", "unknown"))}
+        for name, then in said["inputs"].items():
+            path = self.here(name)
+            shown = path.relative_to(self.work) if path.is_relative_to(self.work) else path
+            try:
+                reason = reason or (None if fingerprint(path) == then else f"input {shown} changed")
+            except InputError:
+                reason = reason or f"input {shown} is gone"
+            for source in self.makers(path):
+                before = self.judge(source)
+                reason, code = reason or before.reason, code | before.code
+        self.known[record] = Judged(reason, frozenset(code))
+        return self.known[record]
+
+    def here(self, name: str) -> Path:
+        """Return an input that a record names where it is now: a work folder may be moved or copied."""
+        path = Path(name).absolute()
+        if path.is_relative_to(self.work):
+            return path
+        tails = (self.work.joinpath(*path.parts[place:]) for place, part in enumerate(path.parts)
+                 if part in ("data", "exp"))
+        return next((tail for tail in tails if tail.exists()), path)
+
+    @staticmethod
+    def makers(path: Path) -> list[Path]:
+        """Return the records of the steps that made a folder or a file."""
+        if path.name.startswith(RECORD):
+            return [path] if path.is_file() else []
+        if path.is_dir():
+            return [path / RECORD] if (path / RECORD).is_file() else []
+        return [record for record in sorted(path.parent.glob(f"{RECORD}*")) if record.is_file()
+                and path.name in read_record(record)["outputs"]]

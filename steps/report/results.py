@@ -1,0 +1,125 @@
+"""Collect the scores of all systems into <work>/exp/results.tsv and the table in <work>/exp/RESULTS.md."""
+
+import argparse
+import os
+import platform
+import sys
+from collections import Counter
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from steps.report.provenance import Origin, Provenance
+from utils.errors import InputError, run_main
+from utils.files import write_aside
+from utils.metrics import measure, read_labelled_scores
+from utils.simulated import has_simulated
+
+COLUMNS = ("system", "backend", "list", "trials", "targets", "eer", "mindcf01", "mindcf05", "mindcf01_unnormalised",
+           "train_seconds", *Origin._fields)
+
+
+class Scores(NamedTuple):
+    """A file of scores, <work>/exp/<system>/scores_<set>/<list>.<backend>, with its list and what made it."""
+
+    list: str
+    system: str
+    backend: str
+    path: Path
+    trials: Path
+    origin: Origin
+
+
+def score_files(work: Path) -> tuple[list[Scores], list[str]]:
+    """Return the scores that hold, sorted, and for the others what is left out and why, a line for each reason.
+
+    Raises InputError where there are none.
+    """
+    provenance, found, left_out = Provenance(work), [], Counter()
+    for path in sorted(work.glob("exp/*/scores_*/*.*")):
+        if path.name.startswith("."):
+            continue
+        system, data, (name, backend) = path.parts[-3], path.parts[-2].removeprefix("scores_"), path.name.rsplit(".", 1)
+        trials = work / "data" / data / "trials" / name
+        origin = provenance.of_scores(path) if trials.is_file() else f"no list {trials.relative_to(work)} any more"
+        if isinstance(origin, str):
+            left_out[system, origin] += 1
+        else:
+            found.append(Scores(name, system, backend, path, trials, origin))
+    lines = [f"left out: {system}, {number} file{'s' if number > 1 else ''} of scores: {reason}"
+             for (system, reason), number in left_out.items()]
+    if not found:
+        raise InputError("; ".join([f"no scores under {work}/exp that hold", *lines, "run the stages before this one"]))
+    return sorted(found), lines
+
+
+def collect(files: list[Scores]) -> list[tuple[str, ...]]:
+    """Return a row of COLUMNS for each file of scores."""
+    rows = []
+    for one in files:
+        found = measure(*read_labelled_scores(one.trials, one.path))
+        seconds = one.path.parents[1] / "train_seconds"
+        took = f"{float(seconds.read_text()):.0f}" if seconds.is_file() else "-"
+        rows.append((one.system, one.backend, one.list, str(found.trials), str(found.targets), f"{found.eer:.3f}",
+                     f"{found.mindcf01:.4f}", f"{found.mindcf05:.4f}", f"{found.mindcf01_unnormalised:.5f}", took,
+                     *one.origin))
+    return rows
+
+
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    """Return a Markdown table whose columns line up; numbers to the right."""
+    table = [COLUMNS, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(COLUMNS))]
+    def line(row: tuple[str, ...]) -> str:
+        cells = [cell.ljust(width) if column < 3 else cell.rjust(width)
+                 for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        return f"| {' | '.join(cells)} |"
+    rule = [f"{'-' * (width + 1)}{'-' if column < 3 else ':'}" for column, width in enumerate(widths)]
+    return "\n".join([line(COLUMNS), f"|{'|'.join(rule)}|", *map(line, rows)])
+
+
+def processor() -> str:
+    """Return the model of the processor and the number of its cores."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.split(": ", 1)[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def in_every_row(files: list[Scores]) -> str:
+    """Return a sentence of the seed, scale and code that all rows have in common."""
+    values = {name: {getattr(one.origin, name) for one in files} for name in Origin._fields}
+    common = [f"{name} {found.pop()}" for name, found in values.items() if len(found) == 1 and "-" not in found]
+    return f" In every row: {', '.join(common)}." if common else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--command", required=True, help="the recipe's command line")
+    parser.add_argument("work", type=Path)
+    arguments = parser.parse_args()
+    files, left_out = score_files(arguments.work)
+    print(*left_out, sep="\n", end="\n" * bool(left_out), file=sys.stderr)
+    rows = collect(files)
+    with write_aside(arguments.work / "exp/results.tsv") as stream:
+        stream.writelines("\t".join(row) + "\n" for row in [COLUMNS, *rows])
+    table = aligned(rows)
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "kaldi-native-fbank"))
+    simulated = any(has_simulated(one.trials) for one in files)
+    heading = "# Results on simulated speakers: no speech" if simulated else "# Results"
+    with write_aside(arguments.work / "exp/RESULTS.md") as stream:
+        stream.write(f"{heading}\n\n    {arguments.command}\n\nwrote this table on {date.today()} with Python "
+                     f"{platform.python_version()}, {versions} on {processor()}.{in_every_row(files)}\n\n"
+                     "EER in %, interpolated where misses and false alarms cross; minDCF at P_target 0.01 and 0.05, "
+                     "divided by min(P, 1 - P)\nunless called unnormalised. Cosine scores are of centred embeddings; "
+                     "plda is LDA, length normalisation, PLDA;\nsegments is the mean cosine of the 100 pairs of ten "
+                     "segments of 3.5 s. Seed: of the model's training; code: of all\nsteps that a row comes from.\n\n"
+                     f"{table}\n{''.join(f'{chr(10)}{line}{chr(10)}' for line in left_out)}")
+    print(f"{heading}\n\n{table}" if simulated else table, file=sys.stdout)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,47 @@
+"""Voice activity by energy, in Kaldi's convention (compute-vad)."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.errors import InputError
+from utils.features.options import read_conf
+
+
+@dataclass(frozen=True)
+class VadOptions:
+    """Kaldi's options and defaults; in files they are --vad-energy-threshold and so on."""
+
+    energy_threshold: float = 5.0      # in units of the log energy, column 0 of the features
+    energy_mean_scale: float = 0.5     # this share of the utterance's mean log energy is added to it
+    frames_context: int = 0            # frames on each side that have a vote
+    proportion_threshold: float = 0.6  # share of votes that makes a frame voiced
+
+
+def read_vad_options(path: str | os.PathLike) -> VadOptions:
+    """Read a conf file; raises InputError for unknown options and values that make no sense."""
+    types = {f"vad-{name.replace('_', '-')}": type(value) for name, value in vars(VadOptions()).items()}
+    values = read_conf(path, types)
+    options = VadOptions(**{name[4:].replace("-", "_"): value for name, value in values.items()})
+    if not 0 <= options.frames_context <= 1000 or not 0 <= options.proportion_threshold <= 1:
+        raise InputError(f"{path}: --vad-frames-context is {options.frames_context} and --vad-proportion-threshold "
+                         f"{options.proportion_threshold}; wanted 0 to 1000 frames and a share from 0 to 1")
+    return options
+
+
+def energy_vad(features: np.ndarray, options: VadOptions) -> np.ndarray:
+    """Return 1 for each voiced frame and 0 for the others, float32; features: T x F, column 0 the log energy.
+
+    A frame is voiced when, of the frames within the context that exist, at least the proportion has an
+    energy above threshold + mean scale * mean.
+    """
+    energy = features[:, 0]
+    if len(energy) == 0:
+        return np.zeros(0, np.float32)
+    threshold = options.energy_threshold + options.energy_mean_scale * energy.mean(dtype=np.float64)
+    window = np.ones(2 * options.frames_context + 1)
+    middle = slice(options.frames_context, options.frames_context + len(energy))
+    votes = np.convolve(energy > threshold, window)[middle].round()
+    voters = np.convolve(np.ones(len(energy)), window)[middle].round()
+    return (votes >= voters * np.float32(options.proportion_threshold)).astype(np.float32)

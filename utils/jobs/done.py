@@ -1,0 +1,167 @@
+"""Records of what was done: a step's options, the fingerprints of its inputs and outputs (utils/jobs/fingerprint.py).
+
+`python3 -m utils.jobs.done check RECORD ...` exits with 0 when the record exists and everything in it still
+holds, else with AGAIN after saying why on standard error (nothing is said where nothing was done yet).
+`... mark RECORD ...` writes the record, as the last act of a step. `... begin FOLDER ...` prepares a folder for what is
+kept while a step goes on: it stays as a killed run left it if that had the same step, options and inputs (exit
+status 0), else it is made anew, empty (exit status AGAIN). `... status RECORD --report FILE ...` appends to FILE
+a line `state<TAB>record<TAB>reason`, the state one of done, stale, to do; it writes nothing else.
+
+A record has two digests: `digest`, of step, options and inputs, says whether the step must run again; `made`, of that
+and the outputs, is the record's own fingerprint where it is the input of another step. So a change at the start of the
+chain reaches its end, and so does an output that was made again and differs.
+"""
+
+import argparse
+import glob
+import json
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from utils.errors import InputError, run_main
+from utils.files import write_aside
+from utils.jobs.fingerprint import RECORD, digest, fingerprint, of_content, read_record
+from utils.jobs.place import require_place, without_place
+
+AGAIN = 3  # exit status: the step must run; 1 is an error
+
+
+def describe(path: Path, step: str, options: dict[str, str], inputs: list[str]) -> dict[str, Any]:
+    """Return the part of the record at `path` that decides whether its step must run again, with its digest."""
+    known = {"step": step,
+             "options": {name: without_place(value.encode(), path).decode() for name, value in options.items()},
+             "inputs": {name: fingerprint(Path(name)) for name in inputs}}
+    # Not the names of the inputs: a work folder may be moved.
+    text = json.dumps([step, known["options"], list(known["inputs"].values())], sort_keys=True)
+    return known | {"digest": digest([text])}
+
+
+def why_stale(path: Path, now: dict[str, Any]) -> str | None:
+    """Return the reason why the step of this record must run again, None when it need not."""
+    try:
+        then = read_record(path)
+    except InputError as error:
+        return str(error).removeprefix(f"{path}: ").partition(";")[0]
+    for name, content in then["outputs"].items():
+        output = path.parent / name
+        if not output.is_file() or of_content(output) != content:
+            return f"output {output} {'is damaged' if output.is_file() else 'is gone'}"
+    if then["digest"] == now["digest"]:
+        return None
+    for name in now["options"] | then["options"]:
+        old, new = then["options"].get(name), now["options"].get(name)
+        if old != new:
+            return f"option {name} was {old!r}, is now {new!r}"
+    changed = [name for (name, new), old in zip(now["inputs"].items(), then["inputs"].values(), strict=False)
+               if new != old]
+    return f"input {changed[0]} changed" if changed else "other inputs"
+
+
+def mark(path: Path, now: dict[str, Any], outputs: list[Path]) -> None:
+    """Write the record of a finished step, and remove what killed runs of it left of its outputs."""
+    made = {}
+    for output in sorted(outputs):
+        if not output.is_file():
+            raise InputError(f"{output} is missing at the end of {now['step']}")
+        for left in output.parent.glob(f".{glob.escape(output.name)}.????????.tmp"):  # as write_aside names them
+            left.unlink(missing_ok=True)
+        made[str(output.relative_to(path.parent))] = of_content(output)
+    contents = [f"{name} {content}" for name, content in made.items()]
+    record = now | {"outputs": made, "made": digest([now["digest"], *contents]), "code": code_version(),
+                    "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    with write_aside(path) as stream:
+        json.dump(record, stream, indent=1)
+
+
+def begin(folder: Path, now: dict[str, Any]) -> bool:
+    """Keep the unfinished work of the same step with the same options and inputs, or make the folder anew.
+
+    Returns whether there is work to go on from.
+    """
+    note = folder / ".begun"
+    if note.is_file() and note.read_text(encoding="utf-8").strip() == now["digest"]:
+        print(f"{folder}: going on where a run was stopped", file=sys.stderr)
+        return True
+    shutil.rmtree(folder, ignore_errors=True)
+    with write_aside(note) as stream:
+        stream.write(now["digest"] + "\n")
+    return False
+
+
+def state(path: Path, now: dict[str, Any] | None, reported: Path) -> tuple[str, str]:
+    """Return the state of a record and the reason: done, stale, or to do.
+
+    now: the step as it would run, None when an input is missing. reported: what was said of the steps before; an
+    output of one that is not done will change.
+    """
+    if not path.is_file():
+        return "to do", ""
+    if now is None:
+        return "stale", "an input is gone"
+    reason = why_stale(path, now)
+    if reason:
+        return "stale", reason
+    before = [line.split("\t") for line in reported.read_text(encoding="utf-8").splitlines()]
+    changing = {Path(record) for said, record, *_ in before if said != "done"}
+    for name in now["inputs"]:
+        item = Path(name)
+        if changing & {item, item / RECORD, *item.parent.glob(f"{RECORD}*")} - {path}:
+            return "stale", f"input {name} will be made again"
+    return "done", ""
+
+
+def code_version() -> str:
+    """Return the commit of this checkout, with `-dirty` when files differ from it."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("action", choices=("check", "mark", "begin", "status"))
+    parser.add_argument("record", type=Path, help="record, or for begin the folder")
+    parser.add_argument("--step", required=True)
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--inputs", nargs="*", default=[])
+    parser.add_argument("--outputs", nargs="*", type=Path)
+    parser.add_argument("--report", type=Path, help="of status: the file that states are appended to")
+    arguments = parser.parse_args()
+    path = arguments.record
+    if arguments.action == "check" and not path.is_file():
+        sys.exit(AGAIN)
+    options = dict(option.split("=", 1) for option in arguments.option)
+    if arguments.action == "status":
+        whole = all(Path(name).exists() for name in arguments.inputs)
+        now = describe(path, arguments.step, options, arguments.inputs) if whole else None
+        with arguments.report.open("a", encoding="utf-8") as stream:
+            said, reason = state(path, now, arguments.report)
+            stream.write(f"{said}\t{path}\t{reason}\n")
+        return
+    require_place(path)
+    now = describe(path, arguments.step, options, arguments.inputs)
+    if arguments.action == "begin":
+        sys.exit(0 if begin(path, now) else AGAIN)
+    if arguments.action == "mark":
+        outputs = arguments.outputs
+        if outputs is None:
+            beside = [*path.parent.iterdir(), *path.parent.glob("trials/*")]
+            outputs = [f for f in beside if f.is_file() and not f.name.startswith(".")]
+        mark(path, now, outputs)
+        return
+    reason = why_stale(path, now)
+    if reason:
+        print(f"{path.parent}: made again by {arguments.step}: {reason}", file=sys.stderr)
+        path.unlink()
+        sys.exit(AGAIN)
+    print(f"{path.parent}: up to date", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,107 @@
+"""One job of an array: runs its command with a log that opens with the command and closes with an end marker.
+
+The launcher of this machine calls `run_task`; on a cluster `python3 -m utils.jobs.task SPEC NUMBER` runs on the node,
+where SPEC is the JSON file that the launcher wrote. The end marker, in the words of Kaldi's run.pl, is the one sign
+that a job is over: `# Ended (code 0) at ..., elapsed time 12 seconds`. Codes above 128 are 128 and the signal's number.
+"""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Any
+
+REQUEUE = 99  # exit code of a job that saved its state and wants to be run again: it is, and no retry is counted
+_END = re.compile(r"# Ended \(code (\d+)\) at .*, elapsed time \d+ seconds")
+
+
+def run_task(words: list[str], path: Path, threads: int, started: Callable[[subprocess.Popen], None],
+             variables: Mapping[str, str] = MappingProxyType({}), **options: Any) -> int:
+    """Run one command with its log; return its exit code.
+
+    started: told of the process, to be able to end it. variables: of its environment, besides this process's.
+    options: of Popen; without any, what kills this process's group kills the command and its children as well.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begin = time.time()
+    with path.open("w", encoding="utf-8") as log:
+        print(f"# {shlex.join(words)}\n# Running on {os.uname().nodename}\n# Started at {time.ctime()}\n#", file=log,
+              flush=True)
+        try:
+            code, peak_mb = _run(words, log, threads, started, variables, options)
+        except OSError as error:
+            print(f"{words[0]}: {error}", file=log)
+            code, peak_mb = 127, 0
+        seconds = round(time.time() - begin)
+        print(f"# Accounting: time={seconds} threads={threads} peak_mb={peak_mb}\n"
+              f"# Ended (code {code}) at {time.ctime()}, elapsed time {seconds} seconds", file=log, flush=True)
+    return code
+
+
+def _run(words: list[str], log: IO, threads: int, started: Callable[[subprocess.Popen], None],
+         variables: Mapping[str, str], options: dict[str, Any]) -> tuple[int, int]:
+    """Return exit code and peak resident memory in MB of one command, its children included."""
+    limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                               env={**os.environ, **limits, **variables}, **options)
+    started(process)
+    _, status, usage = os.wait4(process.pid, 0)
+    code = process.returncode = os.waitstatus_to_exitcode(status)
+    peak_mb = usage.ru_maxrss // (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    return (code if code >= 0 else 128 - code), peak_mb  # as a shell says it: 137 for signal 9
+
+
+def ended(path: Path) -> int | None:
+    """Return the exit code that a log ends with; None when the job is not over, or left no log."""
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - 300))
+            lines = stream.read().decode(errors="replace").rstrip().splitlines()
+    except FileNotFoundError:
+        return None
+    found = _END.fullmatch(lines[-1]) if lines else None
+    return int(found[1]) if found else None
+
+
+def describe_code(code: int) -> str:
+    """Return an exit code in words: `code 1`, or `signal 9 (SIGKILL)`."""
+    if code <= 128:
+        return f"code {code}"
+    try:
+        return f"signal {code - 128} ({signal.Signals(code - 128).name})"
+    except ValueError:
+        return f"code {code}"
+
+
+def tail(path: Path, lines: int = 20) -> str:
+    """Return the last lines of a log, indented."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return "  | (no log)"
+    return "\n".join(f"  | {line}" for line in text.splitlines()[-lines:])
+
+
+def main() -> None:
+    spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    job = spec["jobs"][int(sys.argv[2]) - 1]
+
+    def pass_on(process: subprocess.Popen) -> None:
+        # The engine's signals go on to the command; the end marker is written when it is gone.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
+            signal.signal(number, lambda number, _frame: process.send_signal(number))
+
+    code = run_task(job["words"], Path(job["log"]), spec["threads"], pass_on)
+    sys.exit(min(code, 1))  # what the engine thinks of it; an engine must not requeue by itself
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Repair a data directory as far as that needs no knowledge of the corpus.
+
+Sorts each table, drops carriage returns, blank lines, tabs between fields, second lines of an utterance
+and lines without a value or with a bad id, then every utterance that some table lacks; makes spk2utt
+anew from utt2spk. What was dropped is counted and named; the old files are kept in <data>/.backup, those that
+another run finds in .backup.2, .backup.3 and so on.
+Trial lists lose their carriage returns and blank lines only: no trial is ever dropped.
+e.g.: python3 -m utils.kaldi.fix_data_dir data/train
+"""
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from itertools import chain, count
+from pathlib import Path
+
+from utils.errors import InputError, first_five, run_main
+from utils.files import encodable
+from utils.kaldi.data_dir import BAD_ID, ONE_WORD, TABLES, VALUE_CHECKS, DataDir, write_data_dir
+from utils.kaldi.trials import list_files
+from utils.kaldi.validate_data_dir import validate
+
+
+def fix(folder: Path) -> list[str]:
+    """Repair a data directory; return a line for each thing that was dropped.
+
+    Raises InputError, and changes nothing, when what remains could not be valid.
+    """
+    tables, notes = {}, []
+    for name in TABLES:
+        if (folder / name).is_file():
+            tables[name], more = mend_table(folder / name)
+            notes += more
+    if "utt2spk" not in tables:
+        raise InputError(f"{folder}/utt2spk is missing; run the stage that makes it first")
+    ids = sorted(set.intersection(*(set(table) for table in tables.values())))
+    if not ids:
+        raise InputError(f"{folder}: no utterance is in all of {', '.join(tables)}; run the stage that makes "
+                         "them again")
+    for name, table in tables.items():
+        lost = sorted(set(table).difference(ids))
+        if lost:
+            notes.append(f"{name}: dropped {len(lost)} of {len(table)} utterances that another table lacks: "
+                         f"{first_five(lost)}")
+    data = DataDir(ids, {name: [table[one] for one in ids] for name, table in tables.items()})
+    lists = {path.name: mended_trials(path) for path in list_files(folder)}
+    backup = keep([folder / name for name in (*tables, "spk2utt")] + list_files(folder), folder)
+    try:
+        write_data_dir(folder, data, lists)
+    except BaseException:
+        shutil.rmtree(backup)
+        raise
+    return [*notes, f"{len(ids)} utterances written; the old files are in {backup}"]
+
+
+def keep(paths: list[Path], folder: Path) -> Path:
+    """Copy those of `paths` that exist to a new folder in `folder`: .backup, or .backup.2 ... where there is one."""
+    names = chain([".backup"], (f".backup.{number}" for number in count(2)))
+    backup = next(path for name in names if not (path := folder / name).exists())
+    backup.mkdir()
+    for path in filter(Path.exists, paths):
+        (backup / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, backup / path.relative_to(folder))
+    return backup
+
+
+def mend_table(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Read what can be read of a table; return utterance -> value and a line for each kind of fault."""
+    table: dict[str, str] = {}
+    faults: dict[str, list[str]] = {}
+    check = VALUE_CHECKS.get(path.name, (bool, ""))[0]
+    for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
+        line = raw.replace(b"\r", b"").decode("utf-8", errors="replace")
+        name, *rest = line.split(maxsplit=1) or [""]
+        value = rest[0].strip() if rest else ""
+        if not name:
+            continue
+        if not value or BAD_ID.search(name):
+            faults.setdefault("lines without a value or with a bad id", []).append(f"line {number}")
+        elif "\ufffd" in line or "\0" in line:
+            faults.setdefault("lines that are not UTF-8 or hold a NUL byte", []).append(f"line {number}")
+        elif (path.name in ONE_WORD and len(value.split()) > 1) or not check(value):
+            faults.setdefault("lines with a bad value", []).append(name)
+        elif name in table:
+            faults.setdefault("second lines of an utterance", []).append(name)
+        else:
+            table[name] = value
+    return table, [f"{path.name}: dropped {len(items)} {what}: {first_five(items)}"
+                   for what, items in faults.items()]
+
+
+def mended_trials(path: Path) -> Iterator[str]:
+    """Yield the lines of a trial list without carriage returns and blank lines; raises InputError if not UTF-8."""
+    with open(path, encoding="utf-8", newline="\n", errors="surrogateescape") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not encodable(line):
+                raise InputError(f"{path}:{number}: not UTF-8; correct the line")
+            if line.strip():
+                yield f"{line.strip()}\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, help="data directory")
+    folder = parser.parse_args().folder
+    try:
+        print(validate(folder))
+    except InputError as fault:
+        print(f"mending: {fault}")
+        for note in fix(folder):
+            print(f"{folder}: {note}")
+        print(validate(folder))
+
+
+if __name__ == "__main__":
+    run_main(main)

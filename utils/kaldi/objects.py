@@ -1,0 +1,368 @@
+"""Reading and writing the objects that Kaldi's files are made of, binary and text.
+
+    with open("final.dubm", "rb") as stream:
+        kaldi = KaldiReader(stream)
+        kaldi.expect("<DiagGMM>")
+        ...
+
+A binary file starts with the bytes \\0B. What Kaldi wrote in binary comes out of KaldiWriter byte by byte
+the same: tokens are followed by a space, numbers preceded by their size, FM/DM, FV/DV and FP/DP name
+float and double matrices, vectors and packed lower triangles. Sizes are checked against what the
+file still holds before anything is allocated.
+"""
+
+import os
+import struct
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import numpy as np
+
+from utils.errors import InputError
+from utils.files import write_aside
+from utils.kaldi import compressed
+
+_TYPES = {"F": np.dtype("<f4"), "D": np.dtype("<f8")}
+_SPACE = b" \t\r\n"
+_BLOCK = 1 << 16
+
+
+class KaldiReader:
+    """Reads one object after the other from a seekable binary stream.
+
+    name: what messages call the stream (default: its file name). A reader starts at the stream's position,
+    where it looks for the binary mark; `begin` does so again, for archives.
+    Every method raises InputError, with file and byte, for what is not there or damaged.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str | os.PathLike | None = None) -> None:
+        self.stream = stream
+        self.name = str(name if name is not None else getattr(stream, "name", "stream"))
+        position = stream.tell()
+        self.size = stream.seek(0, os.SEEK_END)
+        stream.seek(position)
+        self.begin()
+
+    def begin(self) -> None:
+        """Skip the mark of a binary object, if there is one, and note in `binary` which it is."""
+        position = self.stream.tell()
+        self.binary = self.stream.read(2) == b"\0B"
+        if not self.binary:
+            self.stream.seek(position)
+
+    def fail(self, message: str) -> NoReturn:
+        """Raise InputError with the name of the file and the place."""
+        raise InputError(f"{self.name}: at byte {self.stream.tell()}: {message}")
+
+    def at_end(self) -> bool:
+        """Whether nothing but white space follows."""
+        self._skip_space()
+        return self.stream.tell() >= self.size
+
+    def token(self) -> str:
+        """Read a word such as `<GCONSTS>` or `FM`."""
+        if not self.binary:
+            self._skip_space()
+        word = bytearray()
+        while (byte := self.stream.read(1)) and byte not in _SPACE:
+            word += byte
+            if len(word) > 1000:
+                self.fail("no token here: a word of more than 1,000 bytes")
+        if not self.binary and byte == b"\n":  # the next object may need to see it
+            self.stream.seek(-1, os.SEEK_CUR)
+        if not word:
+            self.fail(f"expected a token, found {'white space' if byte else 'the end'}")
+        try:
+            return word.decode()
+        except UnicodeDecodeError:
+            self.fail(f"expected a token, found {bytes(word[:20])!r}")
+
+    def peek(self) -> str:
+        """Return the next token and stay before it."""
+        position = self.stream.tell()
+        token = self.token()
+        self.stream.seek(position)
+        return token
+
+    def expect(self, *tokens: str) -> str:
+        """Read a token that must be one of `tokens`; return it."""
+        found = self.token()
+        if found not in tokens:
+            self.fail(f"expected {' or '.join(tokens)}, found {found!r}")
+        return found
+
+    def boolean(self) -> bool:
+        """Read T or F."""
+        found = self.read(1).decode("latin-1") if self.binary else self.token()
+        if found not in ("T", "F"):
+            self.fail(f"expected T or F, found {found!r}")
+        return found == "T"
+
+    def int32(self) -> int:
+        """Read a signed 32-bit integer."""
+        if self.binary:
+            self._expect_size(4)
+            return struct.unpack("<i", self.read(4))[0]
+        word = self.token()
+        try:
+            value = int(word)
+        except ValueError:
+            self.fail(f"expected an integer, found {word!r}")
+        if not -2**31 <= value < 2**31:
+            self.fail(f"{value} does not fit into 32 bits")
+        return value
+
+    def real(self) -> float:
+        """Read a float or a double, whichever is there."""
+        if self.binary:
+            size = self._expect_size(4, 8)
+            return struct.unpack("<f" if size == 4 else "<d", self.read(size))[0]
+        return float(self.numbers(self.token().encode())[0])
+
+    def int32_vector(self) -> np.ndarray:
+        """Read integers: size and values, in text `[ 1 2 3 ]`."""
+        if self.binary:
+            size = self.read(1)[0]
+            if size != 4:
+                self.fail(f"expected integers of 4 bytes, found size {size}")
+            return np.frombuffer(self.read(4 * self._count()), "<i4").astype(np.int32)
+        return self.numbers(self._brackets(), np.int32)
+
+    def vector(self, dtype: type | None = None) -> np.ndarray:
+        """Read a vector. dtype: what to convert to; None leaves binary as stored and makes text float64."""
+        if not self.binary:
+            return self.numbers(self._brackets()).astype(dtype or np.float64, copy=False)
+        kind = self.expect("FV", "DV")
+        self._expect_size(4)
+        return self._values(_TYPES[kind[0]], self._count(), dtype)
+
+    def matrix(self, dtype: type | None = None) -> np.ndarray:
+        """Read a matrix, rows x cols, compressed or not. dtype: as for `vector`."""
+        if not self.binary:
+            return self._text_rows(self._brackets(), dtype)
+        kind = self.expect("FM", "DM", "CM", "CM2", "CM3")
+        if kind.startswith("C"):
+            header = compressed.Header.from_bytes(kind, self.read(compressed.HEADER_SIZE))
+            if header.rows < 0 or header.cols < 0:
+                self.fail(f"matrix of {header.rows} x {header.cols}")
+            values = self.read(header.size_of_values)
+            return compressed.decode(header, values).astype(dtype or np.float32, copy=False)
+        self._expect_size(4)
+        rows = self._count()
+        self._expect_size(4)
+        cols = self._count()
+        return self._values(_TYPES[kind[0]], rows * cols, dtype).reshape(rows, cols)
+
+    def packed(self, dtype: type | None = None) -> np.ndarray:
+        """Read the lower triangle of a symmetric matrix, row by row; return it whole, n x n."""
+        if self.binary:
+            kind = self.expect("FP", "DP")
+            self._expect_size(4)
+            size = self._count()
+            values = self._values(_TYPES[kind[0]], size * (size + 1) // 2, dtype)
+        else:
+            values = self.numbers(self._brackets()).astype(dtype or np.float64, copy=False)
+            size = (int((8 * len(values) + 1) ** 0.5) - 1) // 2
+            if size * (size + 1) // 2 != len(values):
+                self.fail(f"{len(values)} values are not a triangle")
+        whole = np.zeros((size, size), values.dtype)
+        whole[np.tril_indices(size)] = values
+        return whole + np.tril(whole, -1).T
+
+    def array(self, dtype: type | None = np.float32) -> np.ndarray:
+        """Read a matrix or a vector, whichever is there."""
+        if self.binary:
+            return self.vector(dtype) if self.peek() in ("FV", "DV") else self.matrix(dtype)
+        text = self._brackets()
+        if text.lstrip(b" \t").startswith(b"\n"):
+            return self._text_rows(text, dtype)
+        return self.numbers(text).astype(dtype or np.float64, copy=False)
+
+    def line(self) -> str:
+        """Read the rest of a text line."""
+        try:
+            return self.stream.readline().decode().strip()
+        except UnicodeDecodeError:
+            self.fail("not UTF-8")
+
+    def _expect_size(self, *sizes: int) -> int:
+        size = self.read(1)[0]
+        if size not in sizes:
+            self.fail(f"expected a number of {' or '.join(map(str, sizes))} bytes, found size {size}")
+        return size
+
+    def _count(self) -> int:
+        count = struct.unpack("<i", self.read(4))[0]
+        if count < 0:
+            self.fail(f"negative size {count}")
+        return count
+
+    def read(self, size: int) -> bytes:
+        """Read bytes; so many must be left in the file."""
+        left = self.size - self.stream.tell()
+        if size > left:
+            self.fail(f"{size} bytes expected, {left} left: the file is truncated or damaged")
+        return self.stream.read(size)
+
+    def _values(self, stored: np.dtype, count: int, dtype: type | None) -> np.ndarray:
+        values = np.frombuffer(self.read(count * stored.itemsize), stored)
+        return values.astype(dtype or stored.newbyteorder("="))  # a copy: frombuffer is read-only
+
+    def _skip_space(self) -> None:
+        while (byte := self.stream.read(1)) and byte in _SPACE:
+            pass
+        if byte:
+            self.stream.seek(-1, os.SEEK_CUR)
+
+    def _brackets(self) -> bytes:
+        """Read `[ ... ]`; return what is between the brackets."""
+        self._skip_space()
+        start = self.stream.tell()
+        if self.stream.read(1) != b"[":
+            self.stream.seek(start)
+            self.fail(f"expected [, found {self.stream.read(20)!r}")
+        blocks = []
+        while b"]" not in (block := self.stream.read(_BLOCK)):
+            if not block:
+                self.fail(f"no ] for the [ at byte {start}")
+            blocks.append(block)
+        inside, _, after = block.partition(b"]")
+        self.stream.seek(-len(after), os.SEEK_CUR)
+        return b"".join([*blocks, inside])
+
+    def _text_rows(self, text: bytes, dtype: type | None) -> np.ndarray:
+        rows = [row for row in text.replace(b";", b"\n").split(b"\n") if row.strip()]
+        cols = {len(row.split()) for row in rows}
+        if len(cols) > 1:
+            self.fail(f"matrix with rows of {min(cols)} and {max(cols)} values")
+        values = self.numbers(b" ".join(rows)).astype(dtype or np.float64, copy=False)
+        return values.reshape(len(rows), cols.pop() if cols else 0)
+
+    def numbers(self, text: bytes, dtype: type = np.float64) -> np.ndarray:
+        """Return the numbers in a piece of text."""
+        try:
+            return np.array(text.split(), dtype)
+        except (ValueError, OverflowError):
+            self.fail(f"expected numbers, found {text.strip()[:40]!r}")
+
+
+class KaldiWriter:
+    """Writes one object after the other to a binary stream, as Kaldi does in its binary or text mode.
+
+    The array's type decides between Kaldi's float and double: float64 is double, everything else float.
+    """
+
+    def __init__(self, stream: BinaryIO, binary: bool = True) -> None:
+        self.stream = stream
+        self.binary = binary
+        self.begin()
+
+    def begin(self) -> None:
+        """Write the mark that opens a binary object (nothing in text)."""
+        if self.binary:
+            self.stream.write(b"\0B")
+
+    def token(self, word: str) -> None:
+        """Write a word; a space follows it."""
+        self.stream.write(f"{word} ".encode())
+
+    def newline(self) -> None:
+        """End a line of text; nothing in binary."""
+        if not self.binary:
+            self.stream.write(b"\n")
+
+    def boolean(self, value: bool) -> None:
+        """Write T or F."""
+        self.stream.write((b"T" if value else b"F") + (b"" if self.binary else b" "))
+
+    def int32(self, value: int) -> None:
+        """Write a signed 32-bit integer."""
+        self.stream.write(struct.pack("<bi", 4, value) if self.binary else f"{value} ".encode())
+
+    def float32(self, value: float) -> None:
+        """Write a float."""
+        self.stream.write(struct.pack("<bf", 4, value) if self.binary else b"%.7g " % value)
+
+    def float64(self, value: float) -> None:
+        """Write a double."""
+        self.stream.write(struct.pack("<bd", 8, value) if self.binary else b"%.7g " % value)
+
+    def int32_vector(self, values: np.ndarray) -> None:
+        """Write integers: size and values, in text `[ 1 2 3 ]`."""
+        values = np.asarray(values, "<i4")
+        if self.binary:
+            self.stream.write(struct.pack("<bi", 4, len(values)) + values.tobytes())
+        else:
+            self.stream.write(b"[ " + b"".join(b"%d " % value for value in values.tolist()) + b"]\n")
+
+    def vector(self, vector: np.ndarray) -> None:
+        """Write a vector."""
+        kind, values = _stored(vector, 1)
+        if self.binary:
+            self.stream.write(b"%bV " % kind + struct.pack("<bi", 4, len(values)))
+            self._raw(values)
+        else:
+            self.stream.write(b" [ " + _text(values) + b"]\n")
+
+    def matrix(self, matrix: np.ndarray, compression: int = 0) -> None:
+        """Write a matrix. compression: Kaldi's method, 0 for none (text is never compressed)."""
+        kind, values = _stored(matrix, 2)
+        rows, cols = values.shape
+        if not self.binary:
+            text = b"".join(b"\n  " + _text(row) for row in values) if values.size else b" "
+            self.stream.write(b" [" + text + b"]\n")
+        elif compression:
+            self.stream.write(compressed.encode(values, compression))
+        else:
+            self.stream.write(b"%bM " % kind + struct.pack("<bibi", 4, rows, 4, cols))
+            self._raw(values)
+
+    def packed(self, matrix: np.ndarray) -> None:
+        """Write the lower triangle of a symmetric matrix, n x n."""
+        kind, values = _stored(matrix, 2)
+        size = len(values)
+        if self.binary:
+            self.stream.write(b"%bP " % kind + struct.pack("<bi", 4, size))
+            self._raw(values[np.tril_indices(size)])
+        else:
+            rows = b"\n".join(_text(values[row, : row + 1]) for row in range(size))
+            self.stream.write(b"[\n" + rows + b"]\n" if size else b"[ ]\n")
+
+    def _raw(self, values: np.ndarray) -> None:
+        self.stream.write(memoryview(np.ascontiguousarray(values)).cast("B") if values.size else b"")
+
+
+def _stored(array: np.ndarray, dimensions: int) -> tuple[bytes, np.ndarray]:
+    kind = b"D" if np.asarray(array).dtype == np.float64 else b"F"
+    values = np.asarray(array, _TYPES[kind.decode()])
+    if values.ndim != dimensions:
+        raise ValueError(f"{dimensions} dimensions expected, found an array of shape {values.shape}")
+    return kind, values
+
+
+def _text(values: np.ndarray) -> bytes:
+    return b"%.7g " * len(values) % tuple(values.tolist())
+
+
+def read_matrix(path: str | os.PathLike, dtype: type | None = None) -> np.ndarray:
+    """Read a file that holds one matrix. dtype: see `KaldiReader.vector`."""
+    with open(path, "rb") as stream:
+        return KaldiReader(stream).matrix(dtype)
+
+
+def read_vector(path: str | os.PathLike, dtype: type | None = None) -> np.ndarray:
+    """Read a file that holds one vector. dtype: see `KaldiReader.vector`."""
+    with open(path, "rb") as stream:
+        return KaldiReader(stream).vector(dtype)
+
+
+def write_matrix(path: str | Path, matrix: np.ndarray, binary: bool = True) -> None:
+    """Write one matrix to a file of its own."""
+    with write_aside(path, "wb") as stream:
+        KaldiWriter(stream, binary).matrix(matrix)
+
+
+def write_vector(path: str | Path, vector: np.ndarray, binary: bool = True) -> None:
+    """Write one vector to a file of its own."""
+    with write_aside(path, "wb") as stream:
+        KaldiWriter(stream, binary).vector(vector)

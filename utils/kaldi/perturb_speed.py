@@ -1,0 +1,62 @@
+"""Make a raw data directory of copies of another, played slower or faster, as new speakers.
+
+The copies are lines only: utt2speed names the factor, and steps/make_feats.sh resamples the audio. A voice
+at another speed has another pitch, so that each speaker becomes a new one per factor:
+
+    wav.scp     sp0.9-id10270-x6uYqmx31kE-00001 /corpora/VoxCeleb1/wav/id10270/x6uYqmx31kE/00001.wav
+    utt2spk     sp0.9-id10270-x6uYqmx31kE-00001 sp0.9-id10270
+    utt2speed   sp0.9-id10270-x6uYqmx31kE-00001 0.9
+
+e.g.: python3 -m utils.kaldi.perturb_speed --speeds 0.9,1.1 data/train data/train_sp
+"""
+
+import argparse
+from pathlib import Path
+
+from utils.errors import InputError, run_main
+from utils.kaldi.data_dir import CHANGES, DataDir, plausible_speed, read_data_dir, separate, write_data_dir
+
+
+def perturbed(data: DataDir, speeds: list[str]) -> DataDir:
+    """Return the copies of `data` at each speed, in order, with wav.scp, utt2spk and utt2speed."""
+    ids: list[str] = []
+    columns: dict[str, list[str]] = {"utt2spk": [], "utt2speed": [], "wav.scp": []}
+    for speed in speeds:
+        ids += [f"sp{speed}-{name}" for name in data.ids]
+        columns["utt2spk"] += [f"sp{speed}-{speaker}" for speaker in data.speakers]
+        columns["utt2speed"] += [speed] * len(data.ids)
+        columns["wav.scp"] += data.columns["wav.scp"]
+    return DataDir(ids, columns).in_order()
+
+
+def read_speeds(text: str) -> list[str]:
+    """Split `0.9,1.1`; raises InputError for what is no speed, is 1, or comes twice."""
+    speeds = text.split(",")
+    for speed in speeds:
+        if not plausible_speed(speed) or float(speed) == 1:
+            raise InputError(f"--speeds {text}: {speed!r} is not a factor from 0.1 to 10 other than 1")
+    if len(set(map(float, speeds))) < len(speeds):
+        raise InputError(f"--speeds {text}: a factor comes twice")
+    return speeds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--speeds", default="0.9,1.1", help="factors, separated by commas")
+    parser.add_argument("source", type=Path, help="raw data directory")
+    parser.add_argument("output", type=Path, help="data directory to write")
+    arguments = parser.parse_args()
+    source, output = arguments.source, arguments.output
+    separate(output, [source])
+    data = read_data_dir(source)
+    changed = [name for name in CHANGES if name in data.columns]
+    if "wav.scp" not in data.columns or changed:
+        fault = f"has {changed[0]} already" if changed else "has no wav.scp"
+        raise InputError(f"{source} {fault}; name the raw data directory of the original recordings")
+    copies = perturbed(data, read_speeds(arguments.speeds))
+    write_data_dir(output, copies)
+    print(f"{output}: {len(copies.ids)} copies of {len(data.ids)} utterances at speeds {arguments.speeds}")
+
+
+if __name__ == "__main__":
+    run_main(main)
