@@ -26,7 +26,7 @@ from nnet.poolings.attention import (
     SelfAttentivePooling,
 )
 from nnet.poolings.cross_attention import CrossAttentive, CrossOptions
-from nnet.poolings.statistics import NoOptions, StatisticsPooling, TemporalPooling
+from nnet.poolings.moments import NoOptions, StatisticsPooling, TemporalPooling
 
 POOLINGS = {
     "temporal": (TemporalPooling, NoOptions),
