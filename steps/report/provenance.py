@@ -40,7 +40,7 @@ class Provenance:
         record = scores.with_name(f"{RECORD}.{scores.name}")
         if not record.is_file():
             return "scores without a record"
-        made = read_record(record)["outputs"].get(scores.name)  # its content, or its size and content
+        made = read_record(record)["outputs"].get(scores.name)
         if of_content(scores) != made:
             return "scores changed since they were made"
         found = self.judge(record)
