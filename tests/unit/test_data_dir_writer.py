@@ -23,7 +23,7 @@ def put(table: str, value: str) -> Callable[[DataDir], None]:
 
 
 def rename(speaker: str) -> Callable[[DataDir], None]:
-    """As prepare_mine.py of the README names what is in the folder of a speaker."""
+    """As prepare_mine.py of docs/extending.md names what is in the folder of a speaker."""
     def change(data: DataDir) -> None:
         data.columns["utt2spk"][:2] = [speaker] * 2
         data.ids[:2] = [f"{speaker}-a", f"{speaker}-b"]
