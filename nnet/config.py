@@ -1,7 +1,7 @@
-"""What a network's configuration may say; unknown keys and unfit values are errors that name them.
+"""The keys of a network's configuration; unknown keys and invalid values are errors that name them.
 
-`python3 -m nnet.config CONF OUT` writes what training depends on, defaults filled in: all but back-end and scoring.
-OUT is rewritten only when it changed.
+`python3 -m nnet.config CONF OUT` writes the keys that training depends on, with defaults filled in: all but back-end
+and scoring. OUT is rewritten only if it changed.
 """
 
 import argparse
@@ -28,7 +28,7 @@ Operation = Literal["relu", "batch_norm"]
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """A dense layer: affine map, then operations. The embedding is tapped after `affine` or after all."""
+    """A dense layer: affine map, then operations. The embedding is its `affine` result or its `output`."""
 
     dim: Count
     then: tuple[Operation, ...] = ()
@@ -51,20 +51,20 @@ class HeadOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How long, on what chunks, and how precisely."""
+    """Length of training, chunks, precision, checkpoints."""
 
     epochs: Count
     batch_size: Count = 64
     chunk_frames: Count = 300
-    max_chunk_frames: Whole = 0       # each step draws its T from chunk_frames to this; 0: always chunk_frames
-    valid_batch_frames: Count = 20000  # padded frames of one batch when embedding whole utterances
-    precision: Literal["bf16", "fp32"] = "bf16"  # of the products; sums, logits and losses are fp32
-    clip: Positive = 5.0              # largest norm of the gradient
+    max_chunk_frames: Whole = 0       # each step draws T between chunk_frames and this; 0: always chunk_frames
+    valid_batch_frames: Count = 20000  # padded frames per batch when whole utterances are embedded
+    precision: Literal["bf16", "fp32"] = "bf16"  # of the products; sums, logits and losses are always fp32
+    clip: Positive = 5.0              # maximum norm of the gradient
     patience: Whole = 0               # epochs without a better validation EER before stopping; 0: never
-    keep: Literal["best", "last"] = "best"  # which weights become the model
-    checkpoint_steps: Count = 1000    # steps between checkpoints, besides those at the ends of epochs
+    keep: Literal["best", "last"] = "best"  # the epoch whose weights become the model
+    checkpoint_steps: Count = 1000    # steps between checkpoints; the end of each epoch has one, too
     accumulate: Count = 1             # parts of a batch whose gradients are summed; batch norm sees one part at a time
-    shuffle_mb: Whole = 0             # shuffle within a buffer of so many MB read in whole blocks; 0: within the epoch
+    shuffle_mb: Whole = 0             # shuffle within a buffer of this many MB, read in blocks; 0: the whole epoch
     mask_frames: Whole = 0            # SpecAugment: longest mask in time
     mask_bands: Whole = 0             # SpecAugment: widest mask in frequency
 
@@ -76,13 +76,13 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class OnlineOptions:
-    """Chunks are cut from the wav files and changed anew each time; features are computed on the device.
+    """Cut chunks from the wav files, augment each one afresh, and compute its features on the device.
 
-    What is added is that of utils/features/augment.py; MUSAN and RIRS_NOISES are named on the command line.
+    utils/features/augment.py defines the kinds; command-line options name MUSAN and RIRS_NOISES.
     """
 
-    kinds: tuple[Literal["noise", "music", "babble", "reverb", "telephone"], ...]  # each as likely as another
-    share: Share = 0.6                # of the chunks that are changed
+    kinds: tuple[Literal["noise", "music", "babble", "reverb", "telephone"], ...]  # equally likely
+    share: Share = 0.6                # share of the chunks that are augmented
 
     def __post_init__(self) -> None:
         if not self.kinds:
@@ -91,15 +91,15 @@ class OnlineOptions:
 
 @dataclass(frozen=True)
 class InitOptions:
-    """Start from a trained model: all but the classifier, whose rows are kept for the speakers known to both."""
+    """Start from a trained model. Of its classifier, only the rows of speakers known to both are taken over."""
 
-    model: str                        # its folder; a name alone is a folder beside the one that is trained
-    freeze: tuple[Literal["encoder", "pooling", "head"], ...] = ()  # parts that stay as they are
+    model: str                        # its folder; a bare name is a folder next to the new model's
+    freeze: tuple[Literal["encoder", "pooling", "head"], ...] = ()  # parts that are not trained
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """One system's YAML. What has a `type` has the options of that type: the tables stand beside what they name."""
+    """One system's YAML file. A part with a `type` takes the options of that type; each kind has its table of types."""
 
     kind: Literal["network"]
     features: str
@@ -117,10 +117,10 @@ class NetworkConfig:
     init: InitOptions | None = None
     backend: dict[str, Any] = field(default_factory=dict)  # read by steps/backend
     scoring: tuple[Literal["cosine", "plda", "segments"], ...] = ("cosine", "plda")  # read by the recipe
-    # Written by training into the model's own configuration.
+    # Training writes these into the model's configuration.
     feature_dim: Count | None = None
     speakers: Count | None = None
-    feature_options: dict[str, Any] | None = None  # of the training data, written out; None: they are not known
+    feature_options: dict[str, Any] | None = None  # of the training data, written out; None: unknown
 
     def __post_init__(self) -> None:
         if not self.loss.utterances:
@@ -154,7 +154,7 @@ def plain(config: NetworkConfig) -> dict[str, Any]:
 
 
 def training_part(config: NetworkConfig) -> dict[str, Any]:
-    """Return what the weights depend on; two configurations that agree in it train the same network."""
+    """Return the keys that the weights depend on; configurations that agree in them train the same network."""
     return {key: value for key, value in plain(config).items() if key not in ("backend", "scoring")}
 
 

@@ -17,7 +17,7 @@ from utils.errors import InputError
 
 
 def make_part(table: Table, part: str, mapping: dict[str, Any], input_dim: int) -> nn.Module:
-    """Make the encoder or pooling that `mapping["type"]` names; raises InputError on an unknown one."""
+    """Make the encoder or pooling that `mapping["type"]` names; raises InputError if the name is unknown."""
     module, options = choose(table, mapping, part)
     try:
         return module(input_dim, options)
@@ -44,7 +44,7 @@ class Dense(nn.Module):
 
 
 class Head(nn.Module):
-    """Dense layers; `embed` stops at the embedding, forward hands on to the classifier."""
+    """Dense layers. `embed` stops at the embedding; `forward` continues to the input of the classifier."""
 
     def __init__(self, input_dim: int, options: HeadOptions) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ def diversity_penalty(weights: Tensor) -> Tensor:
 
 
 class Network(nn.Module):
-    """Frames in (B x T x F), embeddings or loss out. Encoder under autocast, the rest in float32."""
+    """Frames in (B x T x F), embeddings or loss out. The encoder may run under autocast; the rest is float32."""
 
     def __init__(self, config: NetworkConfig, input_dim: int, speakers: int) -> None:
         super().__init__()
@@ -107,16 +107,16 @@ class Network(nn.Module):
             with_heads = [name for name, (module, _) in POOLINGS.items() if hasattr(module, "weights")]
             raise InputError(f"loss: diversity is {self.diversity}, but pooling: type is {config.pooling['type']}, "
                              f"which has no attention weights; allowed: {', '.join(with_heads)}")
-        # Two-dimensional convolutions run much faster with the channels last; other modules do not change.
+        # Two-dimensional convolutions run much faster with the channels last; other modules are unaffected.
         self.to(memory_format=torch.channels_last)
 
     @property
     def pairwise(self) -> bool:
-        """Whether embeddings are of pairs of utterances."""
+        """Whether an embedding depends on a pair of utterances."""
         return isinstance(self.pooling, CrossAttentive)
 
     def frames(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return the encoder's frames (B x T' x d, not in half precision) and lengths."""
+        """Return the encoder's frames (B x T' x d; float32 where the encoder gave bf16) and lengths."""
         h, lengths = self.encoder(x, lengths)
         return h.float() if h.dtype == torch.bfloat16 else h, lengths
 

@@ -1,4 +1,4 @@
-"""What poolings share: weights over the frames of a padded batch."""
+"""Masks and weights over the frames of a padded batch."""
 
 import torch
 from torch import Tensor

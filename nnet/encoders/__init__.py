@@ -1,11 +1,12 @@
-"""Encoders: from the frames of the front end to those that are pooled.
+"""Encoders: from the frames of the front end to the frames that are pooled.
 
-Every encoder is a module with `output_dim` and `receptive_field` (frames in for one frame out), called with
+Every encoder is a module with `output_dim` and `receptive_field` (input frames per output frame), called with
     x        B x T x F   frames
     lengths  B           frames of each utterance that count; None: all T
-and returns B x T' x output_dim and the lengths of the result. What lies beyond an utterance's length never changes it.
+and returns B x T' x output_dim and the lengths of the result. Frames beyond an utterance never change its result.
 
-To add one: write the class and its options in a module of this folder, and enter both in ENCODERS.
+To add an encoder, write the class and its options in a module of this folder, and enter both in ENCODERS
+(docs/extending.md).
 """
 
 from nnet.encoders.ecapa import Ecapa, EcapaOptions

@@ -1,6 +1,6 @@
 """ECAPA-TDNN (Desplanques, Thienpondt, Demuynck 2020), a modern reference: c512 and c1024 by `channels`.
 
-Convolutions over time are zero-padded to keep T; what lies beyond an utterance is kept at 0 before each.
+Convolutions over time are zero-padded to keep T; before each, frames beyond an utterance are set to 0.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from utils.config import Count
 
 @dataclass(frozen=True)
 class EcapaOptions:
-    """Three SE-Res2 blocks in the paper, one dilation each."""
+    """One SE-Res2 block per dilation; the paper has three."""
 
     type: str
     channels: Count = 512
     dilations: tuple[Count, ...] = (2, 3, 4)
     groups: Count = 8       # of the Res2 convolutions; must divide channels
-    squeeze: Count = 128    # width of squeeze and excitation's bottleneck
-    output: Count = 1536    # channels of the frames handed on
+    squeeze: Count = 128    # width of the squeeze-and-excitation bottleneck
+    output: Count = 1536    # channels of the output frames
 
     def __post_init__(self) -> None:
         if self.channels % self.groups or self.groups < 2:
@@ -48,7 +48,7 @@ class ConvolutionNorm(nn.Module):
 
 
 class SeRes2Block(nn.Module):
-    """1 x 1 convolution; Res2: y_i = conv(x_i + y_{i-1}), y_1 = x_1; 1 x 1; squeeze and excitation; a way around."""
+    """1 x 1 convolution; Res2: y_1 = x_1, y_2 = conv(x_2), y_i = conv(x_i + y_{i-1}); 1 x 1; SE; residual sum."""
 
     def __init__(self, options: EcapaOptions, dilation: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class SeRes2Block(nn.Module):
         groups = self.first(x, inside).chunk(self.groups, dim=1)
         found = [groups[0]]
         for group, part in zip(groups[1:], self.parts, strict=True):
-            found.append(part(group if len(found) == 1 else group + found[-1], inside))
+            found.append(part(group if len(found) == 1 else group + found[-1], inside))  # y_i = conv(x_i + y_{i-1})
         y = self.last(torch.cat(found, dim=1), inside)
         return x + y * self.weigh(weighted_mean(weights.to(y.dtype), y.transpose(1, 2)))[:, :, None]
 

@@ -1,8 +1,8 @@
-"""Residual encoders: the thin, wide and squeeze-and-excitation networks of the papers, by their options.
+"""Residual encoders: one module for the thin, wide and squeeze-and-excitation networks of the papers.
 
-    resnet of the multi-resolution paper (Wang et al. 2020): stem 3 x 3, 64; stages 3, 4, 6, 3 of 64 .. 512, strides
-        1, 2, 2, 2 in both axes; frequency: a last 3 x 3 convolution of 512 that takes the five bands left to one
-    fast resnet (Kye, Kwon, Chung 2021): stem 7 x 7, 16, stride 2 in frequency; stages of 16 .. 128, strides 1, 2, 2, 1,
+    ResNet of the multi-resolution paper (Wang et al. 2020): stem 3 x 3, 64; stages 3, 4, 6, 3 of 64 .. 512, strides
+        1, 2, 2, 2 in both axes; frequency: a last 3 x 3 convolution of 512 that reduces the remaining five bands to one
+    Fast ResNet (Kye, Kwon, Chung 2021): stem 7 x 7, 16, stride 2 in frequency; stages of 16 .. 128, strides 1, 2, 2, 1,
         squeeze and excitation; frequency: mean
     modern reference (wespeaker's r-vector): stem 3 x 3, 32; stages of 32 .. 256; frequency: flatten
 """
@@ -19,16 +19,16 @@ from utils.config import Count, Whole
 
 @dataclass(frozen=True)
 class ResNetOptions:
-    """Strides are for time and frequency alike, unless two are given."""
+    """Each stride applies to both time and frequency, unless two are given."""
 
     type: str
-    stem: Count = 3                             # kernel of the first convolution, as wide as the first stage
+    stem: Count = 3                             # kernel of the first convolution; its channels are the first stage's
     stem_stride: tuple[Count, ...] = (1, 1)     # in time, in frequency
     channels: tuple[Count, ...] = (64, 128, 256, 512)
     blocks: tuple[Count, ...] = (3, 4, 6, 3)
     strides: tuple[Count, ...] = (1, 2, 2, 2)
-    squeeze: Whole = 0                          # squeeze-and-excitation: reduction of its bottleneck; 0: none
-    frequency: Literal["flatten", "mean", "convolution"] = "flatten"  # what becomes of the bands that are left
+    squeeze: Whole = 0                          # reduction factor of squeeze-and-excitation; 0: none
+    frequency: Literal["flatten", "mean", "convolution"] = "flatten"  # how the remaining bands are combined
 
     def __post_init__(self) -> None:
         if not len(self.channels) == len(self.blocks) == len(self.strides) > 0:
@@ -42,13 +42,13 @@ class ResNetOptions:
 def mean_of_bands(x: Tensor) -> Tensor:
     """Return the mean over the bands of B x C x T x F: B x T x C.
 
-    Channels go last before, so that the gradient has them there, too: adding gradients of two layouts is slow.
+    Channels move last first, so that the gradient has them last, too: adding gradients of two layouts is slow.
     """
     return x.permute(0, 2, 3, 1).mean(dim=2)
 
 
 class SqueezeExcitation(nn.Module):
-    """Channels weighed by sigmoid(W_2 relu(W_1 mean(x))), the mean over time and frequency (Hu, Shen, Sun 2018)."""
+    """Scale channels by sigmoid(W_2 relu(W_1 mean(x))), the mean over time and frequency (Hu, Shen, Sun 2018)."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions with batch norm, and a way around them (He et al. 2016)."""
+    """Two 3 x 3 convolutions with batch norm and a residual connection (He et al. 2016)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, squeeze: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class BasicBlock(nn.Module):
 
 
 def strided(lengths: Tensor | None, stride: int) -> Tensor | None:
-    """Return the frames that a padded convolution with a stride gives."""
+    """Return the lengths after a padded convolution with this stride: ceil(length / stride)."""
     return lengths if lengths is None or stride == 1 else (lengths + stride - 1) // stride
 
 
@@ -115,7 +115,7 @@ class ResNet(nn.Module):
             self.last = nn.Sequential(nn.Conv2d(width, width, 3, padding=(1, 0), bias=False), nn.BatchNorm2d(width))
 
     def stage_outputs(self, x: Tensor, lengths: Tensor | None = None) -> list[tuple[Tensor, Tensor | None]]:
-        """Return what stem and stages give: B x C x T x F each, with the lengths."""
+        """Return the output of the stem and of each stage, B x C x T x F, with its lengths."""
         x = zero_beyond(x[:, None], lengths)
         lengths = strided(lengths, self.stem_stride)
         x = zero_beyond(relu(self.stem_norm(self.stem(x))), lengths)
@@ -129,8 +129,8 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x, lengths = self.stage_outputs(x, lengths)[-1]
         if self.last is not None:
-            # Stride 1 x 3 without padding: of up to five bands the first three are seen. They are cut out here, for
-            # oneDNN 3.x with AMX reads memory that nobody wrote when it strides over five bands to one in bf16.
+            # Stride 1 x 3 without padding sees only the first three of up to five bands. They are cut out here because
+            # oneDNN 3.x with AMX reads uninitialised memory when it reduces five bands to one in bf16.
             x = zero_beyond(relu(self.last(x[..., :3])), lengths)
         if self.frequency == "mean":
             return mean_of_bands(x), lengths

@@ -10,7 +10,7 @@ from utils.config import Count, Probability
 
 @dataclass(frozen=True)
 class SaepOptions:
-    """Sizes as in the paper: d_k = d_v in {64, 128, 512}, d_ff of the feed-forward layers."""
+    """Sizes in the paper's symbols: d_k = d_v in {64, 128, 512}, d_ff of the feed-forward layers."""
 
     type: str
     blocks: Count = 2
@@ -22,7 +22,7 @@ class SaepOptions:
 class SaepBlock(nn.Module):
     """With x_t in R^d_m: y = norm(x + W_o softmax(Q K^T / sqrt(d_k)) V), z = norm(y + W_2 relu(W_1 y)).
 
-    Q, K and V are affine in x, of d_k each; one head; no positions. Dropout after each of the two branches.
+    Q, K and V are affine in x, each of width d_k. One head, no position encoding, dropout after each branch.
     """
 
     def __init__(self, width: int, options: SaepOptions) -> None:
@@ -37,12 +37,12 @@ class SaepBlock(nn.Module):
     def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
         # Written out: with d_k = 512 on a CPU, PyTorch's scaled_dot_product_attention takes three times as long.
         query = self.query(x) * self.query.out_features ** -0.5
-        scores = query @ self.key(x).transpose(1, 2)  # B x T x T
+        scores = query @ self.key(x).transpose(1, 2)  # Q K^T / sqrt(d_k): B x T x T
         if inside is not None:
             scores = scores.masked_fill(~inside[:, None], float("-inf"))  # every frame sees the frames of its utterance
-        attended = scores.softmax(dim=2) @ self.value(x)
-        y = self.attention_norm(x + self.dropout(self.output(attended)))
-        return self.feed_forward_norm(y + self.dropout(self.feed_forward(y)))
+        attended = scores.softmax(dim=2) @ self.value(x)  # softmax(Q K^T / sqrt(d_k)) V: B x T x d_v
+        y = self.attention_norm(x + self.dropout(self.output(attended)))  # y = norm(x + W_o ..)
+        return self.feed_forward_norm(y + self.dropout(self.feed_forward(y)))  # z = norm(y + W_2 relu(W_1 y))
 
 
 class Saep(nn.Module):

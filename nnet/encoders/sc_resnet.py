@@ -1,7 +1,7 @@
 """SC-ResNet with masked cross self-attention encoding, MCSAE (Seo, Rim, Oh, Kim 2020): an utterance-level encoder.
 
-It gives one frame an utterance, which `pooling: {type: temporal}` hands on. The steps of the paper's ablation are its
-options: attention none (GAP), self, cross; masking.
+It returns one frame per utterance, which `pooling: {type: temporal}` passes on. Its options are the steps of the
+paper's ablation: attention none (GAP), self, cross; masking.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from utils.config import Count
 
 @dataclass(frozen=True)
 class ScResNetOptions:
-    """SC-ResNet-18 by default; blocks 3, 4, 6, 3 make SC-ResNet-34."""
+    """The defaults are SC-ResNet-18; blocks 3, 4, 6, 3 make SC-ResNet-34."""
 
     type: str
     stem: Count = 7
@@ -35,9 +35,9 @@ class ScResNetOptions:
 
 
 class AdaptiveMask(nn.Module):
-    """A 0/1 map drawn in training; a learned vector s, clamped to [0, 1], is each dimension's probability of a 0.
+    """A 0/1 map drawn in training. A learned vector s, clamped to [0, 1], holds each dimension's probability of a 0.
 
-    The draw passes gradients straight through, as if the map were its mean 1 - s.
+    Gradients pass straight through the draw, as if the map were its mean 1 - s.
     """
 
     def __init__(self, dim: int) -> None:
@@ -54,14 +54,14 @@ class AdaptiveMask(nn.Module):
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return softmax(Q^T K / sqrt(d_k)) V^T of row vectors, over the last axis of Q^T K: B x d_q."""
-    scores = q[:, :, None] * k[:, None, :] * k.shape[1] ** -0.5  # B x d_q x d_k
-    return (scores.softmax(dim=2) @ v[:, :, None])[:, :, 0]
+    scores = q[:, :, None] * k[:, None, :] * k.shape[1] ** -0.5  # Q^T K / sqrt(d_k): B x d_q x d_k
+    return (scores.softmax(dim=2) @ v[:, :, None])[:, :, 0]  # softmax(..) V^T: B x d_q
 
 
 class AttentionBlock(nn.Module):
     """z_i = attention(p_i, mask(p_{i+1}), p_{i+1}) x attention(p_{i+1}, mask(p_i), p_i)^T, d_i x d_{i+1}.
 
-    Without cross-attention, each looks at itself: attention(p_i, mask(p_i), p_i) and the same of p_{i+1}.
+    Without cross-attention, each attends to itself: attention(p_i, mask(p_i), p_i), and the same for p_{i+1}.
     """
 
     def __init__(self, first: int, second: int, options: ScResNetOptions) -> None:
@@ -71,20 +71,21 @@ class AttentionBlock(nn.Module):
         self.second_mask = AdaptiveMask(second) if options.masking else nn.Identity()
 
     def forward(self, row: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Return row x z_i, B x d_{i+1}, for a row vector of B x d_i; z_i has rank one and is never written out."""
+        """Return row x z_i, B x d_{i+1}, for a row vector of B x d_i. z_i has rank one and is never formed."""
         first_key, second_key = self.first_mask(first), self.second_mask(second)
         if self.cross:
+            # attention(p_i, mask(p_{i+1}), p_{i+1}) and attention(p_{i+1}, mask(p_i), p_i)
             left, right = attention(first, second_key, second), attention(second, first_key, first)
         else:
             left, right = attention(first, first_key, first), attention(second, second_key, second)
-        return (row * left).sum(dim=1, keepdim=True) * right
+        return (row * left).sum(dim=1, keepdim=True) * right  # row x z_i = (row . left) right^T
 
 
 class ScResNet(nn.Module):
     """B x T x F and lengths (or None) in; B x 1 x d and lengths of one frame out.
 
-    p_1 .. p_5 are the means over frequency and time after conv-1 .. conv-5. attention none gives [p_1 .. p_5], else
-    [Z, p_5] with Z = p_1 z_1 z_2 z_3 z_4.
+    p_1 .. p_5 are the means over frequency and time after conv-1 .. conv-5. The result is [p_1 .. p_5] with
+    `attention: none`, and otherwise [Z, p_5] with Z = p_1 z_1 z_2 z_3 z_4.
     """
 
     def __init__(self, input_dim: int, options: ScResNetOptions) -> None:
@@ -103,14 +104,14 @@ class ScResNet(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         stages = self.resnet.stage_outputs(x, lengths)
         with torch.autocast(x.device.type, enabled=False):
-            p = [mean_of(stage, theirs) for stage, theirs in stages]
+            p = [mean_of(stage, theirs) for stage, theirs in stages]  # p_1 .. p_5
             if self.blocks is None:
                 y = torch.cat(p, dim=1)
             else:
                 z = p[0]
                 for block, first, second in zip(self.blocks, p[:-1], p[1:], strict=True):
-                    z = block(z, first, second)
-                y = torch.cat([z, p[-1]], dim=1)
+                    z = block(z, first, second)  # Z = p_1 z_1 .. z_i
+                y = torch.cat([z, p[-1]], dim=1)  # [Z, p_5]
         return y[:, None], None if lengths is None else torch.ones_like(lengths)
 
 

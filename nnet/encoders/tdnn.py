@@ -1,4 +1,4 @@
-"""The x-vector's time-delay network (Snyder et al. 2018, as the SAEP paper's baseline has it)."""
+"""The x-vector's time-delay network (Snyder et al. 2018), as in the baseline of the SAEP paper."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from utils.config import Count
 
 @dataclass(frozen=True)
 class TdnnOptions:
-    """One entry a layer: its width, and the offsets of the frames that it sees."""
+    """One entry per layer: its width, and the offsets of the frames that it sees."""
 
     type: str
     channels: tuple[Count, ...] = (512, 512, 512, 512, 1500)

@@ -11,11 +11,11 @@ from utils.config import Count
 
 @dataclass(frozen=True)
 class VggOptions:
-    """Three blocks in the paper, one entry each."""
+    """One entry per block; the paper has three."""
 
     type: str
     channels: tuple[Count, ...] = (128, 256, 512)
-    batch_norm: bool = False  # after each convolution; the paper has none
+    batch_norm: bool = False  # after each convolution; the paper uses none
 
     def __post_init__(self) -> None:
         if not self.channels:
@@ -25,8 +25,8 @@ class VggOptions:
 class Vgg(nn.Module):
     """Blocks of two 3 x 3 convolutions (stride 1, ReLU) and a 2 x 2 max pool with stride 2.
 
-    Input B x T x F and lengths (or None); with three blocks, output B x T/8 x (F/8 C), which the paper
-    writes as 16 x T/8 x 512 for 128 bands and flattens to h_t in R^8192, and lengths / 8.
+    Input B x T x F and lengths (or None). With three blocks, the output is B x T/8 x (F/8 C) and lengths / 8; for 128
+    bands the paper writes it as 16 x T/8 x 512, flattened to h_t in R^8192.
     """
 
     def __init__(self, input_dim: int, options: VggOptions) -> None:
@@ -39,7 +39,7 @@ class Vgg(nn.Module):
                 self.convolutions.append(nn.Conv2d(channels, width, 3, padding=1, bias=not options.batch_norm))
                 self.norms.append(nn.BatchNorm2d(width) if options.batch_norm else nn.Identity())
                 channels = width
-        self.receptive_field = 2 ** len(options.channels)  # frames for one frame out
+        self.receptive_field = 2 ** len(options.channels)  # input frames per output frame
         self.output_dim = input_dim // self.receptive_field * channels
         if self.output_dim == 0:
             raise ValueError(f"{input_dim} bands are fewer than the stride {self.receptive_field} of the encoder")

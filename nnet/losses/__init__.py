@@ -1,11 +1,11 @@
 """The losses by name, each with its options.
 
-Each is a module called with B x E embeddings (what the head hands on) and B labels; it returns the mean
-loss and the accuracy, the share of rows whose speaker has the largest logit without margin. `margin_share`, set by
-the trainer from 0 to 1, is how much of the margin applies (margin warm-up).
+A loss is a module called with B x E outputs of the head and B labels. It returns the mean loss and the accuracy: the
+share of rows whose speaker has the largest logit, before any margin. The trainer sets `margin_share` between 0 and 1,
+the share of the margin that applies (margin warm-up).
 
-To add one: write the class and its options (a LossOptions), and enter both in LOSSES. A loss over batches of so many
-utterances of each speaker says so by the option `utterances`.
+To add a loss, write the class and its options (a LossOptions), and enter both in LOSSES (docs/extending.md). A loss
+that needs several utterances of each speaker in a batch declares the option `utterances`.
 """
 
 from nnet.losses.prototypical import Prototypical, PrototypicalOptions

@@ -1,11 +1,12 @@
 """Metric losses over batches of N speakers with M utterances each: the first is the support, the others are queries.
 
-With q a query's embedding and P_y the support's of speaker y, cross-entropy over the speakers of the batch of
+The loss is a cross-entropy over the speakers y of the batch. With q the embedding of a query and P_y that of the
+support of speaker y, the logits are
     prototypical             -||q - P_y||^2                      (Snell, Swersky, Zemel 2017)
     normalised_prototypical  q . P_y / ||P_y||                   (Kye, Kwon, Chung 2021)
     angular_prototypical     w cos(q, P_y) + b, w > 0 learned    (Chung et al. 2020)
-and, with `softmax: true`, a softmax over all training speakers on every embedding, of equal weight. Several processes
-share one batch: each sees the rows of all.
+`softmax: true` adds, with equal weight, a softmax over all training speakers on every embedding. Several processes
+share one batch, and each sees all rows.
 """
 
 from dataclasses import dataclass
@@ -22,15 +23,17 @@ from utils.config import Range
 
 @dataclass(frozen=True, kw_only=True)
 class PrototypicalOptions(LossOptions):
-    """M, and whether a softmax over all training speakers stands beside the loss."""
+    """Prototypical losses."""
 
-    utterances: Annotated[int, Range(least=2)] = 2
-    softmax: bool = False
+    utterances: Annotated[int, Range(least=2)] = 2  # M
+    softmax: bool = False  # add a softmax over all training speakers
 
 
 class Prototypical(nn.Module):
-    """Called with B x E embeddings, speaker by speaker, and B labels; returns loss and share of queries that are right
-    (with softmax: of all rows that the softmax gets right)."""
+    """Called with B x E embeddings, grouped by speaker, and B labels; returns the loss and the accuracy.
+
+    The accuracy is the share of queries classified correctly; with `softmax: true`, that of the softmax over all rows.
+    """
 
     def __init__(self, input_dim: int, speakers: int, options: PrototypicalOptions) -> None:
         super().__init__()
@@ -41,15 +44,16 @@ class Prototypical(nn.Module):
         self.margin_share = 1.0
 
     def similarity(self, q: Tensor, p: Tensor) -> Tensor:
-        """Return the logits of queries and prototypes over the last axis; the others broadcast."""
+        """Return the logits of queries q and prototypes p, whose last axis is E; the other axes broadcast."""
         if self.type == "prototypical":
-            return -(q - p).square().sum(dim=-1)
+            return -(q - p).square().sum(dim=-1)  # -||q - P_y||^2
         if self.type == "normalised_prototypical":
-            return (q * normalize(p, dim=-1)).sum(dim=-1)
+            return (q * normalize(p, dim=-1)).sum(dim=-1)  # q . P_y / ||P_y||
+        # w cos(q, P_y) + b
         return self.w.clamp_min(1e-6) * (normalize(q, dim=-1) * normalize(p, dim=-1)).sum(dim=-1) + self.b
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the supports (N x ...) and queries (N (M - 1) x ...) of a batch of this process's or all rows."""
+        """Return the supports (N x ...) and queries (N (M - 1) x ...) of a batch, this process's or the whole."""
         rows = rows.unflatten(0, (-1, self.utterances))
         return rows[:, 0], rows[:, 1:].flatten(0, 1)
 
@@ -64,9 +68,9 @@ class Prototypical(nn.Module):
         return loss + over_all, right
 
     def of_pairs(self, support: Tensor, query: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of embeddings that depend on the pair: N x queries x E of each side, and the labels of the batch.
+        """Return loss and accuracy for embeddings that depend on the pair.
 
-        The softmax sees both sides of the pairs of one speaker.
+        support, query: N x queries x E; labels: those of the batch. The softmax sees both sides of same-speaker pairs.
         """
         count = support.shape[1]
         true = torch.arange(len(support), device=support.device).repeat_interleave(self.utterances - 1)

@@ -1,5 +1,6 @@
-"""Losses over the training speakers: softmax, and softmax of cosines with a margin. In the precision of
-their weights, float32, whatever the encoder ran in. How they are called: nnet/losses.py.
+"""Losses over the training speakers: softmax, and softmax of cosines with a margin.
+
+Always float32, even under autocast. nnet/losses/__init__.py has the contract.
 """
 
 import math
@@ -15,17 +16,17 @@ from utils.config import NotNegative, Positive, Range, Share
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions:
-    """What every loss has, and what the trainer asks of each."""
+    """Options common to all losses, and properties that the trainer reads."""
 
     type: str
     diversity: NotNegative = 0.0  # weight of the penalty ||A^T A - I||_F^2 on the attention weights A, T x K
-    utterances: ClassVar[int] = 0         # of each speaker in a batch; 0: any batch will do
-    margin_warmup: ClassVar[float] = 0.0  # share of all steps over which the margin grows to its size
+    utterances: ClassVar[int] = 0         # utterances of each speaker in a batch; 0: no requirement
+    margin_warmup: ClassVar[float] = 0.0  # share of all steps over which the margin grows to its full size
 
 
 @dataclass(frozen=True, kw_only=True)
 class MarginOptions(LossOptions):
-    """Scale s and margin m, as the papers call them."""
+    """Scale s and margin m, in the papers' symbols."""
 
     scale: Positive = 30.0
     margin: Annotated[float, Range(least=0, below=math.pi / 2)] = 0.2
@@ -58,16 +59,17 @@ class Softmax(nn.Module):
         self.margin_share = 1.0
 
     def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.affine(x.to(self.affine.weight.dtype))
+        logits = self.affine(x.to(self.affine.weight.dtype))  # W x + b
         return cross_entropy(logits, labels), share_right(logits, labels)
 
 
 class MarginSoftmax(nn.Module):
-    """Cross-entropy of s cos(theta_j), where the true speaker's logit is lowered by the margin m.
+    """Cross-entropy of s cos(theta_j); the margin m lowers the logit of the true speaker y.
 
     Additive margin, AM-softmax (Wang et al. 2018):          s (cos(theta_y) - m)
-    Additive angular margin, AAM-softmax (Deng et al. 2019): s cos(theta_y + m); beyond theta_y = pi - m,
-    where that would rise again, s (cos(theta_y) - m sin(m)), which joins it nearly and keeps falling.
+    Additive angular margin, AAM-softmax (Deng et al. 2019): s cos(theta_y + m)
+    Beyond theta_y = pi - m, cos(theta_y + m) would rise again. There, AAM-softmax uses s (cos(theta_y) - m sin(m)),
+    which nearly joins it and keeps falling.
     """
 
     def __init__(self, input_dim: int, speakers: int, options: MarginOptions) -> None:
@@ -78,13 +80,14 @@ class MarginSoftmax(nn.Module):
         self.margin_share = 1.0
 
     def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        cosines = linear(normalize(x.to(self.weight.dtype)), normalize(self.weight))
-        true = cosines.gather(1, labels[:, None])
-        margin = self.options.margin * self.margin_share
+        cosines = linear(normalize(x.to(self.weight.dtype)), normalize(self.weight))  # cos(theta_j)
+        true = cosines.gather(1, labels[:, None])  # cos(theta_y)
+        margin = self.options.margin * self.margin_share  # m
         if self.options.type == "am_softmax":
-            lowered = true - margin
+            lowered = true - margin  # cos(theta_y) - m
         else:
             sine = (1 - true.square()).clamp_min(1e-7).sqrt()
+            # cos(theta_y + m) = cos(theta_y) cos(m) - sin(theta_y) sin(m), while theta_y < pi - m
             lowered = torch.where(true > -math.cos(margin), true * math.cos(margin) - sine * math.sin(margin),
                                   true - margin * math.sin(margin))
         logits = self.options.scale * cosines.scatter(1, labels[:, None], lowered)
@@ -92,12 +95,12 @@ class MarginSoftmax(nn.Module):
 
 
 class ASoftmax(nn.Module):
-    """A-softmax (Liu et al. 2017): logits ||x|| cos(theta_j), where the true speaker's cosine becomes
+    """A-softmax (Liu et al. 2017): logits ||x|| cos(theta_j), with the true speaker's cosine replaced by
 
         (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda),
         psi(theta) = (-1)^k cos(m theta) - 2 k,   k = floor(m theta / pi).
 
-    Annealing as in the published code, lambda falling hyperbolically to 5: lambda = 5 / margin_share.
+    As in the published code, lambda falls hyperbolically to 5: lambda = 5 / margin_share.
     """
 
     def __init__(self, input_dim: int, speakers: int, options: ASoftmaxOptions) -> None:
@@ -111,10 +114,10 @@ class ASoftmax(nn.Module):
         x = x.to(self.weight.dtype)
         cosines = linear(normalize(x), normalize(self.weight))
         true = cosines.gather(1, labels[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
-        angle = true.acos()
-        k = (self.m * angle.detach() / math.pi).floor()
-        psi = (1 - 2 * (k % 2)) * (self.m * angle).cos() - 2 * k
+        angle = true.acos()  # theta_y
+        k = (self.m * angle.detach() / math.pi).floor()  # k = floor(m theta / pi)
+        psi = (1 - 2 * (k % 2)) * (self.m * angle).cos() - 2 * k  # psi(theta) = (-1)^k cos(m theta) - 2 k
         share = self.margin_share / (self.margin_share + 5)  # 1 / (1 + lambda)
-        lowered = (1 - share) * true + share * psi
-        logits = x.norm(dim=1, keepdim=True) * cosines.scatter(1, labels[:, None], lowered)
+        lowered = (1 - share) * true + share * psi  # (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda)
+        logits = x.norm(dim=1, keepdim=True) * cosines.scatter(1, labels[:, None], lowered)  # ||x|| cos(theta_j)
         return cross_entropy(logits, labels), share_right(cosines, labels)

@@ -3,10 +3,11 @@
 Every pooling is a module with `output_dim`, called with
     h        B x T x d   frames of the encoder
     lengths  B           frames of each utterance that count; None: all T
-and returns B x output_dim. What lies beyond an utterance's length never changes its result. Equations are
-those of the papers named; t runs over the frames, j over the K heads.
+and returns B x output_dim. Frames beyond an utterance's length never change its result. Symbols are those of the papers
+named; t runs over the frames, j over the K heads.
 
-To add one: write the class and its options in a module of this folder, and enter both in POOLINGS.
+To add a pooling, write the class and its options in a module of this folder, and enter both in POOLINGS
+(docs/extending.md).
 """
 
 from nnet.poolings.attention import (

@@ -1,8 +1,8 @@
-"""Attention poolings with learned scores over whole or split frames; the contract is that of nnet/poolings.py.
+"""Attention poolings with learned scores over whole or split frames; nnet/poolings/__init__.py has the contract.
 
-All give each head j weights w_tj = softmax_t(score) and its mean of the frames under them; they differ in the score, in
-what a head sees (the whole frame or a part of it), and in what becomes of the heads' vectors. SAEP's pooling (Safari,
-India, Hernando 2020), C = softmax(W_c H^T) H, is self_attentive with `hidden: false`.
+In all of them, head j has weights w_tj = softmax_t(score) and returns the mean of the frames under these weights. They
+differ in the score, in the part of the frame that a head sees, and in how they combine the heads' vectors. SAEP's
+pooling (Safari, India, Hernando 2020), C = softmax(W_c H^T) H, is self_attentive with `hidden: false`.
 """
 
 from dataclasses import dataclass
@@ -30,15 +30,15 @@ class HeadsOptions:
 
     type: str
     heads: Count = 1      # K; must divide d
-    scaled: bool = False  # divide the scores by sqrt(d/K), as the authors' later code does
+    scaled: bool = False  # divide the scores by sqrt(d/K), as in the authors' later code
 
 
 class MultiHeadAttention(nn.Module):
     """Self multi-head attention pooling (India, Safari, Hernando, Interspeech 2019, section 2).
 
-    h_t is split into K sub-vectors h_tj of size d/K; with one u_j in R^(d/K) a head,
+    h_t is split into K sub-vectors h_tj of size d/K, one per head. With one u_j in R^(d/K) per head,
         w_tj = softmax_t(h_tj . u_j),   c_j = sum_t w_tj h_tj,   c = [c_1 .. c_K].
-    d parameters whatever K is; K = 1 is the paper's single-head attention.
+    It has d parameters for any K. K = 1 is the paper's single-head attention.
     """
 
     def __init__(self, input_dim: int, options: HeadsOptions) -> None:
@@ -51,14 +51,14 @@ class MultiHeadAttention(nn.Module):
 
     def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the attention weights w: B x T x K."""
-        split = h.unflatten(2, self.u.shape)  # B x T x K x d/K
-        return softmax_over_frames((split * self.u).sum(dim=3) * self.scale, lengths)
+        split = h.unflatten(2, self.u.shape)  # h_tj: B x T x K x d/K
+        return softmax_over_frames((split * self.u).sum(dim=3) * self.scale, lengths)  # w_tj = softmax_t(h_tj . u_j)
 
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         w = self.weights(h, lengths)
-        split = h.unflatten(2, self.u.shape)
-        # The frames beyond an utterance weigh 0; what stands there is finite, so it does not count.
-        return (w[..., None] * split).sum(dim=1).flatten(1)
+        split = h.unflatten(2, self.u.shape)  # h_tj
+        # Frames beyond an utterance have weight 0 and finite values, so they add nothing.
+        return (w[..., None] * split).sum(dim=1).flatten(1)  # c_j = sum_t w_tj h_tj, c = [c_1 .. c_K]: B x d
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,14 @@ class SelfAttentiveOptions:
     """Self-attentive pooling."""
 
     type: str
-    hidden: bool = True  # the layer h_t = tanh(W x_t + b); without, the score is x_t . mu
+    hidden: bool = True  # h_t = tanh(W x_t + b); false: h_t = x_t
 
 
 class SelfAttentivePooling(nn.Module):
-    """SAP (Cai, Chen, Li 2018; as in Kye, Kwon, Chung 2021): h_t = tanh(W x_t + b), w_t = softmax_t(h_t . mu),
-    e = sum_t w_t x_t."""
+    """SAP (Cai, Chen, Li 2018; as in Kye, Kwon, Chung 2021).
+
+    h_t = tanh(W x_t + b), w_t = softmax_t(h_t . mu), e = sum_t w_t x_t. The argument `h` below is the paper's x.
+    """
 
     def __init__(self, input_dim: int, options: SelfAttentiveOptions) -> None:
         super().__init__()
@@ -82,10 +84,10 @@ class SelfAttentivePooling(nn.Module):
 
     def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the attention weights: B x T x 1."""
-        return softmax_over_frames((self.hidden(h) @ self.mu)[..., None], lengths)
+        return softmax_over_frames((self.hidden(h) @ self.mu)[..., None], lengths)  # w_t = softmax_t(h_t . mu)
 
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return head_means(self.weights(h, lengths), h)[:, 0]
+        return head_means(self.weights(h, lengths), h)[:, 0]  # e = sum_t w_t x_t
 
 
 class MlpScore(nn.Module):
@@ -97,7 +99,7 @@ class MlpScore(nn.Module):
         self.v = nn.Linear(input_dim, heads)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.v(self.w(h).relu())
+        return self.v(self.w(h).relu())  # equation 3
 
 
 @dataclass(frozen=True)
@@ -120,13 +122,14 @@ class AttentiveStatistics(nn.Module):
 
     def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the attention weights: B x T x 1."""
-        return softmax_over_frames(self.score(h), lengths)
+        return softmax_over_frames(self.score(h), lengths)  # w_t = softmax_t(s(h_t))
 
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         weights = self.weights(h, lengths)
-        mean = head_means(weights, h)  # B x 1 x d
+        mean = head_means(weights, h)  # m = sum_t w_t h_t: B x 1 x d
+        # sigma^2 = sum_t w_t (h_t - m)^2, equal to sum_t w_t h_t^2 - m^2, without its cancellation
         variance = head_means(weights, (h - mean).square())[:, 0]
-        return torch.cat([mean[:, 0], variance.clamp_min(VARIANCE_FLOOR).sqrt()], dim=1)
+        return torch.cat([mean[:, 0], variance.clamp_min(VARIANCE_FLOOR).sqrt()], dim=1)  # [m, sigma]
 
 
 @dataclass(frozen=True)
@@ -138,10 +141,10 @@ class ChannelOptions:
 
 
 class ChannelAttentiveStatistics(nn.Module):
-    """ECAPA-TDNN's pooling (Desplanques, Thienpondt, Demuynck 2020): weights of each channel, which see the utterance.
+    """ECAPA-TDNN's pooling (Desplanques, Thienpondt, Demuynck 2020): one weight per frame and channel.
 
-    With m and sigma the mean and standard deviation over the frames, a_t = V tanh(W [h_t, m, sigma] + g) + b in R^d,
-    w_tc = softmax_t(a_tc), and the weighted mean and standard deviation of each channel; [mean, deviation].
+    With m and sigma the mean and standard deviation over the frames, a_t = V tanh(W [h_t, m, sigma] + g) + b in R^d and
+    w_tc = softmax_t(a_tc). The result is each channel's weighted mean and standard deviation: [mean, deviation].
     """
 
     def __init__(self, input_dim: int, options: ChannelOptions) -> None:
@@ -152,10 +155,10 @@ class ChannelAttentiveStatistics(nn.Module):
     def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the attention weights: B x T x d."""
         uniform = frame_weights(h, lengths)[..., None]
-        mean = (uniform * h).sum(dim=1, keepdim=True)
-        deviation = (uniform * (h - mean).square()).sum(dim=1, keepdim=True).clamp_min(VARIANCE_FLOOR).sqrt()
-        seen = torch.cat([h, mean.expand_as(h), deviation.expand_as(h)], dim=2)
-        return softmax_over_frames(self.v(self.w(seen).tanh()), lengths)
+        mean = (uniform * h).sum(dim=1, keepdim=True)  # m: B x 1 x d
+        deviation = (uniform * (h - mean).square()).sum(dim=1, keepdim=True).clamp_min(VARIANCE_FLOOR).sqrt()  # sigma
+        seen = torch.cat([h, mean.expand_as(h), deviation.expand_as(h)], dim=2)  # [h_t, m, sigma]: B x T x 3d
+        return softmax_over_frames(self.v(self.w(seen).tanh()), lengths)  # w_tc = softmax_t(a_tc)
 
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         weights = self.weights(h, lengths)
@@ -173,7 +176,11 @@ class MultiHeadOptions:
 
 
 class MultiHeadMlp(nn.Module):
-    """Heads on sub-vectors h_tj of size d/K, each with an MLP score of its own: c = [c_1 .. c_K] in R^d."""
+    """Heads on sub-vectors h_tj of size d/K, each with its own MLP score (Wang et al. 2020).
+
+    With s_j(x) = V_j^T ReLU(W_j x + g_j) + b_j and W_j in R^(d/K x d/K): w_tj = softmax_t(s_j(h_tj)),
+    c_j = sum_t w_tj h_tj, c = [c_1 .. c_K] in R^d.
+    """
 
     def __init__(self, input_dim: int, options: MultiHeadOptions) -> None:
         super().__init__()
@@ -188,13 +195,13 @@ class MultiHeadMlp(nn.Module):
 
     def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the attention weights: B x T x K."""
-        split = h.unflatten(2, self.v.shape)  # B x T x K x d/K
-        hidden = (torch.einsum("btki,kji->btkj", split, self.w) + self.g).relu()
-        return softmax_over_frames((hidden * self.v).sum(3) + self.b, lengths)
+        split = h.unflatten(2, self.v.shape)  # h_tj: B x T x K x d/K
+        hidden = (torch.einsum("btki,kji->btkj", split, self.w) + self.g).relu()  # ReLU(W_j h_tj + g_j)
+        return softmax_over_frames((hidden * self.v).sum(3) + self.b, lengths)  # w_tj = softmax_t(s_j(h_tj))
 
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         split = h.unflatten(2, self.v.shape)
-        return torch.einsum("btk,btki->bki", self.weights(h, lengths), split).flatten(1)
+        return torch.einsum("btk,btki->bki", self.weights(h, lengths), split).flatten(1)  # c_j = sum_t w_tj h_tj
 
 
 @dataclass(frozen=True)
@@ -203,7 +210,7 @@ class GlobalOptions:
 
     type: str
     heads: Count = 5
-    resolutions: bool = False  # a temperature for each head: 1, 1, 5, 5, 10, 10, ...
+    resolutions: bool = False  # one temperature per head: 1, 1, 5, 5, 10, 10, ...
 
 
 class GlobalMultiHead(nn.Module):
@@ -217,15 +224,16 @@ class GlobalMultiHead(nn.Module):
         super().__init__()
         self.output_dim = input_dim * options.heads
         self.score = MlpScore(input_dim, options.heads)
+        # T_i = max(1, 5 floor((i - 1) / 2)); here heads count from 0
         temperatures = [max(1, 5 * (i // 2)) if options.resolutions else 1 for i in range(options.heads)]
         self.register_buffer("temperatures", torch.tensor(temperatures, dtype=torch.float32), persistent=False)
 
     def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the attention weights: B x T x K."""
-        return softmax_over_frames(self.score(h) / self.temperatures, lengths)
+        return softmax_over_frames(self.score(h) / self.temperatures, lengths)  # w_ti = softmax_t(s_i(h_t) / T_i)
 
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return head_means(self.weights(h, lengths), h).flatten(1)
+        return head_means(self.weights(h, lengths), h).flatten(1)  # e_i = sum_t w_ti h_t, e = [e_1 .. e_K]: B x K d
 
 
 @dataclass(frozen=True)
@@ -234,15 +242,15 @@ class DoubleOptions:
 
     type: str
     heads: Count = 4
-    mask: Probability = 0.2  # probability in training that a head does not count
+    mask: Probability = 0.2  # probability that a head is left out in training
 
 
 class DoubleMultiHead(nn.Module):
     """Double multi-head attention (India, Safari, Hernando, arXiv 2007.13199).
 
-    After self multi-head attention (c_1 .. c_K of size d/K), a second attention over the heads:
-    w'_j = softmax_j(c_j . u'), one u' in R^(d/K), c = sum_j w'_j c_j in R^(d/K). In training each head's score is minus
-    infinity with probability `mask`; where that would leave no head, none is masked.
+    Self multi-head attention gives c_1 .. c_K of size d/K. A second attention weighs the heads, with one u' in R^(d/K):
+    w'_j = softmax_j(c_j . u'), c = sum_j w'_j c_j in R^(d/K). In training, each head's score is set to minus infinity
+    with probability `mask`, except that an utterance whose heads would all be masked keeps them all.
     """
 
     def __init__(self, input_dim: int, options: DoubleOptions) -> None:
@@ -256,13 +264,14 @@ class DoubleMultiHead(nn.Module):
 
     def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the first attention's weights: B x T x K."""
-        return softmax_over_frames((h.unflatten(2, self.u.shape) * self.u).sum(3), lengths)
+        return softmax_over_frames((h.unflatten(2, self.u.shape) * self.u).sum(3), lengths)  # softmax_t(h_tj . u_j)
 
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        # c_j = sum_t w_tj h_tj: B x K x d/K
         heads = torch.einsum("btk,btki->bki", self.weights(h, lengths), h.unflatten(2, self.u.shape))
-        scores = heads @ self.u_heads  # B x K
+        scores = heads @ self.u_heads  # c_j . u': B x K
         if self.training and self.mask:
             masked = torch.rand_like(scores) < self.mask
             masked &= ~masked.all(dim=1, keepdim=True)
             scores = scores.masked_fill(masked, float("-inf"))
-        return (scores.softmax(dim=1)[..., None] * heads).sum(dim=1)
+        return (scores.softmax(dim=1)[..., None] * heads).sum(dim=1)  # w'_j = softmax_j(c_j . u'), c = sum_j w'_j c_j

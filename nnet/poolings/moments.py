@@ -23,11 +23,11 @@ class TemporalPooling(nn.Module):
         self.output_dim = input_dim
 
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return weighted_mean(frame_weights(h, lengths), h)
+        return weighted_mean(frame_weights(h, lengths), h)  # c = 1/T sum_t h_t
 
 
 class StatisticsPooling(nn.Module):
-    """Mean and standard deviation (biased, over T) over the frames, concatenated."""
+    """Mean and standard deviation over the frames: [m, sigma], m = 1/T sum_t h_t, sigma^2 = 1/T sum_t (h_t - m)^2."""
 
     def __init__(self, input_dim: int, options: NoOptions) -> None:
         super().__init__()
@@ -35,8 +35,8 @@ class StatisticsPooling(nn.Module):
 
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         weights = frame_weights(h, lengths)
-        mean = weighted_mean(weights, h)
-        # The derivative with respect to this mean is zero, so that it need not be computed.
+        mean = weighted_mean(weights, h)  # m
+        # The variance's derivative with respect to m is zero: detach it, and save computing it.
         centred = h - mean.detach()[:, None]
-        variance = weighted_mean(weights, centred * centred)
-        return torch.cat([mean, variance.clamp_min(VARIANCE_FLOOR).sqrt()], dim=1)
+        variance = weighted_mean(weights, centred * centred)  # sigma^2
+        return torch.cat([mean, variance.clamp_min(VARIANCE_FLOOR).sqrt()], dim=1)  # [m, sigma]: B x 2d
