@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Download speechocean762 (OpenSLR 101, about 0.5 GB, free for commercial and other use) and unpack it: the folder gets
-# speechocean762/. A download that broke off goes on; a damaged archive is fetched again, from the next address.
+# Download speechocean762 (OpenSLR 101, about 0.5 GB, free for commercial and other use) and unpack it into
+# speechocean762/ in the folder. An interrupted download resumes; a damaged archive is downloaded again from the next
+# address.
 # e.g.: local/get_speechocean762.sh /corpora
 url=                # address to try before the known ones (the archive itself, .tar.gz)
 # <folder>

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Make data/train and data/test of speechocean762, with the trial lists all and hard (same gender and age group).
 # e.g.: local/prepare_speechocean762.sh /corpora/speechocean762 data
-speakers=250        # speakers that there must be
-utterances=5000     # utterances that there must be
-seed=1              # of the non-targets
+speakers=250        # expected number of speakers
+utterances=5000     # expected number of utterances
+seed=1              # random seed of the non-targets
 # <corpus> <data>
 . "$(dirname "$0")/../utils/step.sh"
 corpus=$1; data=$2

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From the features of train (and train_sp, where there are any) assemble those of the sets that networks
-# are trained and validated on: valid, train_net, train_net_sp = train_net + train_sp, and, with augmented copies,
-# train_net_aug = train_net + train_aug and train_net_sp_aug = train_net_sp + train_aug.
+# Assemble the sets that networks are trained and validated on from the features of train and, if there are any, of
+# train_sp and train_aug: valid, train_net, train_net_sp = train_net + train_sp, train_net_aug = train_net + train_aug
+# and train_net_sp_aug = train_net_sp + train_aug.
 # e.g.: local/select_sets.sh data data/fbank80
 # <data> <feature-data>
 . "$(dirname "$0")/../utils/step.sh"

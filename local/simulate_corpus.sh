@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Make a corpus of simulated speakers in VoxCeleb1's layout, to try a recipe where no corpus is at hand. It is no
-# speech: ids, lists and results on it say so. (What is in it: python3 -m local.simulate_corpus --help)
+# Make a corpus of simulated speakers in VoxCeleb1's layout, to try a recipe without a corpus. It is not speech; ids,
+# lists and results say so. python3 -m local.simulate_corpus --help describes the simulation.
 # e.g.: local/simulate_corpus.sh --speakers 60 --seed 1 exp/simulated
-speakers=60         # speakers, of both genders alike, a third of them to test on
-utterances=20       # utterances of a speaker
-sessions=5          # sessions of a speaker, which differ in room, microphone, noise and mood
+speakers=60         # speakers, half of each gender; a third of them are test speakers
+utterances=20       # utterances per speaker
+sessions=5          # sessions per speaker, which differ in room, microphone, noise and mood
 telephone=0.0       # share of sessions over a telephone line
 nj=2                # number of processes
-seed=1              # of everything drawn at random
+seed=1              # random seed
 # <corpus>
 . "$(dirname "$0")/../utils/step.sh"
 corpus=$1

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# From data/train make what networks are trained and validated on: valid (held-out training speakers with trials of their
-# own), train_net (the other training speakers) and train_sp (copies of train_net played slower and faster, as new speakers).
+# Split data/train into the sets that networks use: valid (held-out training speakers and their own trials),
+# train_net (the other training speakers) and train_sp (slower and faster copies of train_net, as new speakers).
 # e.g.: local/split_train.sh --valid-speakers 10 data
 valid_speakers=40   # training speakers held out to validate networks on
-valid_trials=20000  # trials among them, at most
+valid_trials=20000  # maximum number of trials among them
 speeds=0.9,1.1      # speeds of the copies
-seed=1              # of the choice of held-out speakers and their trials
+seed=1              # random seed of the held-out speakers and their trials
 # <data>
 . "$(dirname "$0")/../utils/step.sh"
 data=$1

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Make a data directory of augmented copies of another: noise, music, babble, reverb, telephone. Lines only:
-# steps/make_feats.sh does what they say. Combine it with the original by utils.kaldi.combine_data.
+# Make a data directory of augmented copies of another: noise, music, babble, reverb, telephone. It only writes tables;
+# steps/make_feats.sh applies them to the audio. Combine it with the original by utils.kaldi.combine_data.
 # e.g.: steps/augment_data.sh --kinds "noise babble reverb" data/train_net data/train_aug
-kinds="noise babble reverb telephone" # of noise, music, babble, reverb, telephone
-copies=0            # copies of an utterance, of kinds drawn at random (0: one of each kind)
-musan_root=         # MUSAN: noise and music (empty: noise is made up, there is no music)
-rirs_root=          # RIRS_NOISES: room responses (empty: rooms are simulated)
-seed=1              # of all that is drawn
+kinds="noise babble reverb telephone" # kinds of augmentation: noise, music, babble, reverb, telephone
+copies=0            # copies per utterance, of kinds drawn at random (0: one of each kind)
+musan_root=         # MUSAN, for noise and music (empty: synthetic noise, no music)
+rirs_root=          # RIRS_NOISES, for room responses (empty: simulated rooms)
+seed=1              # random seed
 # <data-in> <data-out>
 . "$(dirname "$0")/../utils/step.sh"
 in=$1; out=$2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Decide by energy which frames are voiced, as Kaldi's compute-vad: adds vad.scp to a data directory with MFCC.
+# Mark voiced frames by their energy, as Kaldi's compute-vad does: adds vad.scp to a data directory with MFCC.
 # e.g.: steps/compute_vad.sh --nj 4 conf/features/vad.conf data/mfcc24/train
 nj=2                # number of jobs
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl

@@ -4,7 +4,7 @@
 nj=2                # number of jobs
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-max_frames=12000    # longer utterances are cut into equal pieces, whose embeddings are averaged
+max_frames=12000    # cut longer utterances into equal pieces and average their embeddings
 # <exp> <data> <out>
 . "$(dirname "$0")/../utils/step.sh"
 exp=$1; data=$2; out=$3

@@ -4,7 +4,7 @@
 nj=2                # number of jobs
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-posteriors=         # script of posteriors from make_posteriors.sh or Kaldi (empty: computed on the way)
+posteriors=         # script of posteriors from make_posteriors.sh or Kaldi (empty: compute them here)
 # <exp> <data> <out>
 . "$(dirname "$0")/../utils/step.sh"
 exp=$1; data=$2; out=$3

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Embed segments at regular intervals from each utterance: writes segments.scp into the output directory. A vector is the
-# mean of the segments' embeddings of unit length; of a system that pools pairs, a matrix holds the encoder's frames.
+# Embed segments taken at regular intervals from each utterance: writes segments.scp into the output directory. Each
+# vector is the mean of the segments' unit-length embeddings. Systems that pool pairs get a matrix of the encoder's
+# frames instead.
 # e.g.: steps/extract_segments.sh --nj 4 exp/fast_resnet34_cap data/fbank40_hamming/test exp/fast_resnet34_cap/segments_test
 nj=2                # number of jobs
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-segments=10         # segments of each utterance
-segment_frames=350  # frames of a segment; shorter utterances are repeated to reach it
+segments=10         # segments per utterance
+segment_frames=350  # frames per segment; shorter utterances are repeated to this length
 # <exp> <data> <out>
 . "$(dirname "$0")/../utils/step.sh"
 exp=$1; data=$2; out=$3

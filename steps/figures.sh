@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Draw the systems of a work folder into exp/figures: DET curves of every trial list (det_<list>.png), and the weights of
-# attention poolings under an utterance's spectrogram (attention_<system>.png, their entropies in attention.tsv).
+# Draw figures of a work folder's systems into exp/figures: DET curves for every trial list (det_<list>.png), and
+# attention weights below the spectrogram of an utterance (attention_<system>.png, with their entropies in
+# attention.tsv).
 # e.g.: steps/figures.sh egs/voxceleb
-utterance=          # utterance of the test set whose attention is drawn (empty: the first)
-systems=            # systems whose attention is drawn, as words (empty: all)
+utterance=          # test utterance to draw attention weights for (empty: the first)
+systems=            # systems to draw attention weights for, as words (empty: all)
 # <work>
 . "$(dirname "$0")/../utils/step.sh"
 work=$1 out=$1/exp/figures

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Compute MFCC or log mel features of a data directory, in Kaldi's conventions. The output is a complete
-# data directory: tables and trial lists of the input, feats.scp, utt2num_frames, feats.conf.
+# Compute MFCC or log mel features of a data directory, in Kaldi's conventions. The output is a complete data
+# directory: the input's tables and trial lists, feats.scp, utt2num_frames, feats.conf.
 # e.g.: steps/make_feats.sh --nj 4 conf/features/mfcc24.conf data/train data/mfcc24/train
 nj=2                # number of jobs
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
-compression=3       # Kaldi's compression method: 0 none, 1 (1 byte a value), 3 (2 bytes) ...
-allow_pipes=false   # run commands that wav.scp holds instead of paths
-max_failed=0.0      # share of utterances that may fail, to be left out
+compression=3       # Kaldi's compression method: 0 none, 1 (1 byte per value), 3 (2 bytes) ...
+allow_pipes=false   # run commands in wav.scp
+max_failed=0.0      # share of utterances that may fail; they are left out
 # <conf> <data-in> <data-out>
 . "$(dirname "$0")/../utils/step.sh"
 conf=$1; in=$2; out=$3
@@ -16,7 +16,7 @@ up_to_date "$out/.done" "$conf" "$in" && exit 0
 python3 -m utils.kaldi.validate_data_dir "$in"
 [ ! "$in" -ef "$out" ] || die "$out is both input and output; name another output directory"
 
-# What an earlier run left would point into archives that are about to change.
+# Scripts of an earlier run would point into archives that are about to change.
 mkdir -p "$out/log"
 begin "$out/unfinished" "$conf" "$in" ||
   rm -f "$out"/{feats,vad}.scp "$out"/{feats,vad}.*.{ark,scp} "$out"/log/{report,utt2num_frames}.*
@@ -26,7 +26,7 @@ $cmd "JOB=1:$nj" "$out/log/make_feats.JOB.log" \
   python3 -m steps.feat.compute_feats --job JOB --nj "$nj" --compression "$compression" \
     --allow-pipes "$allow_pipes" "$conf" "$in" "$out"
 cp "$conf" "$out/feats.conf"
-# Utterances that failed may be repaired in place: the jobs are to look at them again.
+# Failed utterances may be repaired in place, so the jobs must read them again.
 python3 -m steps.feat.collect_feats --nj "$nj" --max-failed "$max_failed" "$in" "$out" || { rm -r "$out/unfinished"; exit 1; }
 mark_done "$out/.done" "$conf" "$in"
 rm -r "$out/unfinished"

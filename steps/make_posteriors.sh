@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Write the posteriors of a UBM, and the Gaussians that it selects, as Kaldi's files: post.scp and gselect.scp. The chain
-# computes them on its way and needs no such files; they are for going on in Kaldi.
+# Write a UBM's posteriors and selected Gaussians as Kaldi files, post.scp and gselect.scp, to continue in Kaldi. The
+# chain here does not need them: it computes posteriors when it uses them.
 # e.g.: steps/make_posteriors.sh --nj 4 exp/ivector/system.yaml exp/ivector/ubm data/mfcc24/train exp/ivector/post
 nj=2                # number of jobs
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
-gselect=            # script of selected Gaussians, from here or Kaldi (empty: selected by the UBM's diagonal)
-text=false          # text archives, not binary ones
+gselect=            # script of selected Gaussians, from here or Kaldi (empty: select by the UBM's diagonal)
+text=false          # write text archives instead of binary ones
 # <config> <ubm-dir> <data> <out>
 . "$(dirname "$0")/../utils/step.sh"
 config=$1; ubm=$2; data=$3; out=$4

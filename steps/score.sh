@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Score a trial list with the embeddings of a test set: `id1 id2 score` a line.
+# Score a trial list with the embeddings of a test set. Writes one line `id1 id2 score` per trial.
 # e.g.: steps/score.sh --backend plda exp/xvector/backend exp/xvector/embeddings_test data/test/trials/veri_test exp/xvector/scores_test/veri_test.plda
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 num_threads=0       # threads, at most 8 (0: all cores of this machine; on an engine 4)

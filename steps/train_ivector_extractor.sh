@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Train the total-variability model of an i-vector system: final.ie, with the final.ubm that it goes with.
+# Train the total-variability model of an i-vector system: writes final.ie and the matching final.ubm.
 # e.g.: steps/train_ivector_extractor.sh exp/ivector/system.yaml data/mfcc24/train exp/ivector/ubm exp/ivector
-nj=1                # jobs that share the sums of each iteration; 1: one process, which keeps them in memory
+nj=1                # jobs that share the sums of each iteration (1: one process, which keeps them in memory)
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
 num_threads=0       # threads of each job (0: all cores of this machine; on an engine 4)
-seed=1              # of the first values of the model
-posteriors=         # script of posteriors from make_posteriors.sh or Kaldi (empty: computed on the way)
+seed=1              # random seed of the initial model
+posteriors=         # script of posteriors from make_posteriors.sh or Kaldi (empty: compute them here)
 # <config> <data> <ubm-dir> <exp>
 . "$(dirname "$0")/../utils/step.sh"
 config=$1; data=$2; ubm=$3; exp=$4

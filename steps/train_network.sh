@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Train a network; validated on held-out speakers. Started again after a kill, it goes on where it was.
+# Train a network and validate it on held-out speakers. After a kill, the same command resumes the training.
 # e.g.: steps/train_network.sh --device cuda exp/xvector/system.yaml data/mfcc30/train_net data/mfcc30/valid exp/xvector
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
 num_threads=0       # threads of each process (0: all cores of this machine; on an engine 4)
-num_processes=1     # processes on each node that share every batch, one a GPU
-num_nodes=1         # nodes
-seed=1              # of weights, batches and masks
-musan_root=         # MUSAN, for what the configuration augments online (empty: noise is made up, there is no music)
-rirs_root=          # RIRS_NOISES, likewise (empty: rooms are simulated)
+num_processes=1     # processes per node that share every batch, one per GPU
+num_nodes=1         # number of nodes
+seed=1              # random seed of weights, batches and masks
+musan_root=         # MUSAN, for online augmentation (empty: synthetic noise, no music)
+rirs_root=          # RIRS_NOISES, for online augmentation (empty: simulated rooms)
 max_shared_speakers=0.0 # share of the validation speakers that may also be trained on
 # <config> <train-data> <valid-data> <exp>
 . "$(dirname "$0")/../utils/step.sh"

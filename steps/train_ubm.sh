@@ -4,8 +4,8 @@
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
 num_threads=0       # threads (0: all cores of this machine; on an engine 4)
-seed=1              # of the frames drawn, the first means and the splits
-diagonal=           # diagonal mixture to start from, Kaldi's final.dubm for one (empty: trained here)
+seed=1              # random seed of the drawn frames, the initial means and the splits
+diagonal=           # diagonal mixture to start from, for example Kaldi's final.dubm (empty: train one)
 # <config> <data> <ubm-dir>
 . "$(dirname "$0")/../utils/step.sh"
 config=$1; data=$2; ubm=$3

@@ -1,31 +1,31 @@
 #!/usr/bin/env bash
-# Speaker verification on speechocean762 (OpenSLR 101), free and real speech: downloads it, trains on its training speakers
-# and tests on its test speakers, with the systems and stages of egs/voxceleb.
+# Speaker verification on speechocean762 (OpenSLR 101), free, real speech. Downloads the corpus, trains on its training
+# speakers and tests on its test speakers, with the systems and stages of egs/voxceleb.
 # e.g.: egs/speechocean762/run.sh --scale mini
 #       egs/speechocean762/run.sh --corpus /corpora/speechocean762 --systems "ivector vgg_mha" --scale mini
-corpus=             # folder of the corpus (empty: downloaded into corpus/ of the work folder)
-url=                # address to download the archive from first, before the known ones
-speakers=250        # speakers that the corpus must have
-utterances=5000     # utterances that the corpus must have
+corpus=             # folder of the corpus (empty: download it into corpus/ of the work folder)
+url=                # address of the archive to try before the known ones
+speakers=250        # expected number of speakers in the corpus
+utterances=5000     # expected number of utterances in the corpus
 systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
 conf=               # folder with the systems' YAML files (empty: conf/ of egs/voxceleb)
 scale=full          # full: the papers' sizes; mini: sizes that two CPU cores train in minutes
 stage=0             # first stage to run
 stop_stage=7        # last stage to run
-work=               # where corpus/, data/ and exp/ go (empty: this folder)
-nj=$(getconf _NPROCESSORS_ONLN)  # jobs of a stage
-ivector_nj=1        # jobs that share the training of an i-vector model: 1 on one machine, some on a cluster
+work=               # folder of corpus/, data/ and exp/ (empty: this folder)
+nj=$(getconf _NPROCESSORS_ONLN)  # jobs per stage
+ivector_nj=1        # jobs that share the training of an i-vector model (more than 1 pays on a cluster)
 cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
-device=cpu          # where networks and i-vectors are computed: cpu or cuda
+device=cpu          # device for networks and i-vectors: cpu or cuda
 num_threads=0       # threads of each process that trains or scores (0: all cores of this machine; on an engine 4)
-num_processes=1     # processes that share the training of a network on each node, one a GPU
-num_nodes=1         # nodes that share it
-status=false        # say of each stage whether it is done, stale, partial or to do, and why; run nothing
-seed=1              # of everything drawn at random
-augment=            # augmented copies that networks also train on: words of noise, music, babble, reverb, telephone
-musan_root=         # MUSAN, for augmentation (empty: noise is made up, there is no music)
-rirs_root=          # RIRS_NOISES, for augmentation (empty: rooms are simulated)
-max_failed=0.0      # share of utterances whose audio may turn out to be damaged, to be left out
+num_processes=1     # processes per node that share the training of a network, one per GPU
+num_nodes=1         # nodes that share the training of a network
+status=false        # report whether each stage is done, stale, partial or to do, and why; run nothing
+seed=1              # random seed
+augment=            # kinds of augmented copies to train networks on, too: noise, music, babble, reverb, telephone
+musan_root=         # MUSAN, for augmentation (empty: synthetic noise, no music)
+rirs_root=          # RIRS_NOISES, for augmentation (empty: simulated rooms)
+max_failed=0.0      # share of utterances whose audio may be damaged; they are left out
 max_shared_speakers=0.0 # share of a list's speakers that may also be trained on
 valid_speakers=10   # training speakers held out to validate networks on
 # (no arguments)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Speaker verification on VoxCeleb: attention-pooled embeddings, x-vectors and i-vectors, stage by
-# stage from wav files to one table and figures. Running it again does nothing for what is done. Without a corpus it
-# simulates speakers and shows the whole system on them in minutes, in first_look/ here.
+# Speaker verification on VoxCeleb: attention-pooled embeddings, x-vectors and i-vectors, stage by stage, from wav files
+# to one table and figures. Finished stages are skipped. Without a corpus, it simulates speakers and runs the whole
+# system on them within minutes, in first_look/ here.
 # e.g.: egs/voxceleb/run.sh
 #       egs/voxceleb/run.sh --voxceleb1-root /corpora/VoxCeleb1 --systems "ivector xvector vgg_mha" --device cuda
 voxceleb1_root=     # VoxCeleb1, in any layout in circulation; or the word simulated, for simulated speakers
@@ -12,30 +12,30 @@ conf=               # folder with the systems' YAML files (empty: conf/ here)
 scale=full          # full: the papers' sizes; mini: sizes that two CPU cores train in minutes
 stage=0             # first stage to run
 stop_stage=7        # last stage to run
-work=               # where data/ and exp/ go (empty: this folder)
-nj=$(getconf _NPROCESSORS_ONLN)  # jobs of a stage
-ivector_nj=1        # jobs that share the training of an i-vector model: 1 on one machine, some on a cluster
+work=               # folder of data/ and exp/ (empty: this folder)
+nj=$(getconf _NPROCESSORS_ONLN)  # jobs per stage
+ivector_nj=1        # jobs that share the training of an i-vector model (more than 1 pays on a cluster)
 cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
-device=cpu          # where networks and i-vectors are computed: cpu or cuda
+device=cpu          # device for networks and i-vectors: cpu or cuda
 num_threads=0       # threads of each process that trains or scores (0: all cores of this machine; on an engine 4)
-num_processes=1     # processes that share the training of a network on each node, one a GPU
-num_nodes=1         # nodes that share it
-status=false        # say of each stage whether it is done, stale, partial or to do, and why; run nothing
-seed=1              # of everything drawn at random
-augment=            # augmented copies that networks also train on: words of noise, music, babble, reverb, telephone
-musan_root=         # MUSAN, for augmentation (empty: noise is made up, there is no music)
-rirs_root=          # RIRS_NOISES, for augmentation (empty: rooms are simulated)
+num_processes=1     # processes per node that share the training of a network, one per GPU
+num_nodes=1         # nodes that share the training of a network
+status=false        # report whether each stage is done, stale, partial or to do, and why; run nothing
+seed=1              # random seed
+augment=            # kinds of augmented copies to train networks on, too: noise, music, babble, reverb, telephone
+musan_root=         # MUSAN, for augmentation (empty: synthetic noise, no music)
+rirs_root=          # RIRS_NOISES, for augmentation (empty: simulated rooms)
 max_missing=0.0     # share of audio files that may be missing, empty or unreadable
-max_failed=0.0      # share of utterances whose audio may turn out to be damaged, to be left out
+max_failed=0.0      # share of utterances whose audio may be damaged; they are left out
 max_missing_trials=0.0 # share of trials that may lack audio
 max_shared_speakers=0.0 # share of a list's speakers that may also be trained on
 valid_speakers=     # training speakers held out to validate networks on (empty: 40, mini 10)
-simulated_speakers=60 # speakers of the simulated corpus, a third of them to test on
+simulated_speakers=60 # speakers of the simulated corpus; a third of them are test speakers
 # (no arguments)
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
-# Without a corpus, from the start: a first look, in a folder of its own. Options that are given count more.
+# Without a corpus, from the start: a first look, in its own folder. Given options override these.
 [[ " $* " =~ " --voxceleb"[12][-_]root|" --stage"[\ =]|" --help " ]] || set -- --voxceleb1-root simulated \
   --work "$here/first_look" --scale mini --systems "ivector xvector vgg_attention vgg_mha" --valid-speakers 5 "$@"
 # shellcheck source=../../utils/recipe.sh
