@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Speaker verification on speechocean762 (OpenSLR 101), free, real speech. Downloads the corpus, trains on its training
-# speakers and tests on its test speakers, with the systems and stages of egs/voxceleb.
+# Speaker verification on speechocean762 (OpenSLR 101), free and real speech: downloads it, trains on its training speakers
+# and tests on its test speakers, with the systems and stages of egs/voxceleb.
 # e.g.: egs/speechocean762/run.sh --scale mini
 #       egs/speechocean762/run.sh --corpus /corpora/speechocean762 --systems "ivector vgg_mha" --scale mini
 corpus=             # folder of the corpus (empty: download it into corpus/ of the work folder)

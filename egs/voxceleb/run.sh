@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Speaker verification on VoxCeleb: attention-pooled embeddings, x-vectors and i-vectors, stage by stage, from wav files
-# to one table and figures. Finished stages are skipped. Without a corpus, it simulates speakers and runs the whole
-# system on them within minutes, in first_look/ here.
+# Speaker verification on VoxCeleb: attention-pooled embeddings, x-vectors and i-vectors, stage by
+# stage from wav files to one table and figures. Finished stages are skipped. Without a corpus, it simulates speakers
+# and runs the whole system on them within minutes, in first_look/ here.
 # e.g.: egs/voxceleb/run.sh
 #       egs/voxceleb/run.sh --voxceleb1-root /corpora/VoxCeleb1 --systems "ivector xvector vgg_mha" --device cuda
 voxceleb1_root=     # VoxCeleb1, in any layout in circulation; or the word simulated, for simulated speakers
@@ -35,7 +35,7 @@ simulated_speakers=60 # speakers of the simulated corpus; a third of them are te
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
-# Without a corpus, from the start: a first look, in its own folder. Given options override these.
+# Without a corpus, from the start: a first look, in a folder of its own. Options that are given count more.
 [[ " $* " =~ " --voxceleb"[12][-_]root|" --stage"[\ =]|" --help " ]] || set -- --voxceleb1-root simulated \
   --work "$here/first_look" --scale mini --systems "ivector xvector vgg_attention vgg_mha" --valid-speakers 5 "$@"
 # shellcheck source=../../utils/recipe.sh
