@@ -117,10 +117,10 @@ class NetworkConfig:
     init: InitOptions | None = None
     backend: dict[str, Any] = field(default_factory=dict)  # read by steps/backend
     scoring: tuple[Literal["cosine", "plda", "segments"], ...] = ("cosine", "plda")  # read by the recipe
-    # Training writes these into the model's configuration.
+    # Written by training into the model's own configuration.
     feature_dim: Count | None = None
     speakers: Count | None = None
-    feature_options: dict[str, Any] | None = None  # of the training data, written out; None: unknown
+    feature_options: dict[str, Any] | None = None  # of the training data, written out; None: they are not known
 
     def __post_init__(self) -> None:
         if not self.loss.utterances:
@@ -154,7 +154,7 @@ def plain(config: NetworkConfig) -> dict[str, Any]:
 
 
 def training_part(config: NetworkConfig) -> dict[str, Any]:
-    """Return the keys that the weights depend on; configurations that agree in them train the same network."""
+    """Return what the weights depend on; two configurations that agree in it train the same network."""
     return {key: value for key, value in plain(config).items() if key not in ("backend", "scoring")}
 
 
