@@ -20,7 +20,7 @@ roots=()
 [ ${#roots[@]} -gt 0 ] || die "no corpus: name one with --voxceleb1-root DIR"
 read -ra lists <<< "$lists"
 ! in_status || require_file "${roots[@]}"
-# What the corpus holds now, so that a file that came, went or was replaced makes the data anew.
+# List the corpus as it is now, so that adding, removing or replacing a file remakes the data.
 corpus=$data/corpus
 ! in_status || corpus=$VOX_SCRATCH/corpus
 python3 -m local.list_corpus "$corpus" "${roots[@]}" ${lists[@]+"${lists[@]}"}

@@ -9,7 +9,7 @@ systems=            # systems to draw attention weights for, as words (empty: al
 . "$(dirname "$0")/../utils/step.sh"
 work=$1 out=$1/exp/figures
 
-inputs=("$work/exp/results.tsv" "$work"/exp/*/scores_*/.done.*)  # the table has the scores that hold
+inputs=("$work/exp/results.tsv" "$work"/exp/*/scores_*/.done.*)  # the table lists the valid scores
 for model in "$work"/exp/*/model.safetensors; do [ ! -e "$model" ] || inputs+=("$model"); done
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
 mkdir -p "$out"

@@ -15,7 +15,7 @@ max_shared_speakers=0.0 # share of the validation speakers that may also be trai
 config=$1; train=$2; valid=$3; exp=$4
 
 require_file "$config" "$train/feats.scp" "$train/utt2spk" "$valid/feats.scp" "$valid/trials/valid"
-network=$exp/network.yaml   # without the back-end, whose change trains nothing again
+network=$exp/network.yaml   # without the back-end, so that changing it does not repeat the training
 ! in_status || network=$VOX_SCRATCH/network.yaml
 python3 -m nnet.config "$config" "$network"
 inputs=("$network" "$train" "$valid")

@@ -56,9 +56,9 @@ class Processes:
         return values
 
     def leave(self, code: int = 0) -> None:
-        """End one of several processes, together with the others: who leaves early takes their connections down.
+        """End this process together with the others: a rank that exits early breaks the others' connections.
 
-        At once: taking PyTorch's threads down in the usual way now and then aborts a process that has done its work.
+        Exit at once: shutting PyTorch's threads down in the usual way sometimes aborts a process that has finished.
         """
         if self.count > 1:
             dist.barrier()

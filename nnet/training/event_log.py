@@ -13,7 +13,7 @@ class Watch:
 
     def __init__(self, folder: Path, step: int, device: torch.device) -> None:
         self.device = device
-        self.writer = SummaryWriter(str(folder), purge_step=step)  # what a killed run wrote after its checkpoint goes
+        self.writer = SummaryWriter(str(folder), purge_step=step)  # drop events newer than the checkpoint
         self.figures: dict[str, float] = {}
 
     def add(self, step: int, figures: dict[str, float]) -> None:
