@@ -70,7 +70,7 @@ def test_running_again_does_nothing(finished, corpus, conf):
 def test_an_engine_gives_the_same_table(engine, finished, corpus, conf, tmp_path):
     """Grid Engine and Slurm, real ones: every job through them, the same numbers to the last digit."""
     work, _ = finished
-    done = run(corpus, conf, tmp_path, "--cmd", engine, "--systems", "ivector xvector")
+    done = run(corpus, conf, tmp_path, "--cmd", engine, "--num-threads", "2", "--systems", "ivector xvector")
     assert done.returncode == 0, done.stderr[-3000:]
     expected = [row for row in results(work) if row[0] != "vgg_mha"]
     assert results(tmp_path) == expected
