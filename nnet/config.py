@@ -115,8 +115,8 @@ class NetworkConfig:
     average: AverageOptions = choice(AVERAGES, "none")
     online: OnlineOptions | None = None
     init: InitOptions | None = None
-    backend: dict[str, Any] = field(default_factory=dict)  # read by steps/backend
-    scoring: tuple[Literal["cosine", "plda", "segments"], ...] = ("cosine", "plda")  # read by the recipe
+    backend: dict[str, Any] | None = field(default_factory=dict)  # read by steps/backend
+    scoring: tuple[str, ...] = ()  # likewise, and by the recipe; empty: it says nothing
     # Written by training into the model's own configuration.
     feature_dim: Count | None = None
     speakers: Count | None = None

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Train mean, LDA and PLDA on the training embeddings of a system.
+# Train the back-ends that a system is scored with (`scoring:`, `backend:`) on its training embeddings: for cosine the mean,
+# for PLDA also LDA and PLDA.
 # e.g.: steps/train_backend.sh exp/xvector/system.yaml data/train exp/xvector/embeddings_train exp/xvector/backend
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 # <config> <data> <embeddings> <backend>

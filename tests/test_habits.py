@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "utils": set(),
     "steps": {"utils"},
     "steps.network": {"utils", "nnet", "steps.backend.scoring"},
-    "steps.report": {"utils", "nnet"},
+    "steps.report": {"utils", "nnet", "steps.backend.descriptions"},
     "nnet": {"utils"},
     "nnet.encoders": {"utils", "nnet.padding"},
     "nnet.poolings": {"utils", "nnet.padding"},

@@ -33,6 +33,7 @@ parse_wanted=${parse_wanted/"(no arguments)"/}
 
 usage() {
   printf '%s\n' "${parse_head[@]}" "Usage: $script [options] $parse_wanted" "Options:" "${parse_usage[@]}" >&2
+  ! declare -F more_usage > /dev/null || more_usage >&2  # of a script that has more to say
 }
 
 bad_call() {  # message

@@ -52,7 +52,7 @@ jobs=(--nj "$nj" --cmd "$cmd") threads=(--cmd "$cmd" --num-threads "$num_threads
 
 # A line a system: name kind features train_set vad online scoring
 read -ra names <<< "$systems"
-system_table=$(python3 -m utils.systems --scale "$scale" --conf "$conf" --exp "$resolved" ${names[@]+"${names[@]}"})
+system_table=$(python3 -m steps.systems --scale "$scale" --conf "$conf" --exp "$resolved" ${names[@]+"${names[@]}"})
 systems=$(awk '{ print $1 }' <<< "$system_table")
 
 config_of() { echo "$resolved/$1/system.yaml"; }  # system

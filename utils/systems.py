@@ -9,18 +9,19 @@ names the scale.
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from utils.config import SCALES, load_config
-from utils.errors import InputError, run_main
+from utils.errors import InputError
 from utils.files import write_if_changed
 
 KINDS = ("ivector", "network")
-SCORING = ["cosine", "plda"]
 SCALE_LINE = "# scale: "
+ScoringOf = Callable[[dict[str, Any], str], list[str]]  # of a configuration and its file; steps/systems.py has one
 
 
 def names_of(words: list[str], conf: Path) -> list[str]:
@@ -42,7 +43,7 @@ def scale_of(path: Path) -> str:
     return first.removeprefix(SCALE_LINE).strip() if first.startswith(SCALE_LINE) else "-"
 
 
-def line_of(name: str, config: dict[str, Any], path: Path) -> str:
+def line_of(name: str, config: dict[str, Any], path: Path, scoring_of: ScoringOf) -> str:
     """Return a system's line; raises InputError, naming the file, on values that the recipe cannot work with."""
     kind, features, folder = config.get("kind"), config.get("features"), path.parent / "features"
     if kind not in KINDS:
@@ -54,15 +55,14 @@ def line_of(name: str, config: dict[str, Any], path: Path) -> str:
     frontend, train_set = config.get("frontend", {}), config.get("train_set", "train_net")
     if not isinstance(frontend, dict):
         raise InputError(f"{path}: frontend: expected keys, found {frontend!r}")
-    scoring, allowed = config.get("scoring", SCORING), SCORING + ["segments"] * (kind == "network")
-    if not isinstance(scoring, list) or not scoring or not all(one in allowed for one in scoring):
-        raise InputError(f"{path}: scoring is {scoring!r}, wanted a list of {', '.join(allowed)}")
+    scoring = scoring_of(config, str(path))
     vad = "vad" if frontend.get("vad") else "no-vad"
     online = "online" if config.get("online") else "stored"
     return f"{name} {kind} {features} {train_set} {vad} {online} {','.join(scoring)}"
 
 
-def main() -> None:
+def main(scoring_of: ScoringOf) -> None:
+    """The program; scoring_of: returns the kinds of scores that a configuration asks for, or raises InputError."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--conf", type=Path, required=True)
@@ -72,11 +72,7 @@ def main() -> None:
     for name in names_of(arguments.systems, arguments.conf):
         path = arguments.conf / f"{name}.yaml"
         config = load_config(path, arguments.scale)
-        line = line_of(name, config, path)
+        line = line_of(name, config, path, scoring_of)
         text = f"{SCALE_LINE}{arguments.scale}\n{yaml.safe_dump(config, sort_keys=False, width=100)}"
         write_if_changed(arguments.exp / name / "system.yaml", text)
         print(line)
-
-
-if __name__ == "__main__":
-    run_main(main)

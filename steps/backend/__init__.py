@@ -1,0 +1,60 @@
+"""The back-ends by name, each with its options: what turns embeddings into scores of trials.
+
+To add one: write a module with the class (an `interface.Backend`) and its options, a dataclass, and enter both in
+BACKENDS. Configurations (`scoring:`, `backend:`), train_backend.sh, score.sh and the report know it from here.
+"""
+
+import dataclasses
+from typing import Any
+
+from steps.backend.cosine import Cosine, CosineOptions
+from steps.backend.lda_plda import LdaPlda, LdaPldaOptions
+from utils.config import build
+from utils.errors import InputError
+
+BACKENDS = {
+    "cosine": (Cosine, CosineOptions),
+    "plda": (LdaPlda, LdaPldaOptions),
+}
+SCORING = ("cosine", "plda")  # of a configuration that does not say
+# Scores by other means than a back-end: from the network itself and segments of utterances (steps/score_segments.sh).
+NETWORK_SCORES = {"segments": "the mean cosine of the 100 pairs of ten segments of 3.5 s"}
+
+
+def descriptions() -> dict[str, str]:
+    """Return the name of each kind of scores and a few words on it."""
+    return {name: kind.__doc__.splitlines()[0] for name, (kind, _) in BACKENDS.items()} | NETWORK_SCORES
+
+
+def scoring_of(config: dict[str, Any], where: str) -> list[str]:
+    """Return the kinds of scores that a system's configuration asks for: its `scoring:`, checked.
+
+    where: what messages name, e.g. conf/xvector.yaml. Raises InputError on other names.
+    """
+    allowed = [*BACKENDS, *(NETWORK_SCORES if config.get("kind") == "network" else ())]
+    scoring = config.get("scoring", list(SCORING))
+    if not isinstance(scoring, list) or not scoring or not all(one in allowed for one in scoring):
+        raise InputError(f"{where}: scoring is {scoring!r}, wanted a list of {', '.join(allowed)}")
+    return scoring
+
+
+def options_of(config: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the options of each back-end that a configuration scores with, by name, from its block `backend:`.
+
+    Back-ends that have an option of the same name share it. A block or an option that is null, as a configuration
+    writes over its base's, is not given. Raises InputError on an option that none of these back-ends has.
+    """
+    fields = {name: [field.name for field in dataclasses.fields(kind)] for name, (_, kind) in BACKENDS.items()}
+    chosen = [name for name in scoring_of(config, where) if name in BACKENDS]
+    known, allowed = ({option for name in names for option in fields[name]} for names in (BACKENDS, chosen))
+    block = {} if config.get("backend") is None else config["backend"]
+    if not isinstance(block, dict):
+        raise InputError(f"{where}: backend: expected keys, found {block!r}")
+    for key, value in block.items():
+        if key not in known or (value is not None and key not in allowed):
+            raise InputError(f"{where}: backend: {key!r} is not an option of {' or '.join(chosen) or 'any back-end'}, "
+                             f"which `scoring:` asks for; allowed: {', '.join(sorted(allowed)) or 'none'}; leave it "
+                             "out, or write null where it comes from a base")
+    given = {key: value for key, value in block.items() if value is not None}
+    return {name: build(BACKENDS[name][1], {key: given[key] for key in fields[name] if key in given},
+                        f"{where}: backend") for name in chosen}

@@ -5,15 +5,15 @@ the adapted plda is written.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from steps.backend.embeddings import read_embeddings
 from steps.backend.lda import process
-from steps.backend.plda import adapt, write_plda
-from steps.backend.scoring import read_backend
+from steps.backend.lda_plda import LdaPlda
+from steps.backend.plda import adapt
 from utils.arguments import share
 from utils.errors import InputError, run_main
-from utils.kaldi.objects import write_matrix, write_vector
 from utils.kaldi.shared_speakers import trained_speakers, write_speakers
 
 
@@ -27,12 +27,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.within + arguments.between > 1:
         raise InputError(f"--within {arguments.within} and --between {arguments.between}: shares of more than all")
-    backend = read_backend(arguments.folder)
+    backend = LdaPlda.load(arguments.folder)
     _, x = read_embeddings(arguments.embeddings)
     adapted = adapt(backend.plda, process(x, backend.mean, backend.transform), arguments.within, arguments.between)
-    write_vector(arguments.out / "mean.vec", backend.mean)
-    write_matrix(arguments.out / "transform.mat", backend.transform)
-    write_plda(arguments.out / "plda", adapted)
+    replace(backend, plda=adapted).save(arguments.out)
     write_speakers(arguments.out, trained_speakers(arguments.folder))
 
 

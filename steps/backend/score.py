@@ -1,4 +1,4 @@
-"""Score a trial list: `id1 id2 score` a line, cosine or PLDA log-likelihood ratio.
+"""Score a trial list with a trained back-end: `id1 id2 score` a line.
 
 With --enrolment (lines `model utt1 utt2 ...`, as spk2utt), the first id of a trial is a model: the mean of its
 utterances' vectors, and PLDA knows how many they are.
@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from steps.backend import BACKENDS, descriptions
 from steps.backend.embeddings import read_embeddings
-from steps.backend.scoring import read_backend, score_trials
+from steps.backend.interface import Backend, Enrolment
+from steps.backend.scoring import score_trials
 from utils.arguments import share
 from utils.errors import InputError, first_five, run_main
 from utils.kaldi.ark import read_table
@@ -29,20 +31,31 @@ def read_models(path: Path, ids: list[str]) -> tuple[list[str], list[np.ndarray]
     return names, [np.array([row_of[utt] for utt in words]) for words in utterances]
 
 
+def load_backend(folder: Path, name: str) -> Backend:
+    """Return a trained back-end; raises InputError, naming the file, where the folder lacks one of its files."""
+    kind, _ = BACKENDS[name]
+    for file in (folder / one for one in kind.files):
+        if not file.is_file() or not file.stat().st_size:
+            raise InputError(f"{file} is missing or empty; run the stage that makes it first, with a configuration "
+                             f"whose `scoring:` has {name}")
+    return kind.load(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--backend", choices=("cosine", "plda"), default="plda")
+    parser.add_argument("--backend", choices=BACKENDS, default="plda",
+                        help="\n".join(f"{name}: {descriptions()[name]}" for name in BACKENDS))
     parser.add_argument("--enrolment", type=Path)
     parser.add_argument("--max-shared-speakers", type=share("--max-shared-speakers"), default=0.0,
                         help="share of the list's speakers that may also be trained on (default: 0)")
-    parser.add_argument("folder", type=Path, help="mean.vec; for PLDA also transform.mat and plda")
+    parser.add_argument("folder", type=Path, help="of train_backend; mean.vec, transform.mat and plda may be Kaldi's")
     parser.add_argument("embeddings", type=Path, help="script or archive of vectors, or the folder with its script")
     parser.add_argument("trials", type=Path)
     parser.add_argument("scores", type=Path)
     arguments = parser.parse_args()
     ids, x = read_embeddings(arguments.embeddings)
     names, models = read_models(arguments.enrolment, ids) if arguments.enrolment else (ids, None)
-    sides = read_backend(arguments.folder, arguments.backend).sides(arguments.backend, x, models)
+    scorer = load_backend(arguments.folder, arguments.backend).scorer(Enrolment(x, models), x)
     trained = trained_speakers(arguments.folder, arguments.folder.absolute().parent)
 
     def check(enrolment: np.ndarray, test: np.ndarray) -> None:
@@ -50,7 +63,7 @@ def main() -> None:
         check_trials(arguments.trials, (ids[row] for row in rows | set(test.tolist())), trained,
                      arguments.max_shared_speakers)
 
-    score_trials(arguments.trials, arguments.scores, sides, names, ids, check)
+    score_trials(arguments.trials, arguments.scores, scorer, names, ids, check)
 
 
 if __name__ == "__main__":

@@ -38,27 +38,37 @@ class SpeakerStats:
         return self.counts @ self.means / self.total
 
 
+def speaker_means(x: np.ndarray, speakers: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return S speakers' numbers of vectors and means, S x D (both float64), and the speaker (0 to S - 1) of each of
+    N x D vectors."""
+    _, labels, counts = np.unique(np.asarray(speakers), return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), x.shape[1]))
+    for block in blocks_of(x):
+        # Neighbours are mostly of one speaker: sums of such runs first.
+        runs = np.flatnonzero(np.diff(labels[block], prepend=-1))
+        np.add.at(sums, labels[block][runs], np.add.reduceat(x[block].astype(np.float64), runs, axis=0))
+    return counts.astype(np.float64), sums / counts[:, None], labels
+
+
+def blocks_of(x: np.ndarray) -> list[slice]:
+    """Return the slices of N vectors that are taken up one after the other."""
+    return [slice(start, start + BLOCK) for start in range(0, len(x), BLOCK)]
+
+
 def collect(x: np.ndarray, speakers: Sequence[str]) -> SpeakerStats:
     """Return the statistics of N x D vectors with the speaker of each.
 
     Raises InputError with fewer than two speakers, or when no speaker has two vectors.
     """
-    _, labels, counts = np.unique(np.asarray(speakers), return_inverse=True, return_counts=True)
+    counts, means, labels = speaker_means(x, speakers)
     if len(counts) < 2:
         raise InputError(f"all {len(x)} training vectors are of speaker {speakers[0]}: LDA and PLDA tell speakers "
                          "apart, give them two or more")
     if counts.max() < 2:
         raise InputError(f"each of the {len(counts)} speakers has one vector: what varies within a speaker cannot be "
                          "estimated; give some speakers two utterances or more")
-    blocks = [slice(start, start + BLOCK) for start in range(0, len(x), BLOCK)]
-    sums = np.zeros((len(counts), x.shape[1]))
-    for block in blocks:
-        # Neighbours are mostly of one speaker: sums of such runs first.
-        runs = np.flatnonzero(np.diff(labels[block], prepend=-1))
-        np.add.at(sums, labels[block][runs], np.add.reduceat(x[block].astype(np.float64), runs, axis=0))
-    means = sums / counts[:, None]
     scatter = np.zeros((x.shape[1], x.shape[1]))
-    for block in blocks:
+    for block in blocks_of(x):
         deviations = x[block] - means[labels[block]]
         scatter += deviations.T @ deviations
-    return SpeakerStats(counts.astype(np.float64), means, scatter)
+    return SpeakerStats(counts, means, scatter)

@@ -1,57 +1,30 @@
-"""Train the back-end of a system on its training embeddings: mean.vec, transform.mat (LDA) and plda.
+"""Train the back-ends that a system is scored with on its training embeddings, e.g. mean.vec for cosine; mean.vec,
+transform.mat (LDA) and plda for PLDA.
 
 Beside them `speakers` names the training speakers, of whom no trial may be (see utils/kaldi/shared_speakers.py).
-Reads the block `backend:` of the system's configuration. The order is that of Kaldi's i-vector recipe:
-subtract the mean, LDA, length normalisation, PLDA.
+Reads `scoring:` and the block `backend:` of the system's configuration. Files of back-ends that it does not score with
+are deleted: they would be of other embeddings.
 """
 
 import argparse
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
+from steps.backend import BACKENDS, options_of
 from steps.backend.embeddings import read_embeddings
-from steps.backend.lda import estimate_lda, process
-from steps.backend.plda import Plda, train_gaussian, train_two_covariance, write_plda
-from steps.backend.speaker_stats import collect
-from utils.config import Count, Share, build
+from steps.backend.interface import Backend
 from utils.errors import InputError, first_five, run_main
 from utils.kaldi.ark import read_table
-from utils.kaldi.objects import write_matrix, write_vector
 from utils.kaldi.shared_speakers import write_speakers
 from utils.strict_yaml import read_yaml
 
-EIGENVOICES = 200
 
-
-@dataclass(frozen=True)
-class BackendOptions:
-    """The block `backend:`."""
-
-    lda_dim: Count
-    total_covariance_factor: Share = 0.0
-    plda: Literal["two_covariance", "gaussian"] = "two_covariance"
-    eigenvoices: Count | None = None  # of gaussian: 200, unless others are wanted
-
-    def __post_init__(self) -> None:
-        if self.eigenvoices and self.plda != "gaussian":
-            raise ValueError(f"eigenvoices is {self.eigenvoices}, but plda {self.plda}, which has none; leave it out, "
-                             "or null where it comes from a base")
-
-
-def train_backend(x: np.ndarray, speakers: list[str], options: BackendOptions) -> tuple[np.ndarray, np.ndarray, Plda]:
-    """Return mean (D), LDA transform (L x (D + 1)) and PLDA model of N x D training vectors."""
-    stats = collect(x, speakers)
-    mean = stats.mean
-    centred = replace(stats, means=stats.means - mean)
-    transform = estimate_lda(centred, options.lda_dim, options.total_covariance_factor)
-    stats = collect(process(x, mean, transform), speakers)
-    if options.plda == "gaussian":
-        return mean, transform, train_gaussian(stats, options.eigenvoices or EIGENVOICES)
-    return mean, transform, train_two_covariance(stats)
+def fit_all(x: np.ndarray, speakers: list[str], options: dict[str, Any]) -> list[Backend]:
+    """Return the back-ends that `options` names, with the options of each, trained on N x D embeddings."""
+    return [BACKENDS[name][0].fit(x, speakers, chosen) for name, chosen in options.items()]
 
 
 def main() -> None:
@@ -61,7 +34,7 @@ def main() -> None:
     parser.add_argument("embeddings", type=Path, help="script or archive of vectors, or the folder with its script")
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    options = build(BackendOptions, read_yaml(arguments.config).get("backend", {}), f"{arguments.config}: backend")
+    options = options_of(read_yaml(arguments.config), str(arguments.config))
     ids, x = read_embeddings(arguments.embeddings)
     speaker_of = dict(zip(*read_table(arguments.utt2spk), strict=True))
     unknown = [name for name in ids if name not in speaker_of]
@@ -69,10 +42,13 @@ def main() -> None:
         raise InputError(f"{arguments.embeddings}: no speaker in {arguments.utt2spk} for {len(unknown)} ids: "
                          f"{first_five(unknown)}; name the data that the embeddings were made of")
     print(f"{len(ids)} embeddings of {len(speaker_of)} utterances, dimension {x.shape[1]}", file=sys.stderr)
-    mean, transform, plda = train_backend(x, [speaker_of[name] for name in ids], options)
-    write_vector(arguments.out / "mean.vec", mean.astype(np.float32))
-    write_matrix(arguments.out / "transform.mat", transform.astype(np.float32))
-    write_plda(arguments.out / "plda", plda)
+    fitted = fit_all(x, [speaker_of[name] for name in ids], options)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    files = {name for kind, _ in BACKENDS.values() for name in kind.files}
+    for name in files.difference(*(backend.files for backend in fitted)):
+        (arguments.out / name).unlink(missing_ok=True)
+    for backend in fitted:
+        backend.save(arguments.out)
     write_speakers(arguments.out, (speaker_of[name] for name in ids))
 
 

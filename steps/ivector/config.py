@@ -50,8 +50,8 @@ class IvectorConfig:
     ubm: UbmOptions
     extractor: ExtractorOptions
     frontend: FrontendOptions = field(default_factory=FrontendOptions)
-    backend: dict[str, Any] = field(default_factory=dict)  # read by steps/backend
-    scoring: tuple[Literal["cosine", "plda"], ...] = ("cosine", "plda")  # read by the recipe
+    backend: dict[str, Any] | None = field(default_factory=dict)  # read by steps/backend
+    scoring: tuple[str, ...] = ()  # likewise, and by the recipe; empty: it says nothing
 
 
 def read_ivector_config(path: Path) -> IvectorConfig:

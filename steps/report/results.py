@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from steps.backend import descriptions
 from steps.report.provenance import Origin, Provenance
 from utils.errors import InputError, run_main
 from utils.files import write_aside
@@ -108,15 +109,15 @@ def main() -> None:
         stream.writelines("\t".join(row) + "\n" for row in [COLUMNS, *rows])
     table = aligned(rows)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "kaldi-native-fbank"))
+    kinds = "; ".join(f"{name} is {text}" for name, text in descriptions().items())
     simulated = any(has_simulated(one.trials) for one in files)
     heading = "# Results on simulated speakers: no speech" if simulated else "# Results"
     with write_aside(arguments.work / "exp/RESULTS.md") as stream:
         stream.write(f"{heading}\n\n    {arguments.command}\n\nwrote this table on {date.today()} with Python "
                      f"{platform.python_version()}, {versions} on {processor()}.{in_every_row(files)}\n\n"
                      "EER in %, interpolated where misses and false alarms cross; minDCF at P_target 0.01 and 0.05, "
-                     "divided by min(P, 1 - P)\nunless called unnormalised. Cosine scores are of centred embeddings; "
-                     "plda is LDA, length normalisation, PLDA;\nsegments is the mean cosine of the 100 pairs of ten "
-                     "segments of 3.5 s. Seed: of the model's training; code: of all\nsteps that a row comes from.\n\n"
+                     f"divided by min(P, 1 - P)\nunless called unnormalised. Scores: {kinds}.\n"
+                     "Seed: of the model's training; code: of all steps that a row comes from.\n\n"
                      f"{table}\n{''.join(f'{chr(10)}{line}{chr(10)}' for line in left_out)}")
     print(f"{heading}\n\n{table}" if simulated else table, file=sys.stdout)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from steps.backend import BACKENDS
 from steps.backend.plda import read_plda
 from utils.kaldi.ark import ArkWriter
 
@@ -21,7 +22,7 @@ def call(script, *words):
 
 
 def module(name, *words):
-    return subprocess.run([sys.executable, "-m", f"steps.backend.{name}", *map(str, words)], capture_output=True,
+    return subprocess.run([sys.executable, "-m", f"steps.{name}", *map(str, words)], capture_output=True,
                           text=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
@@ -142,11 +143,11 @@ def test_models_of_several_utterances_and_adaptation(work):
     assert done.returncode == 1
     assert "1 utterances have no embedding: nobody" in done.stderr
     net = work / "exp/net"
-    done = module("adapt_plda", net / "backend", net / "embeddings_test", net / "adapted")
+    done = module("backend.adapt_plda", net / "backend", net / "embeddings_test", net / "adapted")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (net / "adapted").iterdir()} == {"mean.vec", "transform.mat", "plda", "speakers"}
     assert read_plda(net / "adapted/plda").psi[0] != read_plda(net / "backend/plda").psi[0]
-    assert module("adapt_plda", "--within", "0.9", "--between", "0.4", net / "backend", net / "embeddings_test",
+    assert module("backend.adapt_plda", "--within", "0.9", "--between", "0.4", net / "backend", net / "embeddings_test",
                   net / "x").returncode == 1
 
 
@@ -156,8 +157,11 @@ def test_models_of_several_utterances_and_adaptation(work):
     ("backend: {lda_dim: 3, plda: heavy}", "plda: 'heavy' is not one of two_covariance, gaussian"),
     ("backend: {lda_dim: 3, eigenvoices: 50}", "eigenvoices is 50, but plda two_covariance, which has none"),
     ("backend: {lda_dim: 3, total_covariance_factor: .nan}", "total_covariance_factor: nan is not a finite number"),
-    ("backend:", "backend: expected keys, found None"),
-    ("backend: {lda_dims: 3}", "unknown key 'lda_dims'"),
+    ("backend:", "key 'lda_dim' is missing"),
+    ("backend: [lda_dim]", "backend: expected keys, found ['lda_dim']"),
+    ("backend: {lda_dims: 3}", "'lda_dims' is not an option of cosine or plda"),
+    ("backend: {lda_dim: 3}\nscoring: [cosine]", "'lda_dim' is not an option of cosine"),
+    ("backend: {lda_dim: 3}\nscoring: [heavy]", "scoring is ['heavy'], wanted a list of cosine, plda"),
     ("features: f", "key 'lda_dim' is missing"),
 ])
 def test_bad_configurations_are_errors(work, config, message):
@@ -201,17 +205,136 @@ def test_bad_input_is_named_and_nothing_is_half_written(work):
 def test_cosine_needs_the_mean_alone(work):
     assert train(work).returncode == 0
     assert score(work, "cosine").returncode == 0
-    scores = work / "exp/net/scores_test/veri.clean.cosine"
+    scores, backend = work / "exp/net/scores_test/veri.clean.cosine", work / "exp/net/backend"
     before = scores.read_bytes()
     shutil.rmtree(work / "exp/net/scores_test")
-    for name in ("transform.mat", "plda", ".done"):
-        (work / "exp/net/backend" / name).unlink()
+    # Scored by cosine alone: PLDA of an earlier run goes.
+    (work / "exp/net/system.yaml").write_text("features: f\nscoring: [cosine]\n")
+    done = train(work)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in backend.iterdir()} == {"mean.vec", "speakers", "log", ".done"}
     done = score(work, "cosine")
     assert done.returncode == 0, done.stderr
     assert scores.read_bytes() == before
     done = score(work, "plda")
     assert done.returncode == 1
-    assert "transform.mat is missing or empty; run the stage that makes it first" in done.stderr
+    assert "transform.mat is missing or empty; run the stage that makes it first, with a" in done.stderr
+    # One speaker, or no two vectors of any, is enough.
+    utt2spk = work / "data/train/utt2spk"
+    for speaker in ("{0}", "one"):
+        lines = [line.split()[0] for line in utt2spk.read_text().splitlines()]
+        utt2spk.write_text("".join(f"{name} {speaker.format(name)}\n" for name in lines))
+        assert train(work).returncode == 0
+        assert score(work, "cosine").returncode == 0
+        np.testing.assert_allclose([float(line.split()[2]) for line in scores.read_text().splitlines()],
+                                   [float(line.split()[2]) for line in before.decode().splitlines()], atol=1e-5)
+
+
+TOY = '''"""A toy: cosine less the mean over a cohort, the training speakers (z-norm without the variance)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from steps.backend.cosine import Cosine, CosineOptions
+from steps.backend.interface import Enrolment
+from utils.config import Count
+from utils.kaldi.objects import read_matrix, write_matrix
+
+
+@dataclass(frozen=True)
+class Options:
+    speakers: Count
+
+
+@dataclass(frozen=True)
+class Toy:
+    """cosine less its mean over a cohort"""
+
+    cosine: Cosine
+    cohort: np.ndarray
+    files: ClassVar[tuple[str, ...]] = ("mean.vec", "cohort.mat")
+
+    @classmethod
+    def fit(cls, x, speakers, options):
+        labels = np.unique(speakers, return_inverse=True)[1]
+        means = np.stack([x[labels == label].mean(axis=0) for label in range(options.speakers)])
+        return cls(Cosine.fit(x, speakers, CosineOptions()), means)
+
+    def save(self, folder):
+        self.cosine.save(folder)
+        write_matrix(folder / "cohort.mat", self.cohort)
+
+    @classmethod
+    def load(cls, folder):
+        return cls(Cosine.load(folder), read_matrix(folder / "cohort.mat"))
+
+    def scorer(self, enrolment, test, cohort=None):
+        cohort = self.cohort if cohort is None else cohort
+        self_and_cohort = self.cosine.scorer(enrolment, test), self.cosine.scorer(enrolment, cohort)
+        return Less(*self_and_cohort, np.arange(len(cohort)))
+
+
+@dataclass(frozen=True)
+class Less:
+    plain: object
+    against: object
+    others: np.ndarray
+
+    def scores(self, i, j):
+        models, place = np.unique(i, return_inverse=True)
+        means = np.array([self.against.scores(np.full(len(self.others), m), self.others).mean() for m in models])
+        return (self.plain.scores(i, j) - means[place]).astype(np.float32)
+'''
+
+
+def test_a_new_back_end_is_a_module_and_an_entry(work, tmp_path):
+    """Trained, scored with, explained and reported by the same programs, after a change of two files."""
+    copy = tmp_path / "copy"
+    for folder in ("steps", "utils"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "path.sh", copy)
+    env = {**os.environ, "VOX_READY": str(copy),
+           "PATH": f"{Path(sys.executable).parent}:{copy / 'utils'}:{os.environ['PATH']}"}
+    table = copy / "steps/backend/__init__.py"
+    changed = {copy / "steps/backend/toy.py": TOY, table: table.read_text().replace(
+        "BACKENDS = {\n", 'BACKENDS = {\n    "toy": (Toy, Options),\n').replace(
+        "from utils.config", "from steps.backend.toy import Options, Toy\nfrom utils.config", 1)}
+    for path, text in changed.items():
+        path.write_text(text)
+    assert len(changed) == 2
+
+    def run(script, *words):
+        done = subprocess.run(["bash", copy / "steps" / script, *map(str, words)], capture_output=True, text=True,
+                              check=False, stdin=subprocess.DEVNULL, env=env)
+        assert done.returncode == (script == "score.sh" and not words), done.stderr
+        return done
+
+    net, trials = work / "exp/net", work / "data/test/trials/veri.clean"
+    (net / "system.yaml").write_text("features: f\nscoring: [toy, cosine]\nbackend: {speakers: 7}\n")
+    run("train_backend.sh", net / "system.yaml", work / "data/train", net / "embeddings_train", net / "backend")
+    assert {path.name for path in (net / "backend").iterdir()} == {"mean.vec", "cohort.mat", "speakers", "log", ".done"}
+    found = {}
+    for name in ("toy", "cosine"):
+        run("score.sh", "--backend", name, net / "backend", net / "embeddings_test", trials,
+            net / f"scores_test/veri.clean.{name}")
+        lines = [line.split() for line in (net / f"scores_test/veri.clean.{name}").read_text().splitlines()]
+        found[name] = {(first, second): float(value) for first, second, value in lines}
+    less = {}
+    for (model, test), value in found["toy"].items():
+        less.setdefault(model, []).append(found["cosine"][model, test] - value)
+    assert all(np.ptp(values) < 1e-5 for values in less.values())
+    assert len({round(values[0], 4) for values in less.values()}) > 10
+    assert "toy cosine plda" in run("score.sh").stderr
+    report = run("report.sh", "--command", "x", work)
+    assert "| toy " in report.stdout
+    assert "toy is cosine less its mean over a cohort; cosine is " in (work / "exp/RESULTS.md").read_text()
+
+
+def test_the_usage_names_the_back_ends():
+    done = call("score.sh", "--help")
+    assert f"Back-ends, of steps/backend/__init__.py: {' '.join(BACKENDS)}\n" in done.stderr
 
 
 def test_embeddings_that_are_no_numbers_are_named(work):
@@ -243,6 +366,5 @@ def test_the_report_leaves_out_scores_of_lists_that_changed_or_went(work):
     assert done.returncode == 0, done.stderr
     report = (work / "exp/RESULTS.md").read_text()
     assert "| other |" in report and f"\nleft out: net, 1 file of scores: {reason}\n" in report
-    words = [sys.executable, "-m", "steps.report.det_curves", str(work), str(work / "figures")]
-    assert subprocess.run(words, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
+    assert module("report.det_curves", work, work / "figures").returncode == 0
     assert {path.name for path in (work / "figures").iterdir()} == {"det_other.png"}

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
+from steps.backend import BACKENDS, options_of
+from steps.backend.cosine import Cosine, CosineOptions
+from steps.backend.interface import Enrolment
 from steps.backend.lda import apply_transform, estimate_lda, process
+from steps.backend.lda_plda import LdaPlda, LdaPldaOptions, plda_sides
 from steps.backend.plda import (
     Plda,
     adapt,
@@ -14,9 +18,8 @@ from steps.backend.plda import (
     write_plda,
 )
 from steps.backend.score import read_models
-from steps.backend.scoring import Backend, plda_sides, score_trials
+from steps.backend.scoring import score_trials
 from steps.backend.speaker_stats import collect
-from steps.backend.train_backend import BackendOptions, train_backend
 from utils.errors import InputError
 from utils.kaldi.ark import read_table, read_vectors
 from utils.kaldi.objects import read_matrix, read_vector
@@ -156,20 +159,22 @@ def test_covariances_are_diagonalised_together():
 def test_too_few_data_get_a_floor_that_is_said_or_an_error(capsys):
     rng = np.random.default_rng(3)
     x, speakers, *_ = simulate(rng, speakers=5, utterances=2, dim=40)
-    mean, transform, model = train_backend(x, speakers, BackendOptions(lda_dim=30))
-    assert transform.shape == (4, 41)
-    assert all(np.isfinite(part).all() for part in (mean, transform, model.mean, model.transform, model.psi))
+    fitted = LdaPlda.fit(x, speakers, LdaPldaOptions(lda_dim=30))
+    assert fitted.transform.shape == (4, 41)
+    model = fitted.plda
+    assert all(np.isfinite(part).all()
+               for part in (fitted.mean, fitted.transform, model.mean, model.transform, model.psi))
     said = capsys.readouterr().err
     assert "30 dimensions lowered to 4" in said
     assert "eigenvalues" in said
     singles = [*speakers[:-1], "alone"]  # one speaker with one utterance
-    assert np.isfinite(train_backend(x, singles, BackendOptions(lda_dim=3))[2].psi).all()
+    assert np.isfinite(LdaPlda.fit(x, singles, LdaPldaOptions(lda_dim=3)).plda.psi).all()
     with pytest.raises(InputError, match="all 10 training vectors are of speaker one"):
-        train_backend(x, ["one"] * len(x), BackendOptions(lda_dim=3))
+        LdaPlda.fit(x, ["one"] * len(x), LdaPldaOptions(lda_dim=3))
     with pytest.raises(InputError, match="each of the 10 speakers has one vector"):
-        train_backend(x, [f"s{index}" for index in range(10)], BackendOptions(lda_dim=3))
+        LdaPlda.fit(x, [f"s{index}" for index in range(10)], LdaPldaOptions(lda_dim=3))
     with pytest.raises(InputError, match="covariance is zero"):
-        train_backend(np.ones((10, 3)), speakers, BackendOptions(lda_dim=3))
+        LdaPlda.fit(np.ones((10, 3)), speakers, LdaPldaOptions(lda_dim=3))
 
 
 def test_a_model_that_is_no_number_is_not_written(tmp_path):
@@ -180,20 +185,21 @@ def test_a_model_that_is_no_number_is_not_written(tmp_path):
 
 def test_cosine_is_of_centred_vectors():
     x = np.random.default_rng(4).normal(size=(3, 7)).astype(np.float32) + 10
-    backend = Backend(np.full(7, 10.0), np.eye(7), Plda(np.zeros(7), np.eye(7), np.ones(7)))
-    found = backend.sides("cosine", x).scores(np.array([0]), np.array([1]))[0]
+    mean, model = np.full(7, 10.0), Plda(np.zeros(7), np.eye(7), np.ones(7))
+    found = Cosine(mean).scorer(Enrolment(x), x).scores(np.array([0]), np.array([1]))[0]
     a, b = x[0] - 10, x[1] - 10
     assert found == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
     with pytest.raises(InputError, match="dimension 3, back-end of dimension 7"):
-        backend.sides("plda", np.ones((2, 3)))
+        LdaPlda(mean, np.eye(7), model).scorer(Enrolment(x), np.ones((2, 3)))
 
 
 def test_enrolment_from_raw_vectors_agrees_with_kaldi(reference, tmp_path):
     folder, *_ = reference
-    backend = Backend(read_vector(folder / "mean.vec"), read_matrix(folder / "lda.mat"), read_plda(folder / "plda"))
+    backend = LdaPlda(read_vector(folder / "mean.vec"), read_matrix(folder / "lda.mat"), read_plda(folder / "plda"))
     ids, test = read_vectors(folder / "ivector_test.ark")
     names, models = read_models(folder / "enroll_spk2utt", ids)
-    score_trials(folder / "enroll_trials", tmp_path / "scores", backend.sides("plda", test, models), names, ids)
+    scorer = backend.scorer(Enrolment(test, models), test)
+    score_trials(folder / "enroll_trials", tmp_path / "scores", scorer, names, ids)
     compare(tmp_path / "scores", folder / "enroll_plda_scores", 0.02)
 
 
@@ -213,6 +219,54 @@ def test_lda_whitens_centres_and_finds_the_best_directions(factor):
 
 def test_the_transform_is_for_centred_vectors():
     x, speakers, *_ = simulate(np.random.default_rng(6))
-    mean, transform, _ = train_backend(x, speakers, BackendOptions(lda_dim=4))
-    np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(transform[:, -1], 0, atol=1e-6)
+    fitted = LdaPlda.fit(x, speakers, LdaPldaOptions(lda_dim=4))
+    np.testing.assert_allclose(fitted.mean, x.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(fitted.transform[:, -1], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_loaded_back_end_scores_as_the_fitted_one_bit_by_bit(tmp_path, name):
+    x, speakers, *_ = simulate(np.random.default_rng(7), speakers=20)
+    x = x.astype(np.float32)
+    kind, _ = BACKENDS[name]
+    fitted = kind.fit(x, speakers, options_of({"scoring": [name], "backend": {"lda_dim": 5} if name == "plda" else {}},
+                                              "x.yaml")[name])
+    fitted.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(kind.files)
+    i, j = np.arange(8), np.arange(8)[::-1] + 20
+    models = [np.arange(row, row + row % 3 + 1) for row in range(8)]
+    for rows in (None, models):
+        expected = fitted.scorer(Enrolment(x, rows), x).scores(i, j)
+        np.testing.assert_array_equal(kind.load(tmp_path).scorer(Enrolment(x, rows), x).scores(i, j), expected)
+        # The enrolment side may be of other embeddings than the test side; here of equal ones.
+        np.testing.assert_array_equal(fitted.scorer(Enrolment(x.copy(), rows), x[20:]).scores(i, j - 20), expected)
+    with pytest.raises(InputError, match=f"a cohort of 9 embeddings is given, but {name} does not normalise"):
+        fitted.scorer(Enrolment(x), x, x[:9])
+
+
+def test_the_mean_is_one_for_all_back_ends_and_needs_no_speakers():
+    x, speakers, *_ = simulate(np.random.default_rng(8))
+    with_lda = LdaPlda.fit(x, speakers, LdaPldaOptions(lda_dim=4))
+    np.testing.assert_array_equal(Cosine.fit(x, speakers, CosineOptions()).mean, with_lda.mean)
+    for few in (["one"] * len(x), [f"s{row}" for row in range(len(x))]):
+        np.testing.assert_allclose(Cosine.fit(x, few, CosineOptions()).mean, with_lda.mean, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("config", "message"), [
+    ({"scoring": ["cosine"], "backend": {"lda_dim": 3}}, "'lda_dim' is not an option of cosine, .* allowed: none"),
+    ({"scoring": ["cosine"], "backend": {"lda_dims": None}}, "'lda_dims' is not an option of cosine"),
+    ({"kind": "network", "scoring": ["segments"], "backend": {"lda_dim": 3}}, "'lda_dim' is not an option of any"),
+    ({"scoring": ["segments"]}, r"scoring is \['segments'\], wanted a list of cosine, plda$"),
+    ({"scoring": ["plda"], "backend": {"lda_dim": None}}, "backend: key 'lda_dim' is missing"),
+])
+def test_options_that_the_chosen_back_ends_lack_are_refused(config, message):
+    with pytest.raises(InputError, match=r"^x\.yaml: (backend: )?" + message):
+        options_of(config, "x.yaml")
+
+
+def test_options_that_a_base_gives_are_taken_back_by_null():
+    for backend in (None, {"lda_dim": None, "plda": None}, {}):
+        assert options_of({"scoring": ["cosine"], "backend": backend}, "x.yaml") == {"cosine": CosineOptions()}
+    given = {"lda_dim": 9, "plda": "gaussian", "eigenvoices": None}
+    wanted = {"cosine": CosineOptions(), "plda": LdaPldaOptions(9, 0.0, "gaussian")}
+    assert options_of({"backend": given}, "x.yaml") == wanted

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from steps.backend.lda import estimate_lda
+from steps.backend.lda_plda import plda_sides
 from steps.backend.plda import (
     Plda,
     adapt,
@@ -13,7 +14,6 @@ from steps.backend.plda import (
     train_two_covariance,
     write_plda,
 )
-from steps.backend.scoring import plda_sides
 from steps.backend.speaker_stats import SpeakerStats, collect
 from utils.errors import InputError
 

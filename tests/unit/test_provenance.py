@@ -131,7 +131,7 @@ def test_the_scale_is_a_line_of_the_resolved_configuration_and_of_the_networks(t
         assert done.returncode == 0, done.stderr
 
     for scale in ("mini", "full"):
-        call("utils.systems", "--scale", scale, "--conf", ROOT / "egs/voxceleb/conf", "--exp", tmp_path, "xvector")
+        call("steps.systems", "--scale", scale, "--conf", ROOT / "egs/voxceleb/conf", "--exp", tmp_path, "xvector")
         call("nnet.config", tmp_path / "xvector/system.yaml", tmp_path / "network.yaml")
         assert scale_of(tmp_path / "xvector/system.yaml") == scale_of(tmp_path / "network.yaml") == scale
     (tmp_path / "other").write_text("features: f\n")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from steps.backend import scoring
-from steps.backend.scoring import Sides, cosine_sides, score_trials
+from steps.backend.cosine import cosine_sides
+from steps.backend.scoring import Sides, score_trials
 from utils import text_lines
 from utils.errors import InputError
 from utils.text_lines import IdTable, hash_words, in_threads, join, locate, read_blocks

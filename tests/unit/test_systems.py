@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from steps.ivector.config import read_ivector_config
+from steps.systems import checked_scoring, main
 from utils.config import load_config
 from utils.errors import InputError
-from utils.systems import line_of, main
+from utils.systems import line_of
 
 CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf"
 
@@ -16,14 +17,15 @@ def line(folder, text):
     (folder / "features").mkdir(exist_ok=True)
     (folder / "features/fbank.conf").touch()
     (folder / "x.yaml").write_text(text)
-    return line_of("x", load_config(folder / "x.yaml"), folder / "x.yaml")
+    return line_of("x", load_config(folder / "x.yaml"), folder / "x.yaml", checked_scoring)
 
 
 def test_a_line_says_what_the_recipe_needs(tmp_path):
     text = ("kind: network\nfeatures: fbank\nfrontend: {vad: true}\n"
             "scoring: [cosine, segments]\ntrain_set: train_net_sp\n")
+    ivector = "kind: ivector\nfeatures: fbank\nbackend: {lda_dim: 3}\n"
     assert line(tmp_path, text) == "x network fbank train_net_sp vad stored cosine,segments"
-    assert line(tmp_path, "kind: ivector\nfeatures: fbank\n") == "x ivector fbank train_net no-vad stored cosine,plda"
+    assert line(tmp_path, ivector) == "x ivector fbank train_net no-vad stored cosine,plda"
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -37,6 +39,8 @@ def test_a_line_says_what_the_recipe_needs(tmp_path):
     ("kind: network\nfeatures: fbank\nscoring: []", "scoring is .*, wanted a list of cosine, plda, segments"),
     ("kind: network\nfeatures: fbank\nscoring: [{a: 1}]", "scoring is .*, wanted a list of cosine, plda, segments"),
     ("kind: ivector\nfeatures: fbank\nscoring: [segments]", "scoring is .*, wanted a list of cosine, plda$"),
+    ("kind: ivector\nfeatures: fbank", "backend: key 'lda_dim' is missing"),
+    ("kind: ivector\nfeatures: fbank\nscoring: [cosine]\nbackend: {lda_dim: 3}", "backend: 'lda_dim' is not an option"),
 ])
 def test_unfit_values_are_named_with_the_file(tmp_path, text, message):
     with pytest.raises(InputError, match=r"x\.yaml: " + message):
@@ -47,7 +51,7 @@ def test_scoring_of_an_ivector_system_passes_the_recipe_and_training_alike(tmp_p
     """It passed the one and failed in the other."""
     for path in [*CONF.glob("ivector*.yaml"), CONF / "features"]:
         (tmp_path / path.name).symlink_to(path)
-    (tmp_path / "cosine.yaml").write_text("base: ivector_kaldi\nscoring: [cosine]\n")
+    (tmp_path / "cosine.yaml").write_text("base: ivector_kaldi\nscoring: [cosine]\nbackend: null\n")
     words = ["--conf", str(tmp_path), "--exp", str(tmp_path / "exp"), "cosine"]
     monkeypatch.setattr("sys.argv", ["systems", "--scale", "mini", *words])
     main()
@@ -56,9 +60,10 @@ def test_scoring_of_an_ivector_system_passes_the_recipe_and_training_alike(tmp_p
 
 
 @pytest.mark.parametrize("scale", ["mini", "full"])
-@pytest.mark.parametrize("path", sorted(CONF.glob("ivector*.yaml")), ids=lambda path: path.stem)
-def test_every_ivector_configuration_is_read(tmp_path, monkeypatch, path, scale):
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_is_read(tmp_path, monkeypatch, path, scale):
     words = ["--conf", str(CONF), "--exp", str(tmp_path), "--scale", scale, path.stem]
     monkeypatch.setattr("sys.argv", ["systems", *words])
     main()
-    assert read_ivector_config(tmp_path / path.stem / "system.yaml").ubm.num_gaussians >= 128
+    if path.stem.startswith("ivector"):
+        assert read_ivector_config(tmp_path / path.stem / "system.yaml").ubm.num_gaussians >= 128

@@ -1,0 +1,70 @@
+"""What every back-end offers, and what it is given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+
+from utils.errors import InputError
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """The models of the enrolment side. x: N x D embeddings; models: for each of M models its rows of x, or None:
+    each row is a model."""
+
+    x: np.ndarray
+    models: list[np.ndarray] | None = None
+
+    @property
+    def num_utts(self) -> np.ndarray | int:
+        """Utterances behind each model: M numbers, or 1 for all."""
+        return 1 if self.models is None else np.array([len(rows) for rows in self.models])
+
+    def average(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the mean of each model's rows of `vectors`, which were computed from x row by row: M x K."""
+        return vectors if self.models is None else np.stack([vectors[rows].mean(axis=0) for rows in self.models])
+
+
+class Scorer(Protocol):
+    """Scores of trials."""
+
+    def scores(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """Return the scores (float32) of trials of enrolment models `i` with test rows `j`; called from threads."""
+
+
+class Backend(Protocol):
+    """From embeddings to scores. The first line of a class's docstring describes it in usage texts and in the report.
+
+    The back-ends of a system share one folder: a file name means the same in all of them (mean.vec is the mean of the
+    training embeddings).
+    """
+
+    files: ClassVar[tuple[str, ...]]  # what `save` writes and `load` reads
+
+    @classmethod
+    def fit(cls, x: np.ndarray, speakers: Sequence[str], options: Any) -> Self:
+        """Train on N x D embeddings (float32) with the speaker of each; options: of the table's class."""
+
+    def save(self, folder: Path) -> None:
+        """Write the files."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; gives the same scores, bit by bit."""
+
+    def scorer(self, enrolment: Enrolment, test: np.ndarray, cohort: np.ndarray | None = None) -> Scorer:
+        """Return the scorer of an enrolment side and M x D test embeddings.
+
+        cohort: C x D embeddings of other speakers, to normalise scores with. None: the back-end uses what `fit` kept,
+        or needs none. One that normalises nothing refuses a cohort (`refuse_cohort`).
+        """
+
+
+def refuse_cohort(cohort: np.ndarray | None, name: str) -> None:
+    """Raise InputError when a cohort is given to a back-end that does not normalise its scores."""
+    if cohort is not None:
+        raise InputError(f"a cohort of {len(cohort)} embeddings is given, but {name} does not normalise its scores; "
+                         "leave it out")
