@@ -7,6 +7,7 @@ it cannot tell. They are called after our reader has accepted the file, so that 
 import json
 import math
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,26 @@ def table_of(path: Path) -> list[tuple[str, np.ndarray]] | None:
     return found if all(name.split() == [name] for name, _ in found) else None  # it divides at blanks alone
 
 
+def unpacked(path: Path) -> list[tuple[str, np.ndarray]]:
+    """Read binary matrices and vectors that are not compressed, by struct: our reader uses kaldiio."""
+    content, place, found = path.read_bytes(), 0, []
+    while content[place:].strip():
+        start = content.index(b" ", place) + 1
+        name, mark = content[place:start].decode().strip(), content[start:start + 5]
+        assert name.split() == [name] and mark in (b"\0BFM ", b"\0BDM ", b"\0BFV ", b"\0BDV ")
+        axes = 2 if mark.endswith(b"M ") else 1
+        shape = [struct.unpack_from("<i", content, start + 6 + 5 * axis)[0] for axis in range(axes)]
+        place = start + 5 + 5 * axes
+        layout = f"<{math.prod(shape)}{'f' if mark[2:3] == b'F' else 'd'}"
+        values = struct.unpack_from(layout, content, place)
+        place += struct.calcsize(layout)
+        found.append((name, floats(np.array(values, np.float64).reshape(shape))))
+    return found
+
+
 table = either(table_of)
+plain_table = either(unpacked)
+plain_vectors = either(lambda path: tuple(map(list, zip(*unpacked(path), strict=True))))
 script = either(lambda path: [(name, floats(value)) for name, value in kaldiio.load_scp_sequential(str(path))])
 vectors = either(lambda path: tuple(map(list, zip(*table(path), strict=True))))
 one_value = either(lambda path: np.asarray(kaldiio.load_mat(str(path))))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from utils.errors import InputError
+from utils.kaldi.ark import read_array
 from utils.kaldi.objects import KaldiReader, KaldiWriter, read_matrix, read_vector, write_matrix, write_vector
 
 MATRIX = np.array([[1, 2.5, -3e-7], [4, 1e10, 0.1]], np.float32)
@@ -86,8 +87,8 @@ def test_everything_comes_back(binary, dtype):
 
 def test_array_tells_vectors_from_matrices():
     for binary in (True, False):
-        assert reader(written(lambda kaldi: kaldi.vector(MATRIX[0]), binary)).array().shape == (3,)
-        assert reader(written(lambda kaldi: kaldi.matrix(MATRIX[:1]), binary)).array().shape == (1, 3)
+        assert read_array(reader(written(lambda kaldi: kaldi.vector(MATRIX[0]), binary))).shape == (3,)
+        assert read_array(reader(written(lambda kaldi: kaldi.matrix(MATRIX[:1]), binary))).shape == (1, 3)
 
 
 def test_files_of_one_object(tmp_path):

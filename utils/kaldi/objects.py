@@ -11,6 +11,7 @@ float and double matrices, vectors and packed lower triangles. Sizes are checked
 file still holds before anything is allocated.
 """
 
+import math
 import os
 import struct
 from pathlib import Path
@@ -22,6 +23,7 @@ from utils.errors import InputError
 from utils.files import write_aside
 from utils.kaldi import compressed
 
+MATRICES, VECTORS = ("FM", "DM", "CM", "CM2", "CM3"), ("FV", "DV")
 _TYPES = {"F": np.dtype("<f4"), "D": np.dtype("<f8")}
 _SPACE = b" \t\r\n"
 _BLOCK = 1 << 16
@@ -31,13 +33,15 @@ class KaldiReader:
     """Reads one object after the other from a seekable binary stream.
 
     name: what messages call the stream (default: its file name). A reader starts at the stream's position,
-    where it looks for the binary mark; `begin` does so again, for archives.
+    where it looks for the binary mark; `begin` does so again, for archives. entry: the id of the object that is read
+    from an archive; messages name it.
     Every method raises InputError, with file and byte, for what is not there or damaged.
     """
 
     def __init__(self, stream: BinaryIO, name: str | os.PathLike | None = None) -> None:
         self.stream = stream
         self.name = str(name if name is not None else getattr(stream, "name", "stream"))
+        self.entry = ""
         position = stream.tell()
         self.size = stream.seek(0, os.SEEK_END)
         stream.seek(position)
@@ -51,8 +55,9 @@ class KaldiReader:
             self.stream.seek(position)
 
     def fail(self, message: str) -> NoReturn:
-        """Raise InputError with the name of the file and the place."""
-        raise InputError(f"{self.name}: at byte {self.stream.tell()}: {message}")
+        """Raise InputError with the name of the file, the id of the entry and the place."""
+        where = f"{self.name}: {self.entry}" if self.entry else self.name
+        raise InputError(f"{where}: at byte {self.stream.tell()}: {message}")
 
     def at_end(self) -> bool:
         """Whether nothing but white space follows."""
@@ -132,34 +137,37 @@ class KaldiReader:
         """Read a vector. dtype: what to convert to; None leaves binary as stored and makes text float64."""
         if not self.binary:
             return self.numbers(self._brackets()).astype(dtype or np.float64, copy=False)
-        kind = self.expect("FV", "DV")
-        self._expect_size(4)
-        return self._values(_TYPES[kind[0]], self._count(), dtype)
+        kind = self.expect(*VECTORS)
+        return self._values(kind, self.shape(kind), dtype)
 
     def matrix(self, dtype: type | None = None) -> np.ndarray:
         """Read a matrix, rows x cols, compressed or not. dtype: as for `vector`."""
         if not self.binary:
             return self._text_rows(self._brackets(), dtype)
-        kind = self.expect("FM", "DM", "CM", "CM2", "CM3")
+        kind = self.expect(*MATRICES)
         if kind.startswith("C"):
-            header = compressed.Header.from_bytes(kind, self.read(compressed.HEADER_SIZE))
-            if header.rows < 0 or header.cols < 0:
-                self.fail(f"matrix of {header.rows} x {header.cols}")
-            values = self.read(header.size_of_values)
-            return compressed.decode(header, values).astype(dtype or np.float32, copy=False)
-        self._expect_size(4)
-        rows = self._count()
-        self._expect_size(4)
-        cols = self._count()
-        return self._values(_TYPES[kind[0]], rows * cols, dtype).reshape(rows, cols)
+            return self.compressed(kind).astype(dtype or np.float32, copy=False)
+        return self._values(kind, self.shape(kind), dtype)
+
+    def compressed(self, kind: str) -> np.ndarray:
+        """Read what follows the token of a compressed matrix: rows x cols, float32."""
+        header = compressed.Header.from_bytes(kind, self.read(compressed.HEADER_SIZE))
+        if header.rows < 0 or header.cols < 0:
+            self.fail(f"matrix of {header.rows} x {header.cols}")
+        return compressed.decode(header, self.read(header.size_of_values))
+
+    def shape(self, kind: str) -> tuple[int, ...]:
+        """Read what follows the token of a vector or matrix up to its values, all of which must be in the file."""
+        shape = tuple(self._dimension() for _ in range(2 if kind in MATRICES else 1))
+        self.require(math.prod(shape) * _TYPES[kind[0]].itemsize)
+        return shape
 
     def packed(self, dtype: type | None = None) -> np.ndarray:
         """Read the lower triangle of a symmetric matrix, row by row; return it whole, n x n."""
         if self.binary:
             kind = self.expect("FP", "DP")
-            self._expect_size(4)
-            size = self._count()
-            values = self._values(_TYPES[kind[0]], size * (size + 1) // 2, dtype)
+            size = self._dimension()
+            values = self._values(kind, (size * (size + 1) // 2,), dtype)
         else:
             values = self.numbers(self._brackets()).astype(dtype or np.float64, copy=False)
             size = (int((8 * len(values) + 1) ** 0.5) - 1) // 2
@@ -169,10 +177,8 @@ class KaldiReader:
         whole[np.tril_indices(size)] = values
         return whole + np.tril(whole, -1).T
 
-    def array(self, dtype: type | None = np.float32) -> np.ndarray:
-        """Read a matrix or a vector, whichever is there."""
-        if self.binary:
-            return self.vector(dtype) if self.peek() in ("FV", "DV") else self.matrix(dtype)
+    def text_array(self, dtype: type | None = np.float32) -> np.ndarray:
+        """Read a matrix or a vector in text, whichever is there."""
         text = self._brackets()
         if text.lstrip(b" \t").startswith(b"\n"):
             return self._text_rows(text, dtype)
@@ -191,21 +197,30 @@ class KaldiReader:
             self.fail(f"expected a number of {' or '.join(map(str, sizes))} bytes, found size {size}")
         return size
 
+    def _dimension(self) -> int:
+        self._expect_size(4)
+        return self._count()
+
     def _count(self) -> int:
         count = struct.unpack("<i", self.read(4))[0]
         if count < 0:
             self.fail(f"negative size {count}")
         return count
 
-    def read(self, size: int) -> bytes:
-        """Read bytes; so many must be left in the file."""
+    def require(self, size: int) -> None:
+        """Check that so many bytes are left in the file."""
         left = self.size - self.stream.tell()
         if size > left:
             self.fail(f"{size} bytes expected, {left} left: the file is truncated or damaged")
+
+    def read(self, size: int) -> bytes:
+        """Read bytes; so many must be left in the file."""
+        self.require(size)
         return self.stream.read(size)
 
-    def _values(self, stored: np.dtype, count: int, dtype: type | None) -> np.ndarray:
-        values = np.frombuffer(self.read(count * stored.itemsize), stored)
+    def _values(self, kind: str, shape: tuple[int, ...], dtype: type | None) -> np.ndarray:
+        stored = _TYPES[kind[0]]
+        values = np.frombuffer(self.read(math.prod(shape) * stored.itemsize), stored).reshape(shape)
         return values.astype(dtype or stored.newbyteorder("="))  # a copy: frombuffer is read-only
 
     def _skip_space(self) -> None:
@@ -304,15 +319,13 @@ class KaldiWriter:
         else:
             self.stream.write(b" [ " + _text(values) + b"]\n")
 
-    def matrix(self, matrix: np.ndarray, compression: int = 0) -> None:
-        """Write a matrix. compression: Kaldi's method, 0 for none (text is never compressed)."""
+    def matrix(self, matrix: np.ndarray) -> None:
+        """Write a matrix."""
         kind, values = _stored(matrix, 2)
         rows, cols = values.shape
         if not self.binary:
             text = b"".join(b"\n  " + _text(row) for row in values) if values.size else b" "
             self.stream.write(b" [" + text + b"]\n")
-        elif compression:
-            self.stream.write(compressed.encode(values, compression))
         else:
             self.stream.write(b"%bM " % kind + struct.pack("<bibi", 4, rows, 4, cols))
             self._raw(values)
