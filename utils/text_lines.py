@@ -7,22 +7,17 @@ Python object is made for a line. Lines that are not plain (tabs, runs of spaces
 
 import os
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
+from utils.ahead import Item, Result, in_order
 from utils.errors import InputError
 
 BLOCK = 1 << 20  # bytes of text read at a time: what stays in a core's cache
 PAD = 16         # bytes around the text, so that a record may reach over its ends
 NEWLINE, SPACE = 10, 32
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass
@@ -103,14 +98,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
     threads = min(len(os.sched_getaffinity(0)), int(given) if re.fullmatch("[1-9][0-9]{0,5}", given) else 8, 8)
     # glibc keeps memory for the next block, instead of returning it page by page, once it has freed so large a piece.
     np.empty(31 << 20, np.uint8)
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return in_order(function, items, threads, waiting=threads + 1)
 
 
 def locate(block: Block, columns: int) -> Lines:

@@ -5,22 +5,21 @@ of a row from (seed, step, row). Resuming at a step needs no other state, and ea
 its own rows of the batch.
 """
 
-import contextlib
-import queue
 import sys
-import threading
-import time
 from array import array
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from nnet.config import NetworkConfig
 from nnet.training.shuffle_buffer import Blocks
 from nnet.training.speaker_batches import SpeakerBatches
+from utils.ahead import ReadAhead
 from utils.errors import InputError, first_five
 from utils.features.frontend import apply_frontend, frontend_margin
 from utils.kaldi.ark import VECTORS, Ids, RowReader, table_lines
@@ -177,44 +176,19 @@ def mask_span(rng: np.random.Generator, widest: int, size: int) -> tuple[int, in
     return start, start + width
 
 
-class Prefetcher:
-    """Makes batches in a thread while the device computes; `waited` is the time spent without one, s."""
+def batches_ahead(data: TrainingSet, first: int, last: int,
+                  device: torch.device) -> ReadAhead[tuple[int, Tensor, Tensor]]:
+    """Make the batches of some steps in a thread while the device computes: (step, chunks, labels).
 
-    def __init__(self, data: TrainingSet, first: int, last: int, depth: int = 4) -> None:
-        self._queue: queue.Queue = queue.Queue(depth)
-        self._stopped = threading.Event()
-        self._steps = last - first
-        self.waited = 0.0
-        threading.Thread(target=self._fill, args=(data, first, last), daemon=True).start()
-
-    def _fill(self, data: TrainingSet, first: int, last: int) -> None:
-        try:
+    For a GPU they lie in pinned memory, from which they are copied while it computes. A thread, not a process of
+    PyTorch's DataLoader: where the device computes on a CPU, handing batches from process to process took longer.
+    """
+    def batches() -> Iterator[tuple[int, Tensor, Tensor]]:
+        on_gpu = device.type == "cuda"
+        # Each thread has a GPU of its own as the current one, which pins the memory.
+        with torch.cuda.device(device) if on_gpu else nullcontext():
             for step in range(first, last):
-                self._put((step, *data.batch(step)))
-            self._put(None)
-        except Exception as error:  # handed to the thread that trains
-            self._put(error)
+                x, labels = map(torch.from_numpy, data.batch(step))
+                yield (step, x.pin_memory(), labels.pin_memory()) if on_gpu else (step, x, labels)
 
-    def _put(self, item: object) -> None:
-        while not self._stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                self._queue.put(item, timeout=0.5)
-                return
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __iter__(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Yield (step, chunks, labels)."""
-        try:
-            while True:
-                started = time.perf_counter()
-                item = self._queue.get()
-                self.waited += time.perf_counter() - started
-                if item is None:
-                    return
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-        finally:
-            self._stopped.set()
+    return ReadAhead(batches(), 4)

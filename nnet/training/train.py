@@ -30,7 +30,7 @@ from nnet.device import find_device, has_bf16, keep_freed_memory
 from nnet.model import Network
 from nnet.training.averaging import make_average
 from nnet.training.checkpoint import load_checkpoint, save_checkpoint
-from nnet.training.data import Prefetcher
+from nnet.training.data import batches_ahead
 from nnet.training.distributed import Processes, share_batch_norms, start_processes
 from nnet.training.event_log import Watch
 from nnet.training.fine_tuning import initialise, training_mode
@@ -141,12 +141,13 @@ class Trainer:
         self.watch = Watch(self.exp / "log", self.step, self.device) if self.processes.writes else None
         if self.step == (len(self.rows) + 1) * self.data.steps_per_epoch:
             self.end_epoch()  # it was stopped in validation
-        batches = Prefetcher(self.data, self.step, self.step if self.stopped_early else self.steps)
-        bar = progress(batches, len(batches), "training", "step", self.watch.line if self.watch else str)
+        last = self.step if self.stopped_early else self.steps
+        batches = batches_ahead(self.data, self.step, last, self.device)
+        bar = progress(batches, last - self.step, "training", "step", self.watch.line if self.watch else str)
         looked, waited = time.perf_counter(), 0.0
         for step, x, labels in bar if self.watch else batches:
             self.can_stop_at_once(False)
-            self.unread.append(self.train_step(step, torch.from_numpy(x), torch.from_numpy(labels)))
+            self.unread.append(self.train_step(step, x, labels))
             self.step = step + 1
             ends_epoch = self.step % self.data.steps_per_epoch == 0
             stops = self.processes.any_of(self.stopper is not None and self.stopper.asked)

@@ -1,14 +1,13 @@
 """The frames that i-vector models see: a data directory's features through the front end, streamed."""
 
-import queue
 import sys
-import threading
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from utils.ahead import ReadAhead
 from utils.errors import InputError
 from utils.features.frontend import FrontendOptions, apply_frontend
 from utils.kaldi.ark import iterate, read_table
@@ -23,43 +22,22 @@ def utterances(data: Path, options: FrontendOptions, part: range | slice = slice
     Reads ahead in a thread. Raises InputError when vad.scp lists other utterances than feats.scp, or features are
     no numbers.
     """
-    ahead: queue.Queue = queue.Queue(64)
-    stopped = threading.Event()
+    yield from ReadAhead(_read(data, options, part), 64)
 
-    def put(item: object) -> None:
-        while not stopped.is_set():
-            try:
-                ahead.put(item, timeout=0.5)
-            except queue.Full:
-                continue
-            return
 
-    def read() -> None:
-        try:
-            voicing = iterate(data / "vad.scp", part=part) if options.vad else None
-            for name, features in iterate(data / "feats.scp", part=part):
-                vad = None
-                if voicing is not None:
-                    other, vad = next(voicing, ("nothing", None))
-                    if other != name:
-                        raise InputError(f"{data}/vad.scp has {other} where feats.scp has {name}; run "
-                                         "steps/compute_vad.sh again")
-                x = apply_frontend(features, vad, options)
-                if not np.isfinite(x).all():
-                    raise InputError(f"{data}/feats.scp: {name} has NaN or infinite values; make its features again")
-                put((name, x))
-            put(None)
-        except Exception as error:  # handed to the thread that computes
-            put(error)
-
-    threading.Thread(target=read, daemon=True).start()
-    try:
-        while (item := ahead.get()) is not None:
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        stopped.set()
+def _read(data: Path, options: FrontendOptions, part: range | slice) -> Iterator[tuple[str, np.ndarray]]:
+    voicing = iterate(data / "vad.scp", part=part) if options.vad else None
+    for name, features in iterate(data / "feats.scp", part=part):
+        vad = None
+        if voicing is not None:
+            other, vad = next(voicing, ("nothing", None))
+            if other != name:
+                raise InputError(f"{data}/vad.scp has {other} where feats.scp has {name}; run "
+                                 "steps/compute_vad.sh again")
+        x = apply_frontend(features, vad, options)
+        if not np.isfinite(x).all():
+            raise InputError(f"{data}/feats.scp: {name} has NaN or infinite values; make its features again")
+        yield name, x
 
 
 def blocks(data: Path, options: FrontendOptions, part: range | slice = slice(None), at_once: int = AT_ONCE,

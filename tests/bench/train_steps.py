@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnet.config import NetworkConfig, network_config
 from nnet.device import find_device, keep_freed_memory
-from nnet.training.data import Prefetcher
+from nnet.training.data import batches_ahead
 from nnet.training.train import Trainer
 from utils.config import SCALES, load_config
 from utils.errors import run_main
@@ -100,12 +100,11 @@ def measure(config: NetworkConfig, folder: Path, device: torch.device, steps: in
     loading = seconds_each(trainer.data.batch, torch.device("cpu"), steps)
     on_device = (x.to(device), labels.to(device))
     computing = seconds_each(lambda step: trainer.train_step(step, *on_device), device, steps)
-    batches = Prefetcher(trainer.data, 0, steps + 3)
+    batches = batches_ahead(trainer.data, 0, steps + 3, device)
     source = iter(batches)
 
     def whole(_: int) -> None:
-        step, x, labels = next(source)
-        trainer.train_step(step, torch.from_numpy(x), torch.from_numpy(labels))
+        trainer.train_step(*next(source))
 
     stepping = seconds_each(whole, device, steps)
     size = len(x)
