@@ -26,7 +26,7 @@ from utils.features.options import FeatureOptions, read_feature_options
 from utils.files import write_aside
 from utils.jobs.part import part_of
 from utils.kaldi.ark import ArkWriter
-from utils.kaldi.data_dir import CHANGES, read_table
+from utils.kaldi.data_dir import CHANGES, read_column
 from utils.progress import progress
 from utils.space import require_space
 
@@ -54,13 +54,13 @@ class Report:
 
 def utterances(data: Path, job: int, jobs: int) -> Iterator[tuple[str, str, str, str]]:
     """Yield id, path or command, speed and plan of augmentation of each utterance of a part."""
-    ids, paths = read_table(data / "wav.scp")
+    ids, paths = read_column(data / "wav.scp")
     mine = part_of(len(ids), job, jobs)
     part, changes = slice(mine.start, mine.stop), []
     for name, nothing in CHANGES.items():
         values = [nothing] * len(ids)
         if (data / name).exists():
-            theirs, values = read_table(data / name)
+            theirs, values = read_column(data / name)
             if theirs != ids:
                 raise InputError(f"{data}/{name} lists other utterances than wav.scp; make {data} again")
         changes.append(values[part])

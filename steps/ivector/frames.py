@@ -10,7 +10,8 @@ import numpy as np
 from utils.ahead import ReadAhead
 from utils.errors import InputError
 from utils.features.frontend import FrontendOptions, apply_frontend
-from utils.kaldi.ark import iterate, read_table
+from utils.kaldi.ark import iterate
+from utils.kaldi.data_dir import read_column
 
 AT_ONCE = 32  # utterances of a block
 
@@ -60,7 +61,7 @@ def part_of_job(data: Path, job: int, jobs: int) -> range:
 
 def sample_frames(data: Path, options: FrontendOptions, number: int, seed: int) -> np.ndarray:
     """Return about `number` frames (all, when there are no more) drawn evenly from the utterances: N x F."""
-    _, lengths = read_table(data / "utt2num_frames")
+    _, lengths = read_column(data / "utt2num_frames")
     total = sum(map(int, lengths))
     rng = np.random.default_rng(seed)
     share = min(1.0, number / max(total, 1))

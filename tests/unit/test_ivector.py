@@ -1,5 +1,6 @@
 """UBM and i-vector extractor: parity with Kaldi, equations in plain loops, and data that are too few."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -335,6 +336,10 @@ def test_blocks_join_whole_utterances_and_sampling_is_repeatable(tmp_path):
     half = sample_frames(tmp_path, options, 95, seed=1)
     assert 60 < len(half) < 130
     np.testing.assert_array_equal(half, sample_frames(tmp_path, options, 95, seed=1))
+    lengths = tmp_path / "utt2num_frames"
+    lengths.write_text(re.sub(r"\d+\n", "many\n", lengths.read_text(), count=1))
+    with pytest.raises(InputError, match=r"utt2num_frames:1: 'many' is not a number of frames above 0"):
+        sample_frames(tmp_path, options, 95, seed=1)
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3, 7])

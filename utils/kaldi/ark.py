@@ -58,8 +58,9 @@ def parse_location(where: str) -> Location:
 
 
 def read_table(path: str | os.PathLike) -> tuple[list[str], list[str]]:
-    """Read a text table: the first word of each line, and the rest of the line.
+    """Read a text table: the first word of each line, and the rest of the line; in any order, empty or not.
 
+    The tables of a data directory have more to them: utils.kaldi.data_dir.read_column.
     Raises InputError for a line without a second field, a CRLF line end, or an id that comes twice.
     """
     ids, rest = [], []

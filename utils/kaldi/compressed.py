@@ -12,7 +12,6 @@ import numpy as np
 
 from utils.errors import InputError
 
-METHODS = (1, 2, 3, 4, 5, 6, 7)  # Kaldi's CompressionMethod; 0 stands for no compression
 HEADER_SIZE = 16
 LARGEST = {"CM": 65535, "CM2": 65535, "CM3": 255}
 # Methods whose range does not depend on the data: minimum, range.

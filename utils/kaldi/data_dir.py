@@ -124,7 +124,7 @@ def read_text(path: Path) -> str:
                          "again") from error
 
 
-def read_table(path: str | os.PathLike) -> tuple[list[str], list[str]]:
+def read_column(path: str | os.PathLike) -> tuple[list[str], list[str]]:
     """Read a table of `id value` lines: the ids, sorted and unique, and their values.
 
     A value is the rest of the line, a single word in utt2spk, utt2num_frames and utt2speed.
@@ -150,7 +150,7 @@ def read_table(path: str | os.PathLike) -> tuple[list[str], list[str]]:
 
 
 def check_column(path: Path, ids: Sequence[str], values: Sequence[str]) -> None:
-    """Check what is to be written as a table; raises InputError where `read_table` would refuse or change it.
+    """Check what is to be written as a table; raises InputError where `read_column` would refuse or change it.
 
     The order of the ids is left to `check_data_dir`.
     """
@@ -211,11 +211,11 @@ def read_data_dir(folder: str | os.PathLike) -> DataDir:
     if (folder / "segments").exists():
         raise InputError(f"{folder}/segments: utterances cut out of recordings are not supported; "
                          "write each to a file of its own and name that in wav.scp")
-    ids, speakers = read_table(folder / "utt2spk")
+    ids, speakers = read_column(folder / "utt2spk")
     columns = {"utt2spk": speakers}
     for name in TABLES[1:]:
         if (folder / name).exists():
-            theirs, columns[name] = read_table(folder / name)
+            theirs, columns[name] = read_column(folder / name)
             if theirs != ids:
                 raise InputError(_difference(folder / name, theirs, ids))
     data = DataDir(ids, columns)

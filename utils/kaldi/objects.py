@@ -82,13 +82,6 @@ class KaldiReader:
         except UnicodeDecodeError:
             self.fail(f"expected a token, found {bytes(word[:20])!r}")
 
-    def peek(self) -> str:
-        """Return the next token and stay before it."""
-        position = self.stream.tell()
-        token = self.token()
-        self.stream.seek(position)
-        return token
-
     def expect(self, *tokens: str) -> str:
         """Read a token that must be one of `tokens`; return it."""
         found = self.token()

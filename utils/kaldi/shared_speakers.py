@@ -15,7 +15,7 @@ from pathlib import Path
 from utils.arguments import share
 from utils.errors import InputError, first_five, run_main
 from utils.files import write_aside
-from utils.kaldi.data_dir import read_table
+from utils.kaldi.data_dir import read_column
 
 COPY = re.compile(r"sp\d+\.\d+-(?=.)")
 
@@ -54,7 +54,7 @@ def write_speakers(folder: Path, speakers: Iterable[str]) -> None:
 def check_trials(trials: Path, utterances: Iterable[str], trained: set[str], limit: float) -> None:
     """Raise InputError when more than the share `limit` of the speakers of a list's utterances are `trained` on."""
     table = trials.absolute().parent.parent / "utt2spk"
-    known = dict(zip(*read_table(table), strict=True)) if trials.parent.name == "trials" and table.is_file() else {}
+    known = dict(zip(*read_column(table), strict=True)) if trials.parent.name == "trials" and table.is_file() else {}
     trained = {original(speaker) for speaker in trained}
     refuse_shared(trained, (known.get(name) or _guessed(name, trained) for name in utterances), str(trials), limit)
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("train", type=Path, help="data directory that is trained on")
     parser.add_argument("other", type=Path, help="data directory with other speakers")
     arguments = parser.parse_args()
-    train, other = (read_table(folder / "utt2spk")[1] for folder in (arguments.train, arguments.other))
+    train, other = (read_column(folder / "utt2spk")[1] for folder in (arguments.train, arguments.other))
     refuse_shared(train, other, str(arguments.other), arguments.max_shared_speakers)
 
 
