@@ -22,10 +22,10 @@ assemble() {  # set input ... -- command ...
   "$@"
   local file outputs=()
   for file in "$out"/* "$out"/trials/*; do
-    [ ! -f "$file" ] || [ "$file" = "$out/vad.scp" ] || outputs+=("$file")
+    case $file in "$out"/vad.*) ;; *) [ ! -f "$file" ] || outputs+=("$file") ;; esac
   done
   mark_done "$out/.done" "${from[@]}" -- "${outputs[@]}"
-  [ ${#inputs[@]} = 0 ] || mark_done "$out/.done_vad" "${inputs[@]}" -- "$out/vad.scp"
+  [ ${#inputs[@]} = 0 ] || mark_done "$out/.done_vad" "${inputs[@]}" -- "$out"/vad.*
 }
 subset() {  # set
   python3 -m utils.kaldi.subset_data_dir --spk-list "$data/$1/spk2utt" "$features/train" "$features/$1"

@@ -19,6 +19,7 @@ from nnet.training.optimizers import OPTIMIZERS, SCHEDULES, OptimizerOptions, Sc
 from utils.config import Count, Positive, Probability, Share, Whole, build, choice
 from utils.errors import run_main
 from utils.features.frontend import FrontendOptions
+from utils.features.model_features import Options
 from utils.files import write_if_changed
 from utils.strict_yaml import read_yaml
 from utils.systems import SCALE_LINE, scale_of
@@ -118,9 +119,15 @@ class NetworkConfig:
     backend: dict[str, Any] | None = field(default_factory=dict)  # read by steps/backend
     scoring: tuple[str, ...] = ()  # likewise, and by the recipe; empty: it says nothing
     # Written by training into the model's own configuration.
+    vad_options: dict[str, Any] | None = None  # of the training data's voice activity, where frontend.vad uses it
     feature_dim: Count | None = None
     speakers: Count | None = None
     feature_options: dict[str, Any] | None = None  # of the training data, written out; None: they are not known
+
+    @property
+    def options(self) -> Options:
+        """Of the features and the voice activity that a trained network takes."""
+        return Options(self.feature_options, self.vad_options if self.frontend.vad else {})
 
     def __post_init__(self) -> None:
         if not self.loss.utterances:
@@ -155,7 +162,7 @@ def plain(config: NetworkConfig) -> dict[str, Any]:
 
 def training_part(config: NetworkConfig) -> dict[str, Any]:
     """Return what the weights depend on; two configurations that agree in it train the same network."""
-    return {key: value for key, value in plain(config).items() if key not in ("backend", "scoring")}
+    return {key: value for key, value in plain(config).items() if key not in ("backend", "scoring", "vad_options")}
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ def utterances_for(config: NetworkConfig, model: Path, folder: Path, remark: boo
 
     remark: say so where that cannot be known.
     """
-    check_options(folder, config.feature_options, model, remark)
+    check_options(folder, config.options, model, remark)
     data = Utterances(folder, config)
     if data.feature_dim != config.feature_dim:
         raise InputError(f"{folder} has {data.feature_dim} values a frame, the network was trained on "

@@ -12,13 +12,14 @@ up_to_date "$data/.done_vad" "$conf" "$data/feats.scp" && exit 0
 python3 -m utils.kaldi.validate_data_dir "$data"
 
 mkdir -p "$data/log"
-begin "$data/unfinished_vad" "$conf" "$data/feats.scp" || rm -f "$data"/vad.scp "$data"/vad.*.{ark,scp}
+begin "$data/unfinished_vad" "$conf" "$data/feats.scp" || rm -f "$data"/vad.{conf,scp} "$data"/vad.*.{ark,scp}
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "JOB=1:$nj" "$data/log/compute_vad.JOB.log" \
   once "$data/unfinished_vad/vad.JOB" "$data/vad.JOB.ark" "$data/vad.JOB.scp" -- \
   python3 -m steps.feat.compute_vad --job JOB --nj "$nj" "$conf" "$data"
 grep -h '^warning: ' "$data"/log/compute_vad.*.log >&2 || true
 python3 -m utils.kaldi.join_tables "$data/feats.scp" "$data/vad.scp" "$data"/vad.*.scp
-mark_done "$data/.done_vad" "$conf" "$data/feats.scp" -- "$data"/vad.scp "$data"/vad.*.ark
+cp "$conf" "$data/vad.conf"
+mark_done "$data/.done_vad" "$conf" "$data/feats.scp" -- "$data"/vad.{conf,scp} "$data"/vad.*.ark
 rm -r "$data/unfinished_vad"
 log "$data: voice activity of $(wc -l < "$data/vad.scp") utterances"

@@ -19,7 +19,7 @@ python3 -m utils.kaldi.validate_data_dir "$in"
 # Scripts of an earlier run would point into archives that are about to change.
 mkdir -p "$out/log"
 begin "$out/unfinished" "$conf" "$in" ||
-  rm -f "$out"/{feats,vad}.scp "$out"/{feats,vad}.*.{ark,scp} "$out"/log/{report,utt2num_frames}.*
+  rm -f "$out"/{feats,vad}.scp "$out/vad.conf" "$out"/{feats,vad}.*.{ark,scp} "$out"/log/{report,utt2num_frames}.*
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "JOB=1:$nj" "$out/log/make_feats.JOB.log" \
   once "$out/unfinished/feats.JOB" "$out"/{feats.JOB.ark,feats.JOB.scp,log/utt2num_frames.JOB,log/report.JOB.json} -- \

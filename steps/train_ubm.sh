@@ -24,6 +24,7 @@ $cmd "${resources[@]}" "$ubm/log/train_ubm.log" \
   python3 -m steps.ivector.train_ubm --device "$device" --num-threads "$num_threads" --seed "$seed" \
     ${diagonal:+--diagonal "$diagonal"} "$config" "$data" "$ubm"
 echo $SECONDS > "$ubm/train_seconds"
-outputs=("$ubm"/{final.dubm,final.ubm,train_seconds}); [ ! -f "$ubm/feats.conf" ] || outputs+=("$ubm/feats.conf")
+outputs=("$ubm"/{final.dubm,final.ubm,train_seconds})
+for kept in "$ubm"/{feats,vad}.conf; do [ ! -f "$kept" ] || outputs+=("$kept"); done
 mark_done "$ubm/.done" "${inputs[@]}" -- "${outputs[@]}"
 rm -r "$ubm/unfinished"

@@ -24,7 +24,7 @@ def initialise(network: nn.Module, speakers: list[str], config: NetworkConfig, t
     if not (folder / "model.safetensors").is_file():
         raise InputError(f"init: model: no {folder}/model.safetensors; train {options.model} first")
     theirs = read_network_config(str(folder / "config.yaml"))
-    check_options(train, theirs.feature_options, folder)
+    check_options(train, theirs.options, folder)
     for field in dataclasses.fields(theirs.frontend):
         one, other = (getattr(part.frontend, field.name) for part in (config, theirs))
         if one != other:

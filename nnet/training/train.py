@@ -71,8 +71,8 @@ class Trainer:
         self.config, self.exp, self.device, self.seed, self.processes = config, exp, device, seed, processes
         self.stopper = stopper
         self.corpora = musan, rirs
-        self.feature_options = kept_options(train)
-        check_options(valid, self.feature_options, train, remark=processes.rank == 0)
+        self.options = kept_options(train, config.frontend.vad)
+        check_options(valid, self.options, train, remark=processes.rank == 0)
         self.data = training_set(train, config, seed, processes, musan, rirs)
         torch.manual_seed(seed)
         self.network = Network(config, self.data.utterances.dim, len(self.data.speakers))
@@ -105,8 +105,8 @@ class Trainer:
         """What a checkpoint must agree with."""
         rows = self.data.utterances.rows.num_rows
         return json.dumps([training_part(self.config), self.seed, self.data.speakers[:1], len(self.data.speakers),
-                           len(rows), int(rows.sum(dtype="int64")), self.feature_options,
-                           list(map(str, self.corpora))], sort_keys=True)
+                           len(rows), int(rows.sum(dtype="int64")), self.options.features,
+                           list(map(str, self.corpora)), *filter(None, [self.options.vad])], sort_keys=True)
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one; raises InputError when it is of another run."""
@@ -278,7 +278,8 @@ class Trainer:
         """Write the model and what belongs to it; model.safetensors comes last."""
         weights = self.best if self.config.train.keep == "best" else self.average.network.state_dict()
         complete = dataclasses.replace(self.config, feature_dim=self.data.utterances.feature_dim,
-                                       speakers=len(self.data.speakers), feature_options=self.feature_options)
+                                       speakers=len(self.data.speakers), vad_options=self.options.vad or None,
+                                       feature_options=self.options.features)
         with write_aside(self.exp / "config.yaml") as stream:
             yaml.safe_dump(plain(complete), stream, sort_keys=False, width=100)
         with write_aside(self.exp / "speakers") as stream:

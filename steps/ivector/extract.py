@@ -34,7 +34,8 @@ def main() -> None:
     if model.m.shape[:2] != ubm.means.shape:
         raise InputError(f"{arguments.exp}: final.ie is of {tuple(model.m.shape[:2])} Gaussians and dimensions, "
                          f"final.ubm of {tuple(ubm.means.shape)}; train the extractor again")
-    check_options(arguments.data, kept_options(arguments.exp), arguments.exp, remark=arguments.job == 1)
+    wanted = kept_options(arguments.exp, config.frontend.vad)
+    check_options(arguments.data, wanted, arguments.exp, remark=arguments.job == 1)
     posterior = Posterior(model, arguments.device)
     stream = UtteranceStatistics(config, arguments.data, ubm, arguments.device, 1, arguments.posteriors)
     part = part_of_job(arguments.data, arguments.job, arguments.nj)

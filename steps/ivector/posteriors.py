@@ -64,7 +64,7 @@ def main() -> None:
     config = read_ivector_config(arguments.config)
     ubm = read_full(arguments.ubm).to("cpu", torch.float32)
     model = arguments.ubm.parent
-    check_options(arguments.data, kept_options(model), model, remark=arguments.job == 1)
+    check_options(arguments.data, kept_options(model, config.frontend.vad), model, remark=arguments.job == 1)
     posteriors_of = FullPosteriors(ubm, config.ubm.num_gselect, config.extractor.min_post)
     part = part_of_job(arguments.data, arguments.job, arguments.nj)
     binary = not arguments.text

@@ -148,9 +148,10 @@ def main() -> None:
     torch.set_num_threads(1)  # blocks side by side, one core each
     ubm = read_full(arguments.ubm)
     first = {arguments.iteration, arguments.accumulate} <= {None, 1} and not arguments.update
-    options = check_options(arguments.data, kept_options(arguments.ubm.parent), arguments.ubm.parent, remark=first)
-    training = ExtractorTraining(read_ivector_config(arguments.config), arguments.data, ubm, arguments.work,
-                                 arguments.device, threads, arguments.seed, arguments.posteriors)
+    config, before = read_ivector_config(arguments.config), arguments.ubm.parent
+    options = check_options(arguments.data, kept_options(before, config.frontend.vad), before, remark=first)
+    training = ExtractorTraining(config, arguments.data, ubm, arguments.work, arguments.device, threads, arguments.seed,
+                                 arguments.posteriors)
     if arguments.accumulate:
         training.accumulate(arguments.iteration, arguments.accumulate, arguments.nj)
         return

@@ -179,7 +179,7 @@ def main() -> None:
     torch.set_num_threads(1)  # blocks side by side, one core each
     config = read_ivector_config(arguments.config)
     started = time.perf_counter()
-    keep_options(arguments.exp, kept_options(arguments.data))
+    keep_options(arguments.exp, kept_options(arguments.data, config.frontend.vad))
     frames = sample_frames(arguments.data, config.frontend, config.ubm.num_frames, arguments.seed)
     x = torch.from_numpy(frames).to(arguments.device)
     work = arguments.exp / "unfinished"

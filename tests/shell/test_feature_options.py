@@ -10,7 +10,7 @@ import soundfile
 import yaml
 
 from tests.unit.made_up import CONFIG
-from utils.features.model_features import keep_options, kept_options
+from utils.features.model_features import Options, keep_options, kept_options
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "egs/voxceleb/conf/features"
@@ -85,8 +85,8 @@ def work(tmp_path_factory):
     return folder
 
 
-NARROW = "features have low-freq 300, {} 20; name features that were made with the same options"
-HAMMING = "features have window-type hamming, {} povey; name features that were made with the same options"
+NARROW = "features have low-freq 300, {} 20; name data made with the same options"
+HAMMING = "features have window-type hamming, {} povey; name data made with the same options"
 
 
 @pytest.mark.parametrize(("script", "features", "message"), [
@@ -104,7 +104,8 @@ def test_options_that_are_spelt_out_are_those_that_are_not(work, tmp_path):
     assert options["low-freq"] == 20
     assert options["high-freq"] == 7600
     assert options["preemphasis-coefficient"] == 0.97
-    assert options == kept_options(work / "data/spelt/test") == kept_options(work / "exp/ivector/ubm")
+    for folder in (work / "data/spelt/test", work / "exp/ivector/ubm"):
+        assert options == kept_options(folder, False).features
 
 
 def test_features_of_unknown_options_are_taken_with_one_remark(work, tmp_path):
@@ -166,8 +167,9 @@ def test_ivector_models_refuse_features_of_other_options(work, tmp_path):
 def test_options_written_out_are_read_back_as_they_were(tmp_path, path):
     (tmp_path / "data").mkdir()
     shutil.copy(path, tmp_path / "data/feats.conf")
-    options = kept_options(tmp_path / "data")
+    shutil.copy(CONF / "vad.conf", tmp_path / "data/vad.conf")
+    options = kept_options(tmp_path / "data", True)
     keep_options(tmp_path / "model", options)
-    assert kept_options(tmp_path / "model") == options
-    keep_options(tmp_path / "model", None)
-    assert kept_options(tmp_path / "model") is None
+    assert kept_options(tmp_path / "model", True) == options
+    keep_options(tmp_path / "model", Options(None, {}))
+    assert kept_options(tmp_path / "model", True) == (None, None)

@@ -1,8 +1,17 @@
 """A small configuration and small data directories for tests of training."""
 
-import numpy as np
+import shutil
+from pathlib import Path
 
+import numpy as np
+import soundfile
+
+from tests.in_process import call
 from utils.kaldi.ark import ArkWriter
+
+RATE = 16000
+FEATURES = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf/features"
+SPEECH = {"feats": "mfcc24.conf", "vad": "vad.conf"}
 
 CONFIG = {
     "kind": "network", "features": "fbank", "frontend": {"cmn": "utterance"},
@@ -36,4 +45,30 @@ def write_data(folder, speakers, utterances, seed, trials=False):
         pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1:]]
         (folder / "trials/valid").write_text(
             "".join(f"{a[0]} {b[0]} {'target' if a[1] == b[1] else 'nontarget'}\n" for a, b in pairs))
+    return folder
+
+
+def write_speech(folder, speakers=3, utterances=4):
+    """A data directory of MFCC with voice activity, of audio files: noise coloured by the speaker, with pauses."""
+    rng = np.random.default_rng(0)
+    (folder / "trials").mkdir(parents=True)
+    names = [(f"s{speaker}-u{utterance}", speaker) for speaker in range(speakers) for utterance in range(utterances)]
+    for name, speaker in names:
+        kernel = np.random.default_rng(speaker).normal(size=8)
+        sound = np.convolve(rng.normal(size=int(rng.integers(RATE // 2, RATE))), kernel, "same")
+        sound *= 0.03 + (np.sin(np.arange(len(sound)) / RATE * 20 + speaker) > 0)
+        soundfile.write(folder / f"{name}.wav", 0.05 * sound, RATE)
+    tables = {"wav.scp": [f"{name} {folder}/{name}.wav" for name, _ in names],
+              "utt2spk": [f"{name} s{speaker}" for name, speaker in names],
+              "trials/valid": [f"{a[0]} {b[0]} {'target' if a[1] == b[1] else 'nontarget'}"
+                               for place, a in enumerate(names) for b in names[place + 1:]]}
+    for name, lines in tables.items():
+        (folder / name).write_text("".join(f"{line}\n" for line in lines))
+    (folder / "log").mkdir()
+    for program, conf, words in (("compute_feats", "feats", (folder, folder)), ("compute_vad", "vad", (folder,))):
+        shutil.copy(FEATURES / SPEECH[conf], folder / f"{conf}.conf")
+        done = call(f"steps.feat.{program}", folder / f"{conf}.conf", *words)
+        assert done.returncode == 0, done.stderr
+        (folder / f"{conf}.1.scp").rename(folder / f"{conf}.scp")
+    (folder / "log/utt2num_frames.1").rename(folder / "utt2num_frames")
     return folder

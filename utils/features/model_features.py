@@ -1,54 +1,70 @@
-"""The feature options that a model was trained on: kept with it, and compared with those of the data that it is given.
+"""The options of features and voice activity that a model was trained on: kept with it, and compared with those of the
+data that it is given.
 
-A network keeps them in its config.yaml, an i-vector model in feats.conf of its folder, both written out in full.
+A network keeps them in its config.yaml, an i-vector model in feats.conf and vad.conf of its folder, written out.
 """
 
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from utils.errors import InputError
 from utils.features.options import read_feature_options, written_out
-from utils.kaldi.data_dir import write_feature_options
-
-Options = Mapping[str, Any]
-
-
-def kept_options(folder: Path) -> Options | None:
-    """Return the options in feats.conf of a data directory or an i-vector model; None where it has none (Kaldi's)."""
-    path = folder / "feats.conf"
-    return written_out(read_feature_options(path)) if path.is_file() else None
+from utils.features.vad import read_vad_options, vad_written_out
+from utils.kaldi.data_dir import OPTION_FILES, write_options
 
 
-def keep_options(folder: Path, options: Options | None) -> None:
-    """Write feats.conf of a model, or remove it where the training data had none."""
+class Options(NamedTuple):
+    """Options by their names in the files; None: they are not known, as of Kaldi's data."""
+
+    features: Mapping[str, Any] | None
+    vad: Mapping[str, Any] | None  # empty: all frames are used
+
+
+def kept_options(folder: Path, vad: bool) -> Options:
+    """Return the options in feats.conf and, for systems that use it, vad.conf of a data directory or i-vector model."""
+    features, voicing = folder / "feats.conf", folder / "vad.conf"
+    found = written_out(read_feature_options(features)) if features.is_file() else None
+    if not vad:
+        return Options(found, {})
+    return Options(found, vad_written_out(read_vad_options(voicing)) if voicing.is_file() else None)
+
+
+def keep_options(folder: Path, options: Options) -> None:
+    """Write feats.conf and vad.conf of a model, or remove what the training data did not say."""
     def text(value: Any) -> str:
         return str(value).lower() if isinstance(value, bool) else str(value)
 
-    write_feature_options(folder, options and "".join(f"--{name}={text(value)}\n" for name, value in options.items()))
+    write_options(folder, {
+        file: "".join(f"--{name}={text(value)}\n" for name, value in part.items()) if part else None
+        for file, part in zip(OPTION_FILES, options, strict=True)})
 
 
-def check_options(data: Path, wanted: Options | None, model: Path, remark: bool = True) -> Options | None:
+def check_options(data: Path, wanted: Options, model: Path, remark: bool = True) -> Options:
     """Return the options of the features of `data`; raises InputError unless they are those of `model`.
 
-    wanted: the options that belong to `model`, a model or other data; None: unknown.
+    wanted: the options that belong to `model`, a model or other data.
     remark: say so where nothing can be compared, which one of several jobs does.
     """
-    found = kept_options(data)
-    if found is None or wanted is None:
-        if remark:
-            silent, other = (data, model) if found is None else (model, data)
-            print(f"warning: {silent} does not say the options of its features; they were not compared with those of "
+    found = kept_options(data, wanted.vad != {})
+    for what, ours, theirs in zip(OPTION_FILES.values(), found, wanted, strict=True):
+        if ours is not None and theirs is not None:
+            _compare(data, what, ours, theirs, model)
+        elif remark:
+            silent, other = (data, model) if ours is None else (model, data)
+            print(f"warning: {silent} does not say the options of its {what}; they were not compared with those of "
                   f"{other}", file=sys.stderr)
-        return found
+    return found
+
+
+def _compare(data: Path, what: str, found: Mapping[str, Any], wanted: Mapping[str, Any], model: Path) -> None:
     for name in [*wanted, *found]:
         ours, theirs = (_shown(options.get(name)) for options in (found, wanted))
         if ours != theirs:
             verb = "has" if (model / "feats.scp").is_file() else "was trained on"
-            raise InputError(f"{data}: features have {name} {ours}, {model} {verb} {theirs}; name features that were "
-                             "made with the same options, or train again")
-    return found
+            raise InputError(f"{data}: {what} {'have' if what == 'features' else 'has'} {name} {ours}, {model} {verb} "
+                             f"{theirs}; name data made with the same options, or train again")
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,9 @@
 """Voice activity by energy, in Kaldi's convention (compute-vad)."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,13 +23,22 @@ class VadOptions:
 
 def read_vad_options(path: str | os.PathLike) -> VadOptions:
     """Read a conf file; raises InputError for unknown options and values that make no sense."""
-    types = {f"vad-{name.replace('_', '-')}": type(value) for name, value in vars(VadOptions()).items()}
-    values = read_conf(path, types)
+    types = {name: type(value) for name, value in vad_written_out(VadOptions()).items()}
+    return vad_options(read_conf(path, types), path)
+
+
+def vad_options(values: Mapping[str, Any], where: str | os.PathLike) -> VadOptions:
+    """Return the options that files name `vad-energy-threshold` and so on; raises InputError for odd values."""
     options = VadOptions(**{name[4:].replace("-", "_"): value for name, value in values.items()})
     if not 0 <= options.frames_context <= 1000 or not 0 <= options.proportion_threshold <= 1:
-        raise InputError(f"{path}: --vad-frames-context is {options.frames_context} and --vad-proportion-threshold "
+        raise InputError(f"{where}: --vad-frames-context is {options.frames_context} and --vad-proportion-threshold "
                          f"{options.proportion_threshold}; wanted 0 to 1000 frames and a share from 0 to 1")
     return options
+
+
+def vad_written_out(options: VadOptions) -> dict[str, Any]:
+    """Return every option by its name in files."""
+    return {f"vad-{name.replace('_', '-')}": value for name, value in vars(options).items()}
 
 
 def energy_vad(features: np.ndarray, options: VadOptions) -> np.ndarray:

@@ -14,11 +14,11 @@ from utils.kaldi.data_dir import (
     CHANGES,
     TABLES,
     DataDir,
-    common_feature_options,
+    common_options,
     read_data_dir,
     separate,
     write_data_dir,
-    write_feature_options,
+    write_options,
 )
 
 
@@ -40,9 +40,9 @@ def main() -> None:
     output, sources = arguments.output, arguments.sources
     separate(output, sources)
     parts = [read_data_dir(source) for source in sources]
-    data, options = combine(parts), common_feature_options(sources)
+    data, options = combine(parts), common_options(sources)
     write_data_dir(output, data)
-    write_feature_options(output, options)
+    write_options(output, options)
     left_out = sorted({name for part in parts for name in part.columns} - set(data.columns))
     if left_out:
         print(f"{output}: without {', '.join(left_out)}, which not every input has", file=sys.stderr)

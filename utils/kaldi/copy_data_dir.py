@@ -10,11 +10,11 @@ from pathlib import Path
 from utils.errors import run_main
 from utils.kaldi.data_dir import (
     DataDir,
-    common_feature_options,
+    common_options,
     read_data_dir,
     separate,
     write_data_dir,
-    write_feature_options,
+    write_options,
 )
 from utils.kaldi.trials import list_files, trial_lines
 
@@ -33,7 +33,7 @@ def main() -> None:
     columns = data.columns | {"utt2spk": [arguments.spk_prefix + speaker for speaker in data.speakers]}
     trials = {path.name: trial_lines(path, prefix) for path in list_files(source)}
     write_data_dir(output, DataDir([prefix + utterance for utterance in data.ids], columns), trials)
-    write_feature_options(output, common_feature_options([source]))
+    write_options(output, common_options([source]))
     print(f"{output}: {len(data.ids)} utterances of {source}")
 
 

@@ -10,7 +10,8 @@ A directory holds text tables, one line an utterance, sorted by utterance in C o
     utt2speed        sp0.9-id10270-x6uYqmx31kE-00001 0.9     (audio played 0.9 times as fast)
     utt2augment      id10270-x6uYqmx31kE-00001-noise {"kind": "noise", ...}     (see utils/features/augment.py)
 
-and spk2utt, the inverse of utt2spk; feats.conf says what the features are.
+and spk2utt, the inverse of utt2spk; feats.conf says what the features are, vad.conf how voice
+activity was decided.
 A path in wav.scp is the rest of its line and may hold spaces.
 `trials/<list>` (see utils/kaldi/trials.py) names pairs of the directory's utterances.
 
@@ -33,6 +34,7 @@ from utils.files import encodable, write_aside
 from utils.kaldi.trials import check_trials
 
 CHANGES = {"utt2speed": "1", "utt2augment": "{}"}  # what is done to the audio -> the value for "nothing"
+OPTION_FILES = {"feats.conf": "features", "vad.conf": "voice activity"}  # the options that these were made with
 KEY_FILES = ("feats.scp", "wav.scp")  # written last: where one exists, the directory is whole
 TABLES = ("utt2spk", "utt2num_frames", *CHANGES, "vad.scp", *KEY_FILES)
 ONE_WORD = ("utt2spk", "utt2num_frames", "utt2speed")
@@ -322,21 +324,28 @@ def _staged(folder: Path) -> Iterator[Path]:
         raise
 
 
-def common_feature_options(folders: Sequence[Path]) -> str | None:
-    """Return the feats.conf of directories with features, None where not all have one; raises InputError on others."""
-    found = [path.read_text(encoding="utf-8") for folder in folders if (path := folder / "feats.conf").is_file()]
-    if len(set(found)) > 1:
-        raise InputError(f"{' and '.join(map(str, folders))}: their feats.conf differ; make the features of all alike")
-    return found[0] if len(found) == len(folders) else None
+def common_options(folders: Sequence[Path]) -> dict[str, str | None]:
+    """Return the texts of feats.conf and vad.conf of directories with features, None where not all have that file.
+
+    Raises InputError where they differ.
+    """
+    common: dict[str, str | None] = {}
+    for name, what in OPTION_FILES.items():
+        found = [path.read_text(encoding="utf-8") for folder in folders if (path := folder / name).is_file()]
+        if len(set(found)) > 1:
+            raise InputError(f"{' and '.join(map(str, folders))}: their {name} differ; make the {what} of all alike")
+        common[name] = found[0] if len(found) == len(folders) else None
+    return common
 
 
-def write_feature_options(folder: Path, text: str | None) -> None:
-    """Write feats.conf, or remove it where nothing is known of the features."""
-    if text is None:
-        (folder / "feats.conf").unlink(missing_ok=True)
-        return
-    with write_aside(folder / "feats.conf") as stream:
-        stream.write(text)
+def write_options(folder: Path, texts: Mapping[str, str | None]) -> None:
+    """Write feats.conf and vad.conf; remove those of which nothing is known."""
+    for name, text in texts.items():
+        if text is None:
+            (folder / name).unlink(missing_ok=True)
+            continue
+        with write_aside(folder / name) as stream:
+            stream.write(text)
 
 
 def spread(rows: Sequence[int], number: int) -> list[int]:

@@ -16,12 +16,12 @@ from utils.arguments import seed
 from utils.errors import InputError, first_five, run_main
 from utils.kaldi.data_dir import (
     DataDir,
-    common_feature_options,
+    common_options,
     read_data_dir,
     separate,
     spread,
     write_data_dir,
-    write_feature_options,
+    write_options,
 )
 from utils.kaldi.trials import check_trials, list_files, trial_lines
 
@@ -130,7 +130,7 @@ def main() -> None:
         except InputError:
             print(f"{output}: without trials/{path.name}, which names utterances left out", file=sys.stderr)
     write_data_dir(output, subset, trials)
-    write_feature_options(output, common_feature_options([source]))
+    write_options(output, common_options([source]))
     print(f"{output}: {len(subset.ids)} of {len(data.ids)} utterances of {source}")
 
 
