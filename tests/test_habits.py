@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "steps.network": {"utils", "nnet", "steps.backend.scoring"},
     "steps.report": {"utils", "nnet", "steps.backend.descriptions"},
     "nnet": {"utils"},
+    "nnet.embed": {"utils", "nnet", "steps.ivector.model"},  # `load` imports it, for i-vector systems alone
     "nnet.encoders": {"utils", "nnet.padding"},
     "nnet.poolings": {"utils", "nnet.padding"},
     "local": {"utils"},

@@ -30,6 +30,7 @@ RATES = 4000, 400000  # Hz, that a file may say
 SOUNDLESS = SILENT, CONSTANT, CANCELLED = (
     "digital silence", "one constant value", "channels that cancel each other")  # notes of what holds no sound
 CANCEL = 1e-4  # of the channels' power is less left in their mean, they cancel: 40 dB
+LOUDEST = 16.0  # of floats, where 1 is full scale
 _FULL_SCALE = 32768
 _BLOCK = 1 << 20  # frames decoded at a time: no allocation follows a header's word
 _OGG_TAIL = 1 << 20  # bytes in which an Ogg file's last page begins
@@ -63,15 +64,40 @@ def read_audio(path: str | os.PathLike, rate: int = SAMPLE_RATE, allow_pipes: bo
     """
     path = os.fspath(path)
     with io.BytesIO(_run(path, allow_pipes)) if path.endswith("|") else _open(path) as stream:
-        blocks = _decode(stream, path)
-        first = next(blocks, None)
-        if first is None:
-            raise InputError(f"{path}: no samples in it; {_WAY_OUT}")
-        if not RATES[0] <= first.rate <= RATES[1]:
-            raise InputError(f"{path}: a sampling rate of {first.rate} Hz; wanted {RATES[0]} to {RATES[1]}; {_WAY_OUT}")
-        level = _Level()
-        mono = (level.mono(block, path) for block in chain([first], blocks))
-        samples = _grown(_resampled(mono, first.rate, rate))
+        return _audio(_decode(stream, path), path, rate)
+
+
+def read_samples(samples: np.ndarray, own_rate: float, rate: int = SAMPLE_RATE, name: str = "samples") -> Audio:
+    """Return mono samples at `rate` Hz, on the scale of 16 bits, of an array N at `own_rate` Hz.
+
+    Floats are on the scale of soundfile.read, 1 at full scale; 16-bit integers are what they are. Raises InputError
+    with `name` for other arrays and rates, for no samples, NaN, and floats on the scale of integers.
+    """
+    samples = np.asarray(samples)
+    if samples.ndim != 1 or not (samples.dtype.kind == "f" or samples.dtype == np.int16):
+        raise InputError(f"{name}: an array {list(samples.shape)} of {samples.dtype}; wanted one channel: [N] "
+                         "of floats or int16")
+    if own_rate != round(own_rate):
+        raise InputError(f"{name}: a sampling rate of {own_rate} Hz; wanted a whole number")
+    scaled = samples.astype(np.float32)
+    if samples.dtype.kind != "f":
+        scaled /= _FULL_SCALE
+    elif len(scaled) and np.abs(scaled).max() > LOUDEST:
+        raise InputError(f"{name}: a float of {np.abs(scaled).max():g}, where 1 is full scale; divide samples on the "
+                         f"scale of 16 bits by {_FULL_SCALE}")
+    return _audio(iter([_Block(scaled[None], round(own_rate))] if len(scaled) else []), name, rate)
+
+
+def _audio(blocks: Iterator[_Block], path: str, rate: int) -> Audio:
+    """Return the samples of a file's blocks at `rate` Hz; raises InputError for none, NaN and odd rates."""
+    first = next(blocks, None)
+    if first is None:
+        raise InputError(f"{path}: no samples in it; {_WAY_OUT}")
+    if not RATES[0] <= first.rate <= RATES[1]:
+        raise InputError(f"{path}: a sampling rate of {first.rate} Hz; wanted {RATES[0]} to {RATES[1]}; {_WAY_OUT}")
+    level = _Level()
+    mono = (level.mono(block, path) for block in chain([first], blocks))
+    samples = _grown(_resampled(mono, first.rate, rate))
     notes = (f"{first.rate} Hz",) * (first.rate != rate)
     if len(first.samples) > 1:
         notes += (f"{len(first.samples)} channels",)

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import torch
 
-from steps.ivector.config import read_ivector_config
-from steps.ivector.extractor import Posterior, read_extractor
+from steps.ivector.extractor import Posterior
 from steps.ivector.frames import part_of_job
-from steps.ivector.gmm_files import read_full
+from steps.ivector.model import read_system
 from steps.ivector.utterance_stats import UtteranceStatistics
-from utils.errors import InputError, run_main
+from utils.errors import run_main
 from utils.features.model_features import check_options, kept_options
 from utils.kaldi.ark import ArkWriter
 from utils.space import require_space
@@ -28,12 +27,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.num_threads)
-    config = read_ivector_config(arguments.exp / "system.yaml")
-    ubm = read_full(arguments.exp / "final.ubm")
-    model = read_extractor(arguments.exp / "final.ie")
-    if model.m.shape[:2] != ubm.means.shape:
-        raise InputError(f"{arguments.exp}: final.ie is of {tuple(model.m.shape[:2])} Gaussians and dimensions, "
-                         f"final.ubm of {tuple(ubm.means.shape)}; train the extractor again")
+    config, ubm, model = read_system(arguments.exp)
     wanted = kept_options(arguments.exp, config.frontend.vad)
     check_options(arguments.data, wanted, arguments.exp, remark=arguments.job == 1)
     posterior = Posterior(model, arguments.device)

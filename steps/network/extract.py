@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from nnet.device import find_device, keep_freed_memory
-from nnet.embed import embed_utterances, load_network, utterances_for
+from nnet.embed import MAX_FRAMES, embed_utterances, load_network, utterances_for
 from utils.errors import run_main
 from utils.jobs.part import part_of
 from utils.kaldi.ark import ArkWriter
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--nj", type=int, default=1, help="number of parts")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--num-threads", type=int, default=1)
-    parser.add_argument("--max-frames", type=int, default=12000)
+    parser.add_argument("--max-frames", type=int, default=MAX_FRAMES)
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)

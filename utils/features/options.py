@@ -98,14 +98,36 @@ def read_feature_options(path: str | os.PathLike) -> FeatureOptions:
         raise InputError(f"{path}: {found}; add the line --feature-type=mfcc or --feature-type=fbank")
     known = _OF_TYPE[kind]
     types = {name: value_type for name, (_, _, value_type) in known.items()}
-    values = read_conf(path, types | {"feature-type": str})
+    return _make(kind, read_conf(path, types | {"feature-type": str}), path)
+
+
+def as_written_out(values: Mapping[str, Any], where: str) -> FeatureOptions:
+    """Return the options that `written_out` wrote; raises InputError with `where` unless they are whole and known."""
+    kind = values.get("feature-type")
+    known = _OF_TYPE.get(str(kind))
+    if known is None:
+        raise InputError(f"{where}: feature-type is {kind!r}, wanted mfcc or fbank; train the model again")
+    text = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in values.items()}
+    options = _make(str(kind), {name: _convert(text[name], known[name][2], f"{where}: {name}")
+                                for name in text if name in known}, where)
+    whole = written_out(options)
+    for name in [*whole, *values]:
+        if values.get(name) != whole.get(name):
+            raise InputError(f"{where}: {name} is {values.get(name, 'missing')}, wanted "
+                             f"{whole.get(name, 'no such option')}; train the model again")
+    return options
+
+
+def _make(kind: str, values: Mapping[str, Any], where: str | os.PathLike) -> FeatureOptions:
+    """Return the options of a kind of features; values: by Kaldi's names, of their types."""
+    known = _OF_TYPE[kind]
     kaldi = kaldi_native_fbank.MfccOptions() if kind == "mfcc" else kaldi_native_fbank.FbankOptions()
     kaldi.frame_opts.dither = 0.0
     for name, value in values.items():
         if name != "feature-type":
             group, attribute, _ = known[name]
             setattr(getattr(kaldi, group) if group else kaldi, attribute, value)
-    _check(kaldi, kind, path)
+    _check(kaldi, kind, where)
     return FeatureOptions(kind, kaldi)
 
 
