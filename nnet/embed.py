@@ -33,6 +33,7 @@ from utils.features.frontend import FrontendOptions, apply_frontend
 from utils.features.model_features import Options, check_options, kept_options
 from utils.features.options import as_written_out
 from utils.features.vad import energy_vad, vad_options
+from utils.kaldi.objects import read_vector
 
 BLOCK = 2000  # utterances sorted by length at a time
 LOADED = 256  # utterances of a list whose features are in memory at a time
@@ -53,6 +54,21 @@ class Model:
             raise InputError(f"{folder}: its features have {self.features.dim} values a frame, {found} after the front "
                              f"end, the model takes {frames_dim}; train it again")
         self.vad = vad_options(options.vad, f"{folder}: voice activity") if options.vad else None
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean of the training embeddings (E), which scoring subtracts: backend/mean.vec of the model folder.
+
+        Raises InputError where the back-end is not trained, or was on other embeddings.
+        """
+        path = self.folder / "backend/mean.vec"
+        if not path.is_file():
+            raise InputError(f"{path} is missing; run steps/train_backend.sh on the training embeddings")
+        mean = read_vector(path, np.float32)
+        if mean.shape != (self.dim,):
+            raise InputError(f"{path} has {len(mean)} values, an embedding of {self.folder} {self.dim}; train the "
+                             "back-end again")
+        return mean
 
     def embed(self, audio: Any, rate: float | None = None) -> np.ndarray:
         """Return the embedding (E, float32) of a file or an array, or the embeddings (N x E) of a list of them.

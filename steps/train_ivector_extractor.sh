@@ -34,7 +34,7 @@ else
   done
 fi
 echo $((SECONDS + $(cat "$ubm/train_seconds" || echo 0))) > "$exp/train_seconds"  # a UBM of Kaldi's says no time
-outputs=("$exp"/{final.ie,final.ubm,train_seconds})
+outputs=("$exp"/{final.ie,final.ubm,versions.yaml,train_seconds})
 for kept in "$exp"/{feats,vad}.conf; do [ ! -f "$kept" ] || outputs+=("$kept"); done
 mark_done "$exp/.done" "${inputs[@]}" -- "${outputs[@]}"
 rm -r "$exp/unfinished"

@@ -38,6 +38,6 @@ start=(python3 -m)
 $cmd "${resources[@]}" "$exp/log/train.log" \
   "${start[@]}" nnet.training.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
     ${musan_root:+--musan-root "$musan_root"} ${rirs_root:+--rirs-root "$rirs_root"} "$config" "$train" "$valid" "$exp"
-mark_done "$exp/.done" "${inputs[@]}" -- "$exp"/{model.safetensors,config.yaml,speakers,train_seconds}
+mark_done "$exp/.done" "${inputs[@]}" -- "$exp"/{model.safetensors,config.yaml,versions.yaml,speakers,train_seconds}
 rm -r "$exp/unfinished"
 log "$exp: $(tail -n 1 "$exp/log/train.tsv" | cut -f 1,3,4,6,9 | tr '\t' ' ') (epoch, loss, accuracy, valid EER, seconds)"

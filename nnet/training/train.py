@@ -1,7 +1,7 @@
 """Train a network on the chunks of a data directory, validate it on held-out speakers.
 
-Writes into <exp>: model.safetensors and config.yaml (all that extraction needs), speakers (one a line, in
-the order of the classifier), train_seconds, log/train.tsv (a line an epoch) and, until it ends,
+Writes into <exp>: model.safetensors and config.yaml (all that extraction needs), versions.yaml, speakers (one a line,
+in the order of the classifier), train_seconds, log/train.tsv (a line an epoch) and, until it ends,
 checkpoint.safetensors; TensorBoard's event files go to log/. Killed at any moment and started again, it goes on
 from the checkpoint and ends, on a CPU, with the same bits: batches depend on (seed, step) alone, and so do the
 random numbers of a step. On SIGTERM or SIGUSR1 it saves after the step and exits with 99, on which the launchers (and
@@ -45,6 +45,7 @@ from utils.files import write_aside
 from utils.jobs.task import REQUEUE
 from utils.progress import progress
 from utils.space import require_space
+from utils.versions import write_versions
 
 COLUMNS = ("epoch", "step", "loss", "accuracy", "lr", "valid_eer", "utterances_per_second", "waiting", "seconds")
 ALONE = Processes()
@@ -282,6 +283,7 @@ class Trainer:
                                        feature_options=self.options.features)
         with write_aside(self.exp / "config.yaml") as stream:
             yaml.safe_dump(plain(complete), stream, sort_keys=False, width=100)
+        write_versions(self.exp)
         with write_aside(self.exp / "speakers") as stream:
             stream.writelines(f"{name}\n" for name in self.data.speakers)
         with write_aside(self.exp / "train_seconds") as stream:

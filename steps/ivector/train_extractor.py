@@ -26,6 +26,7 @@ from utils.errors import InputError, run_main
 from utils.features.model_features import check_options, keep_options, kept_options
 from utils.space import require_space
 from utils.tensor_file import load_tensors, save_tensors
+from utils.versions import write_versions
 
 
 class ExtractorTraining:
@@ -158,6 +159,7 @@ def main() -> None:
     model = training.update(arguments.iteration) if arguments.update else training.run()
     if arguments.iteration in (None, training.options.iterations):
         keep_options(arguments.exp, options)
+        write_versions(arguments.exp)
         write_full(arguments.exp / "final.ubm", with_means(ubm, model) if training.options.update_ubm else ubm)
         write_extractor(arguments.exp / "final.ie", model)
 

@@ -16,7 +16,9 @@ from nnet.training.train import Trainer
 from tests.in_process import call
 from tests.unit.made_up import CONFIG, write_speech
 from utils.errors import InputError
+from utils.jobs.done import code_version
 from utils.kaldi.ark import read_matrix, read_vectors
+from utils.kaldi.objects import write_vector
 
 KINDS = ("network", "ivector")
 FRONTEND = {"deltas": 1, "cmn": "sliding", "cmn_window": 60, "vad": True}
@@ -159,6 +161,23 @@ def test_silence_and_what_had_to_be_repeated_are_said(models, capsys):
         "warning: input 2: digital silence; its embedding tells nothing",
         "warning: input 2: no voiced frame; all frames are used",
         "warning: input 3: 10 frames, fewer than the 15 that the encoder needs: they are repeated"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_says_versions_and_holds_the_training_mean(models, tmp_path, kind):
+    folder = shutil.copytree(models / kind, tmp_path / kind)
+    versions = yaml.safe_load((folder / "versions.yaml").read_text())
+    assert versions["attvec"] == code_version()
+    assert versions["torch"] == torch.__version__
+    model = load(folder)
+    with pytest.raises(InputError, match="backend/mean.vec is missing; run steps/train_backend.sh"):
+        _ = model.mean
+    for mean in (np.arange(model.dim, dtype=np.float32), np.ones(model.dim + 1, np.float32)):
+        write_vector(folder / "backend/mean.vec", mean)
+        if len(mean) == model.dim:
+            assert (model.mean == mean).all()
+    with pytest.raises(InputError, match=f"mean.vec has {model.dim + 1} values, an embedding of .* {model.dim}; train"):
+        _ = model.mean
 
 
 def test_folders_that_say_too_little_are_refused(models, data, tmp_path):

@@ -57,7 +57,7 @@ def trained(corpus, tmp_path_factory):
 
 def test_training_learns_and_leaves_a_complete_model(trained):
     assert {path.name for path in trained.iterdir()} == {
-        "model.safetensors", "config.yaml", "speakers", "train_seconds", "log"}
+        "model.safetensors", "config.yaml", "versions.yaml", "speakers", "train_seconds", "log"}
     rows = [line.split("\t") for line in (trained / "log/train.tsv").read_text().splitlines()]
     assert rows[0][:3] == ["epoch", "step", "loss"]
     assert len(rows) == 9
