@@ -7,10 +7,12 @@ its own rows of the batch.
 
 import sys
 from array import array
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import zip_longest
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,7 +26,8 @@ from utils.errors import InputError, first_five
 from utils.features.frontend import apply_frontend, frontend_margin
 from utils.kaldi.ark import VECTORS, Ids, RowReader, table_lines
 
-ORDER, BATCH, LENGTH = 0, 1, 2  # what a stream of random numbers is for
+ORDER, BATCH, LENGTH, MASK = 0, 1, 2, 2  # what a stream of random numbers is for; MASK has one per row
+Stream = Callable[[int], np.random.Generator]  # of a row of the batch
 
 
 class Utterances:
@@ -100,10 +103,52 @@ def read_labels(data: Path, ids: Ids) -> tuple[list[str], np.ndarray]:
     return speakers, place[np.array(labels)]
 
 
+class Source(Protocol):
+    """Where the chunks of a batch come from. each: map, or what calls a function of several rows at once."""
+
+    each: Callable
+
+    def shape(self, frames: int) -> tuple[int, ...]:
+        """Return the shape of a chunk of so many frames."""
+
+    def chunk(self, index: int, frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Return a chunk of utterance `index`, of that shape."""
+
+    def on_device(self, x: Tensor, stream: Stream) -> Tensor:
+        """Return what the network takes, B x T x F, of chunks that are on its device."""
+
+
+class StoredFeatures:
+    """Chunks of stored features through the front end, masked: T x F."""
+
+    each = map
+
+    def __init__(self, utterances: Utterances, labels: np.ndarray, config: NetworkConfig) -> None:
+        self.utterances, self.train = utterances, config.train
+
+    def shape(self, frames: int) -> tuple[int, ...]:
+        """T, F."""
+        return frames, self.utterances.dim
+
+    def chunk(self, index: int, frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Return the frames with SpecAugment (Park et al. 2019): a mask in time, one in frequency, of 0, the mean."""
+        x = self.utterances.chunk(index, frames, rng)
+        for axis, widest in ((0, self.train.mask_frames), (1, self.train.mask_bands)):
+            if widest:
+                start, stop = mask_span(rng, widest, x.shape[axis])
+                np.moveaxis(x, axis, 0)[start:stop] = 0
+        return x
+
+    def on_device(self, x: Tensor, stream: Stream) -> Tensor:
+        """Nothing is left to be done."""
+        return x
+
+
 class TrainingSet:
     """Utterances with their speakers' numbers, as batches; process `rank` of `count` makes its rows of each."""
 
-    def __init__(self, data: Path, config: NetworkConfig, seed: int, rank: int = 0, count: int = 1) -> None:
+    def __init__(self, data: Path, config: NetworkConfig, seed: int, rank: int = 0, count: int = 1,
+                 source: Callable[[Utterances, np.ndarray, NetworkConfig], Source] = StoredFeatures) -> None:
         self.utterances = Utterances(data, config)
         self.train = config.train
         self.seed, self.rank, self.count = seed, rank, count
@@ -126,6 +171,7 @@ class TrainingSet:
                   f"{longest} frames and are repeated to fill it: {first_five(names)}", file=sys.stderr)
         self._blocks = Blocks(self.utterances.rows, self.train.shuffle_mb) if self.train.shuffle_mb else None
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
+        self.source = source(self.utterances, self.labels, config)
 
     def chosen(self, step: int) -> np.ndarray:
         """Return the numbers of the utterances of a step's batch."""
@@ -146,27 +192,24 @@ class TrainingSet:
         return int(rng.integers(self.train.chunk_frames, self.train.max_chunk_frames + 1))
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return this process's chunks (B x T x F) and speaker numbers (B) of a step."""
+        """Return this process's chunks (B x a chunk's shape) and speaker numbers (B) of a step."""
         size = self.batch_size // self.count
-        first = self.rank * size
-        chosen, frames = self.chosen(step)[first:first + size], self.chunk_frames(step)
-        x = np.empty((size, frames, self.utterances.dim), np.float32)
-        for row, index in enumerate(chosen):
-            rng = np.random.default_rng((self.seed, BATCH, step, first + row))
-            x[row] = self.utterances.chunk(int(index), frames, rng)
-            self._mask(x[row], rng)
+        chosen, frames = self.chosen(step)[self.rank * size:(self.rank + 1) * size], self.chunk_frames(step)
+        x, stream = np.empty((size, *self.source.shape(frames)), np.float32), self._stream(BATCH, step)
+
+        def fill(row: int) -> None:
+            x[row] = self.source.chunk(int(chosen[row]), frames, stream(row))
+
+        deque(self.source.each(fill, range(size)), maxlen=0)
         return x, self.labels[chosen]
 
     def on_device(self, x: Tensor, step: int) -> Tensor:
         """Return what the network takes, B x T x F, of a batch that is on its device."""
-        return x
+        return self.source.on_device(x, self._stream(MASK, step))
 
-    def _mask(self, frames: np.ndarray, rng: np.random.Generator) -> None:
-        """SpecAugment (Park et al. 2019): one mask in time and one in frequency, set to 0, the mean."""
-        for axis, widest in ((0, self.train.mask_frames), (1, self.train.mask_bands)):
-            if widest:
-                start, stop = mask_span(rng, widest, frames.shape[axis])
-                np.moveaxis(frames, axis, 0)[start:stop] = 0
+    def _stream(self, purpose: int, step: int) -> Stream:
+        first = self.rank * (self.batch_size // self.count)
+        return lambda row: np.random.default_rng((self.seed, purpose, step, first + row))
 
 
 def mask_span(rng: np.random.Generator, widest: int, size: int) -> tuple[int, int]:

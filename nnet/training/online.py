@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from nnet.config import NetworkConfig
 from nnet.frontends.kaldi_features import KaldiFeatures, frontend_of_batch
-from nnet.training.data import BATCH, TrainingSet, mask_span
+from nnet.training.data import StoredFeatures, Stream, TrainingSet, Utterances, mask_span
 from nnet.training.distributed import Processes
 from utils.audio import Recording, change_speed
 from utils.errors import InputError
@@ -27,15 +28,14 @@ from utils.features.options import read_feature_options
 from utils.kaldi.ark import Ids, table_lines
 from utils.kaldi.data_dir import plausible_speed
 
-MASK = 2  # what a stream of random numbers is for, beside ORDER and BATCH
-
 
 def training_set(data: Path, config: NetworkConfig, seed: int, processes: Processes, musan: Path | None,
                  rirs: Path | None) -> TrainingSet:
     """Return the training set that the configuration wants; musan, rirs: corpora of noises and of room responses."""
-    if config.online is None:
-        return TrainingSet(data, config, seed, processes.rank, processes.count)
-    return OnlineSet(data, config, seed, processes.rank, processes.count, musan, rirs)
+    if config.online and (config.frontend.vad or config.train.shuffle_mb):
+        raise InputError("online: frontend.vad and train.shuffle_mb are for stored features; leave them out")
+    source = partial(ChangedAudio, data, musan, rirs) if config.online else StoredFeatures
+    return TrainingSet(data, config, seed, processes.rank, processes.count, source)
 
 
 class Waveforms:
@@ -111,40 +111,26 @@ class Waveforms:
         return change_speed(read, float(speed))[start - before:stop - before]
 
 
-class OnlineSet(TrainingSet):
-    """Batches of samples, B x N float32, and what makes frames of them."""
+class ChangedAudio:
+    """Chunks of the audio files, changed as `online:` says: N samples, of which the device makes frames."""
 
-    def __init__(self, data: Path, config: NetworkConfig, seed: int, rank: int, count: int, musan: Path | None,
-                 rirs: Path | None) -> None:
-        if config.frontend.vad or config.train.shuffle_mb:
-            raise InputError("online: frontend.vad and train.shuffle_mb are for stored features; leave them out")
-        super().__init__(data, config, seed, rank, count)
-        rows = self.utterances.rows
-        self.online, self.frontend = config.online, config.frontend
-        self.waveforms = Waveforms(data, rows.ids, rows.num_rows)
-        if self.waveforms.options.dim != self.utterances.feature_dim:
+    def __init__(self, data: Path, musan: Path | None, rirs: Path | None, utterances: Utterances, labels: np.ndarray,
+                 config: NetworkConfig) -> None:
+        self.online, self.frontend, self.train, self.labels = config.online, config.frontend, config.train, labels
+        self.waveforms = Waveforms(data, utterances.rows.ids, utterances.rows.num_rows)
+        if self.waveforms.options.dim != utterances.feature_dim:
             raise InputError(f"{data}: feats.conf means {self.waveforms.options.dim} values a frame, feats.scp has "
-                             f"{self.utterances.feature_dim}; make the features again")
-        self.sources = Sources.find(musan, rirs, self.waveforms.paths, self.labels)
+                             f"{utterances.feature_dim}; make the features again")
+        self.sources = Sources.find(musan, rirs, self.waveforms.paths, labels)
         if "music" in config.online.kinds and not self.sources.music:
             raise InputError("online: kinds: music needs MUSAN; name its folder or leave music out")
-        self.pool = ThreadPoolExecutor(min(8, torch.get_num_threads()))
+        self.each = ThreadPoolExecutor(min(8, torch.get_num_threads())).map
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return this process's chunks (B x N samples) and speaker numbers (B) of a step."""
-        size = self.batch_size // self.count
-        first = self.rank * size
-        chosen, frames = self.chosen(step)[first:first + size], self.chunk_frames(step)
-        x = np.empty((size, self.waveforms.samples_of(frames)), np.float32)
+    def shape(self, frames: int) -> tuple[int, ...]:
+        """N."""
+        return (self.waveforms.samples_of(frames),)
 
-        def fill(row: int) -> None:
-            rng = np.random.default_rng((self.seed, BATCH, step, first + row))
-            x[row] = self._changed(int(chosen[row]), frames, rng)
-
-        list(self.pool.map(fill, range(size)))
-        return x, self.labels[chosen]
-
-    def _changed(self, index: int, frames: int, rng: np.random.Generator) -> np.ndarray:
+    def chunk(self, index: int, frames: int, rng: np.random.Generator) -> np.ndarray:
         """Return the samples of a chunk, augmented or not."""
         samples = self.waveforms.chunk(index, frames, rng)
         if rng.random() >= self.online.share:
@@ -153,11 +139,10 @@ class OnlineSet(TrainingSet):
         plan, rate = make_plan(kind, self.sources, self.labels[index], rng), self.waveforms.options.rate
         return augment(samples, plan, rate, lambda path: Recording(path, rate))
 
-    def on_device(self, x: Tensor, step: int) -> Tensor:
+    def on_device(self, x: Tensor, stream: Stream) -> Tensor:
         """Return the frames that the network takes, B x T x F, masked as those of stored features are."""
         x = frontend_of_batch(self.waveforms.layer.to(x.device)(x, snip_edges=True), self.frontend)
-        size = self.batch_size // self.count
-        streams = [np.random.default_rng((self.seed, MASK, step, self.rank * size + row)) for row in range(len(x))]
+        streams = [stream(row) for row in range(len(x))]
         for axis, widest in ((1, self.train.mask_frames), (2, self.train.mask_bands)):
             if widest:
                 spans = np.array([mask_span(rng, widest, x.shape[axis]) for rng in streams])

@@ -17,7 +17,7 @@ from nnet.config import network_config
 from nnet.frontends.kaldi_features import frontend_of_batch
 from nnet.training.data import TrainingSet
 from nnet.training.distributed import Processes
-from nnet.training.online import OnlineSet, training_set
+from nnet.training.online import ChangedAudio, training_set
 from nnet.training.train import Trainer
 from tests.in_process import call
 from utils.audio import Recording, change_speed, read_audio
@@ -100,8 +100,8 @@ def test_unchanged_chunks_have_the_stored_features(data, frontend):
     options = config(online=ONLINE | {"share": 0.0}, frontend=frontend,
                      train={"chunk_frames": 35, "batch_size": 6, "mask_frames": 0, "mask_bands": 0})
     online, stored = open_set(data, options), TrainingSet(data, network_config(options, "x"), 1)
-    assert isinstance(online, OnlineSet)
-    assert set(online.waveforms.speeds.tolist()) == {1, np.float32(0.9), np.float32(1.1)}
+    assert isinstance(online.source, ChangedAudio)
+    assert set(online.source.waveforms.speeds.tolist()) == {1, np.float32(0.9), np.float32(1.1)}
     compared = 0
     for step in range(4 * online.steps_per_epoch):
         x, labels = online.batch(step)
@@ -122,7 +122,7 @@ def test_a_part_at_another_speed_is_that_part_of_the_whole(data, tmp_path, speed
     recording, found = Recording(tmp_path / "a.wav"), open_set(data, config())
     whole = change_speed(recording[:], float(speed))
     for start, stop in ((0, 7000), (1, 400), (4321, 9999), (len(whole) - 3000, len(whole))):
-        part = found.waveforms._read(recording, Fraction(speed), start, stop)
+        part = found.source.waveforms._read(recording, Fraction(speed), start, stop)
         np.testing.assert_allclose(part, whole[start:stop], atol=0.01)  # of 32768
 
 
@@ -130,8 +130,8 @@ def test_a_short_utterance_is_repeated(data):
     options = config(online=ONLINE | {"share": 0.0}, train={"chunk_frames": 100})
     found = open_set(data, options)
     x, _ = found.batch(0)
-    recording = read_audio(found.waveforms.paths[int(found.chosen(0)[0])]).samples
-    if found.waveforms.speeds[int(found.chosen(0)[0])] == 1:
+    recording = read_audio(found.source.waveforms.paths[int(found.chosen(0)[0])]).samples
+    if found.source.waveforms.speeds[int(found.chosen(0)[0])] == 1:
         np.testing.assert_array_equal(x[0][:len(recording)], recording)
         np.testing.assert_array_equal(x[0][len(recording):2 * len(recording)], recording[:len(x[0]) - len(recording)])
     assert found.on_device(torch.from_numpy(x), 0).shape == (8, 100, 10)
@@ -282,7 +282,8 @@ def test_corpora_of_noise_are_taken_from_the_command_line(corpus, tmp_path):
         soundfile.write(tmp_path / f"{name}.wav", sound(1, seconds), RATE)
     options = network_config(config(online={"kinds": list(KINDS), "share": 1.0}), "x")
     found = training_set(corpus[0], options, 1, Processes(), tmp_path / "musan", tmp_path / "rirs")
-    assert [len(found.sources.noise), len(found.sources.music), len(found.sources.responses)] == [1, 1, 1]
+    sources = found.source.sources
+    assert [len(sources.noise), len(sources.music), len(sources.responses)] == [1, 1, 1]
     assert np.isfinite(found.batch(0)[0]).all()
     with pytest.raises(InputError, match="name the unpacked corpus"):
         training_set(corpus[0], options, 1, Processes(), tmp_path / "nothing", None)
