@@ -223,8 +223,8 @@ def batches_ahead(data: TrainingSet, first: int, last: int,
                   device: torch.device) -> ReadAhead[tuple[int, Tensor, Tensor]]:
     """Make the batches of some steps in a thread while the device computes: (step, chunks, labels).
 
-    For a GPU they lie in pinned memory, from which they are copied while it computes. A thread, not a process of
-    PyTorch's DataLoader: where the device computes on a CPU, handing batches from process to process took longer.
+    For a GPU they lie in pinned memory, from which they are copied while it computes. A thread, not a DataLoader:
+    with one process that took a third longer for batches of 64 x 200 x 80 (21 against 15 ms), with two about as long.
     """
     def batches() -> Iterator[tuple[int, Tensor, Tensor]]:
         on_gpu = device.type == "cuda"
