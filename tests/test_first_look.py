@@ -35,7 +35,7 @@ def test_everything_says_that_it_is_simulated(finished):
     assert all(line.startswith("simulated") for line in (work / "data/test/utt2spk").read_text().splitlines())
     report = (work / "exp/RESULTS.md").read_text()
     assert report.startswith("# Results on simulated speakers: no speech\n")
-    assert "run.sh --voxceleb1-root simulated --work " in report
+    assert "run.sh --voxceleb1-root simulated --scale mini --work " in report
     assert " --systems 'vgg_attention vgg_mha' " in report  # as one would type it
     assert "\n# Results on simulated speakers: no speech\n" in done.stdout
     assert {row[2] for row in results(work)[1:]} == {"simulated_test", "simulated_test_hard"}
@@ -78,6 +78,8 @@ def test_only_a_call_without_any_corpus_is_the_first_look(finished, tmp_path):
     done = look(tmp_path, conf, "--stage", "2", "--systems", "ivector")
     assert done.returncode == 1 and "data/mfcc24/train" in done.stderr and "simulated" not in done.stderr
     done = look(tmp_path, conf, "--status")
+    assert done.returncode == 0 and done.stdout.count("to do") >= 8
+    done = look(tmp_path / "a --stage 1", conf, "--status")  # a word of an option, not an option
     assert done.returncode == 0 and done.stdout.count("to do") >= 8
     (tmp_path / "simulated").mkdir()
     (tmp_path / "simulated/mine").write_text("precious")

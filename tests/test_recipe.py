@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.tiny import command, make_conf, make_corpus, results
+from tests.tiny import command, make_conf, make_corpus, make_speechocean762, results
 
 # Files that say when and by whom, not what.
 UNTOLD = ("results.tsv", "RESULTS.md", ".done_report", "corpus", ".stage", ".lock")
@@ -232,3 +232,29 @@ def test_bad_calls_and_bad_corpora_end_in_one_line(corpus, conf, tmp_path):
     said = last("--voxceleb1-root", str(broken))
     assert victim.stem in said or victim.parent.parent.name in said
     assert not list((tmp_path / "work").rglob("feats.scp"))
+
+
+def test_a_recipe_with_data_of_its_own_is_one_run(conf, tmp_path):
+    """speechocean762 makes its data and goes on as the stages of voxceleb: one lock, one summary, one status."""
+    people = [(number, "train" if number < 13 else "test", "mf"[number % 2], 6 + 20 * (number % 2))
+              for number in range(1, 21)]
+    corpus, work = make_speechocean762(tmp_path / "speech ocean", people, 8), tmp_path / "work"
+    words = ["bash", ROOT / "egs/speechocean762/run.sh", "--corpus", corpus, "--speakers", "20", "--utterances", "160",
+             "--conf", conf, "--scale", "mini", "--systems", "ivector", "--valid-speakers=3", "--nj", "2", "--work",
+             work]
+    with (tmp_path / "said").open("w") as stream:
+        first = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=stream)
+    while not (work / "data/mfcc24").exists():
+        assert first.poll() is None
+        time.sleep(0.02)
+    second = subprocess.run([*words, "--stage", "1"], capture_output=True, text=True, check=False)
+    assert second.returncode == 1 and f"in use by process {first.pid} on" in second.stderr
+    assert first.wait() == 0, (tmp_path / "said").read_text()[-3000:]
+    said = (tmp_path / "said").read_text()
+    assert re.findall(r"^== Stage (\d):", said, re.MULTILINE) == list("01234567")
+    assert said.count("\ntable: ") == 1
+    assert (work / ".lock").read_text() == ""
+    report = (work / "exp/RESULTS.md").read_text()
+    assert "egs/speechocean762/run.sh --corpus '" in report and "--valid-speakers=3" in report
+    done = subprocess.run([*words, "--status"], capture_output=True, text=True, check=True)
+    assert re.findall(r"^(\S+) +stage (\d):", done.stdout, re.MULTILINE) == [("done", str(n)) for n in range(8)]

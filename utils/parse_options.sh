@@ -25,7 +25,7 @@ while IFS= read -r parse_line; do
   elif [[ $parse_line =~ ^([a-z][a-z0-9_]*)=[^\#]*(\#\ (.*))?$ ]]; then
     parse_name=${BASH_REMATCH[1]}; step_options+=("$parse_name")
     parse_usage+=("$(printf '  --%-22s %s (default: %s)' "${parse_name//_/-}" "${BASH_REMATCH[3]}" "${!parse_name}")")
-  elif [[ $parse_line =~ ^"# "(.*) ]]; then parse_head+=("${BASH_REMATCH[1]}")
+  elif [[ $parse_line =~ ^"# "(.*) && $parse_line != "# shellcheck "* ]]; then parse_head+=("${BASH_REMATCH[1]}")
   fi
 done < "$script"
 [ "$parse_wanted" != none ] || { echo "$script: error: no line '# <argument> ...' ends its options" >&2; exit 1; }
@@ -60,7 +60,7 @@ parse_bad_path() {  # path
 }
 parse_why_bad="has a tab, a line end, or the word JOB, which stands for a job's number; name another"
 
-script_call=("$script" "$@")
+script_call=("$script" "$@") parse_named=" "   # names of the options that the call gives
 for parse_value in "$@"; do
   ! parse_bad_path "$parse_value" || bad_call "$(printf '%q' "$parse_value") $parse_why_bad"
 done
@@ -89,7 +89,15 @@ while [ $# -gt 0 ] && [[ $1 == --* ]]; do
     bad_call "$parse_option is '$parse_value', wanted a share from 0 to 1"
   fi
   printf -v "$parse_name" %s "$parse_value"
+  parse_named+="$parse_name "
 done
+
+given() { [[ $parse_named == *" $1 "* ]]; }  # option: whether the call gives it
+
+# Gives an option another default. The call, where it is reported, names it.
+default_to() {  # option value
+  given "$1" || { printf -v "$1" %s "$2"; script_call=("$script" "--${1//_/-}" "$2" "${script_call[@]:1}"); }
+}
 
 parse_count=${parse_wanted//[^<]/}; parse_count=${#parse_count}
 [ $# -eq "$parse_count" ] || bad_call "wanted $parse_count arguments${parse_wanted:+ ($parse_wanted)}, got $#: $*"

@@ -1,10 +1,8 @@
 # shellcheck shell=bash disable=SC2034,SC2154  # options come from and go to the script that sources this
-# Sourced by egs/*/run.sh after its options: option parsing, environment, folders, stages.
-# Sets: work (made absolute), data, exp, conf, jobs, threads, recipe_call; resolves conf/<system>.yaml of every system at
-# --scale into exp/<system>/system.yaml (config_of).
+# Sourced by egs/*/run.sh after its options were read (parse_options.sh): environment, folders, lock, systems, stages.
+# Sets: work (made absolute), data, exp, conf, jobs, threads, systems (their names); resolves conf/<system>.yaml of every
+# system at --scale into exp/<system>/system.yaml, with facts.sh beside it (read_facts).
 
-# shellcheck source=parse_options.sh
-. "$(dirname "${BASH_SOURCE[0]}")/parse_options.sh"
 # shellcheck source=../path.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
 if [ -z "$cmd" ]; then
@@ -20,20 +18,8 @@ conf=${conf:-$VOX_ROOT/egs/voxceleb/conf}
 for place in "$work" "$conf"; do
   ! parse_bad_path "$place" || bad_call "the folder $(printf '%q' "$place") $parse_why_bad"
 done
-# What is kept for this run alone: the state of the audio, looked at once; with --status also what is reported.
-VOX_SCRATCH=$(mktemp -d)
-export VOX_SCRATCH
-trap 'rm -rf "$VOX_SCRATCH"' EXIT
-if [ "$status" = true ]; then
-  # Nothing is written to the work folder, in which a run may be going on.
-  export VOX_STATUS=$VOX_SCRATCH/status
-  : > "$VOX_STATUS"
-  [ ! -d "$work" ] || work=$(cd "$work" && pwd)
-  resolved=$VOX_SCRATCH/systems
-else
-  mkdir -p "$work"
-  work=$(cd "$work" && pwd)
-  resolved=$work/exp
+
+take_lock() {
   # All that is started from here inherits the open lock. (See utils/jobs/lock.py.)
   export VOX_LOCK=$work/.lock VOX_LOCK_FD VOX_RUN
   exec {VOX_LOCK_FD}>> "$VOX_LOCK"
@@ -41,40 +27,69 @@ else
   # Machines that do not see the lock are to see that its holder lives.
   (exec {VOX_LOCK_FD}>&-; while kill -0 $$ && grep -qsF "$VOX_RUN" "$VOX_LOCK"; do touch -c "$VOX_LOCK"; sleep 20; done) \
     < /dev/null > /dev/null 2>&1 &
-  lock_keeper=$!
-  trap 'kill "$lock_keeper" 2> /dev/null || true; rm -rf "$VOX_SCRATCH"
+  VOX_KEEPER=$!
+}
+
+# A recipe that made its own data goes on as this script, in the same process (go_on_with), and has begun already.
+begun=false
+[ "${VOX_RECIPE:-}" != $$ ] || begun=true
+if ! $begun; then
+  export VOX_RECIPE=$$ VOX_SCRATCH VOX_CALL VOX_KEEPER=
+  # What is kept for this run alone: the state of the audio, looked at once; with --status also what is reported.
+  VOX_SCRATCH=$(mktemp -d)
+  VOX_CALL=$(as_typed "${script_call[@]}")
+fi
+trap 'rm -rf "$VOX_SCRATCH"' EXIT
+if [ "$status" = true ]; then
+  # Nothing is written to the work folder, in which a run may be going on.
+  export VOX_STATUS=$VOX_SCRATCH/status
+  touch "$VOX_STATUS"
+  [ ! -d "$work" ] || work=$(cd "$work" && pwd)
+  resolved=$VOX_SCRATCH/systems
+else
+  mkdir -p "$work"
+  work=$(cd "$work" && pwd)
+  resolved=$work/exp
+  if ! $begun; then take_lock; fi
+  trap 'kill "$VOX_KEEPER" 2> /dev/null || true; rm -rf "$VOX_SCRATCH"
     python3 -m utils.jobs.lock release "$VOX_LOCK" "$VOX_RUN"' EXIT
-  python3 -m utils.jobs.place "$work"
+  $begun || python3 -m utils.jobs.place "$work"
 fi
 data=$work/data exp=$work/exp
-recipe_call=$(as_typed "${script_call[@]}")
 jobs=(--nj "$nj" --cmd "$cmd") threads=(--cmd "$cmd" --num-threads "$num_threads")
 
-# A line a system: name kind features train_set vad online scoring
 read -ra names <<< "$systems"
-system_table=$(python3 -m steps.systems --scale "$scale" --conf "$conf" --exp "$resolved" ${names[@]+"${names[@]}"})
-systems=$(awk '{ print $1 }' <<< "$system_table")
+systems=$(python3 -m steps.systems --scale "$scale" --conf "$conf" --exp "$resolved" ${augment:+--augmented} \
+  ${names[@]+"${names[@]}"})
 
-config_of() { echo "$resolved/$1/system.yaml"; }  # system
-of_kind() { awk -v kind="$1" '$2 == kind { print $1 }' <<< "$system_table"; }                # ivector | network
-data_of() { echo "$data/$(awk -v name="$1" '$1 == name { print $3 }' <<< "$system_table")"; }        # system
-train_set_of() {  # system: what augments online needs no augmented copies
-  awk -v name="$1" -v more="${augment:+_aug}" '$1 == name { print $4 ($6 == "online" ? "" : more) }' <<< "$system_table"
+# Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online, scoring (see utils/systems.py);
+# config; feats, the folder of its data with features; noises, corpora for what augments online.
+read_facts() {  # system
+  # shellcheck source=/dev/null
+  . "$resolved/$1/facts.sh"
+  config=$resolved/$1/system.yaml feats=$data/$features noises=()
+  [ "$online" = false ] || noises=(--musan-root "$musan_root" --rirs-root "$rirs_root")
 }
-noises_of() {  # system: sets noises, the options that name corpora to a system that augments online
-  noises=()
-  [ -z "$(awk -v name="$1" '$1 == name && $6 == "online"' <<< "$system_table")" ] ||
-    noises=(--musan-root "$musan_root" --rirs-root "$rirs_root")
+
+# Prints the words of one fact, each once, over all systems; or over those whose other fact has a value.
+each() {  # fact [other-fact value]
+  local system
+  for system in $systems; do
+    read_facts "$system"
+    if [ $# -eq 1 ] || [ "${!2}" = "$3" ]; then tr ' ' '\n' <<< "${!1}"; fi
+  done | awk '!seen[$0]++'
 }
-backends_of() { awk -v name="$1" '$1 == name { gsub(",", " ", $7); print $7 }' <<< "$system_table"; }  # system
-scored_by() { awk -v how="$1" '("," $7 ",") ~ ("," how ",") { print $1 }' <<< "$system_table"; }      # cosine | ...
-all_features() { awk '{ print $3 }' <<< "$system_table" | sort -u; }
-network_features() { awk '$2 == "network" { print $3 }' <<< "$system_table" | sort -u; }
-vad_features() { awk '$5 == "vad" { print $3 }' <<< "$system_table" | sort -u; }
-sets_of() {  # features: the sets that some system with them reads
-  echo train test
-  awk -v name="$1" '$3 == name && $4 == "train_net_sp" { print "train_sp"; exit }' <<< "$system_table"
-  [ -z "$augment" ] || awk -v name="$1" '$2 == "network" && $3 == name && $6 == "stored" { print "train_aug"; exit }' <<< "$system_table"
+
+# For a recipe that made its own data: the further stages are those of another recipe, which takes this one's options but
+# those named. It takes this process's place, so that the lock stays held.
+go_on_with() {  # run.sh own-option ...
+  local own=" stage ${*:2} " words=() option
+  stage_ended
+  [ "$stop_stage" -gt 0 ] || exit 0
+  for option in "${step_options[@]}"; do
+    [[ $own == *" $option "* ]] || words+=("--${option//_/-}=${!option}")
+  done
+  exec "$BASH" "$1" --stage $((stage > 1 ? stage : 1)) "${words[@]}"
 }
 
 # Whether a stage is to run; says so, and how long the stage before it took.
@@ -110,7 +125,7 @@ recipe_ended() {
 table:    $exp/RESULTS.md (and results.tsv)
 figures:  $exp/figures/ ($(cd "$exp/figures" && echo *.png))
 END
-  [[ "${script_call[*]}" == *"root simulated"* ]] || return 0
+  [ "${voxceleb1_root:-}" = simulated ] || return 0
   cat >&2 <<END
 
 These speakers are simulated: the figures show that the system works, not how good it is. To go on:

@@ -1,14 +1,20 @@
-"""Resolve the configurations of the chosen systems; print one line a system for the recipe's shell.
-
-    name kind features train_set vad online scoring
-    xvector network fbank80 train_net_sp no-vad stored cosine,plda
+"""Resolve the configurations of the chosen systems; print their names.
 
 The resolved configuration goes to <exp>/<name>/system.yaml, rewritten only when it changed. Its first line, a comment,
-names the scale.
+names the scale. Beside it, facts.sh holds what the recipe's shell must know of the system, as variables:
+
+    kind=network
+    features=fbank80
+    train_set=train_net_sp_aug
+    sets='train test train_sp train_aug'
+    vad=false
+    online=false
+    scoring='cosine plda'
 """
 
 import argparse
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,8 +49,13 @@ def scale_of(path: Path) -> str:
     return first.removeprefix(SCALE_LINE).strip() if first.startswith(SCALE_LINE) else "-"
 
 
-def line_of(name: str, config: dict[str, Any], path: Path, scoring_of: ScoringOf) -> str:
-    """Return a system's line; raises InputError, naming the file, on values that the recipe cannot work with."""
+def facts_of(config: dict[str, Any], path: Path, augmented: bool, scoring_of: ScoringOf) -> dict[str, str]:
+    """Return what the recipe must know of a system: kind, features, train_set, sets, vad, online, scoring.
+
+    path: of its configuration; augmented: whether there are stored augmented copies to train networks on.
+    sets: the data directories whose features the system reads. Raises InputError, naming the file, on values that
+    the recipe cannot work with.
+    """
     kind, features, folder = config.get("kind"), config.get("features"), path.parent / "features"
     if kind not in KINDS:
         raise InputError(f"{path}: kind is {kind!r}, wanted {' or '.join(KINDS)}")
@@ -56,9 +67,16 @@ def line_of(name: str, config: dict[str, Any], path: Path, scoring_of: ScoringOf
     if not isinstance(frontend, dict):
         raise InputError(f"{path}: frontend: expected keys, found {frontend!r}")
     scoring = scoring_of(config, str(path))
-    vad = "vad" if frontend.get("vad") else "no-vad"
-    online = "online" if config.get("online") else "stored"
-    return f"{name} {kind} {features} {train_set} {vad} {online} {','.join(scoring)}"
+    online = bool(config.get("online"))  # what augments online needs no augmented copies
+    augmented = augmented and kind == "network" and not online
+    sets = ["train", "test", *["train_sp"] * (train_set == "train_net_sp"), *["train_aug"] * augmented]
+    return {"kind": kind, "features": features, "train_set": f"{train_set}{'_aug' * augmented}", "sets": " ".join(sets),
+            "vad": str(bool(frontend.get("vad"))).lower(), "online": str(online).lower(), "scoring": " ".join(scoring)}
+
+
+def as_shell(facts: dict[str, str]) -> str:
+    """Return facts as lines that a shell may source, whatever the values hold."""
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items())
 
 
 def main(scoring_of: ScoringOf) -> None:
@@ -67,12 +85,15 @@ def main(scoring_of: ScoringOf) -> None:
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--conf", type=Path, required=True)
     parser.add_argument("--exp", type=Path, required=True)
+    parser.add_argument("--augmented", action="store_true", help="there are augmented copies to train on")
     parser.add_argument("systems", nargs="*")
     arguments = parser.parse_args()
-    for name in names_of(arguments.systems, arguments.conf):
+    names = names_of(arguments.systems, arguments.conf)
+    for name in names:
         path = arguments.conf / f"{name}.yaml"
         config = load_config(path, arguments.scale)
-        line = line_of(name, config, path, scoring_of)
+        facts = facts_of(config, path, arguments.augmented, scoring_of)
         text = f"{SCALE_LINE}{arguments.scale}\n{yaml.safe_dump(config, sort_keys=False, width=100)}"
         write_if_changed(arguments.exp / name / "system.yaml", text)
-        print(line)
+        write_if_changed(arguments.exp / name / "facts.sh", as_shell(facts))
+    print(*names)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2034  # go_on_with passes options on
 # Speaker verification on speechocean762 (OpenSLR 101), free and real speech: downloads it, trains on its training speakers
-# and tests on its test speakers, with the systems and stages of egs/voxceleb.
+# and tests on its test speakers. Stage 0, the data, is its own; the systems and further stages are those of egs/voxceleb.
 # e.g.: egs/speechocean762/run.sh --scale mini
 #       egs/speechocean762/run.sh --corpus /corpora/speechocean762 --systems "ivector vgg_mha" --scale mini
 corpus=             # folder of the corpus (empty: download it into corpus/ of the work folder)
@@ -32,6 +33,8 @@ valid_speakers=10   # training speakers held out to validate networks on
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
+# shellcheck source=../../utils/parse_options.sh
+. "$root/utils/parse_options.sh"
 # shellcheck source=../../utils/recipe.sh
 . "$root/utils/recipe.sh"
 
@@ -43,85 +46,4 @@ if stage 0 "corpus; data directories: train, test, and held-out speakers to vali
     --seed "$seed" "$data/train_net" "$data/train_aug"
 fi
 
-if stage 1 "features and voice activity"; then
-  for features in $(all_features); do
-    for set in $(sets_of "$features"); do
-      "$steps/make_feats.sh" "${jobs[@]}" --max-failed "$max_failed" \
-        "$conf/features/$features.conf" "$data/$set" "$data/$features/$set"
-    done
-  done
-  for features in $(vad_features); do
-    for set in $(sets_of "$features"); do
-      "$steps/compute_vad.sh" "${jobs[@]}" "$conf/features/vad.conf" "$data/$features/$set"
-    done
-  done
-  for features in $(network_features); do
-    "$local/select_sets.sh" "$data" "$data/$features"
-  done
-fi
-
-if stage 2 "i-vectors: universal background model, then total-variability matrix"; then
-  for system in $(of_kind ivector); do
-    "$steps/train_ubm.sh" "${threads[@]}" --device "$device" --seed "$seed" \
-      "$(config_of "$system")" "$(data_of "$system")/train" "$exp/$system/ubm"
-    "$steps/train_ivector_extractor.sh" --nj "$ivector_nj" "${threads[@]}" --device "$device" --seed "$seed" \
-      "$(config_of "$system")" "$(data_of "$system")/train" "$exp/$system/ubm" "$exp/$system"
-  done
-fi
-
-if stage 3 "networks: training, validated on the held-out speakers"; then
-  for system in $(of_kind network); do
-    noises_of "$system"
-    "$steps/train_network.sh" ${noises[@]+"${noises[@]}"} "${threads[@]}" --device "$device" \
-      --num-processes "$num_processes" --num-nodes "$num_nodes" --max-shared-speakers "$max_shared_speakers" --seed "$seed" \
-      "$(config_of "$system")" "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" \
-      "$exp/$system"
-  done
-fi
-
-if stage 4 "embeddings of whole utterances, and of segments where a system asks for them"; then
-  for set in train test; do
-    for system in $(of_kind ivector); do
-      "$steps/extract_ivectors.sh" "${jobs[@]}" --device "$device" \
-        "$exp/$system" "$(data_of "$system")/$set" "$exp/$system/embeddings_$set"
-    done
-    for system in $(of_kind network); do
-      "$steps/extract_embeddings.sh" "${jobs[@]}" --device "$device" \
-        "$exp/$system" "$(data_of "$system")/$set" "$exp/$system/embeddings_$set"
-    done
-  done
-  for system in $(scored_by segments); do
-    "$steps/extract_segments.sh" "${jobs[@]}" --device "$device" \
-      "$exp/$system" "$(data_of "$system")/test" "$exp/$system/segments_test"
-  done
-fi
-
-if stage 5 "back-end: mean, LDA, PLDA"; then
-  for system in $systems; do
-    "$steps/train_backend.sh" --cmd "$cmd" \
-      "$(config_of "$system")" "$data/train" "$exp/$system/embeddings_train" "$exp/$system/backend"
-  done
-fi
-
-if stage 6 "scores of every trial list: cosine, PLDA, segments"; then
-  for system in $systems; do
-    for trials in "$data"/test/trials/*; do
-      for backend in $(backends_of "$system"); do
-        scores=$exp/$system/scores_test/${trials##*/}.$backend
-        if [ "$backend" = segments ]; then
-          "$steps/score_segments.sh" "${threads[@]}" --device "$device" --max-shared-speakers "$max_shared_speakers" \
-            "$exp/$system" "$exp/$system/segments_test" "$trials" "$scores"
-        else
-          "$steps/score.sh" "${threads[@]}" --backend "$backend" --max-shared-speakers "$max_shared_speakers" \
-            "$exp/$system/backend" "$exp/$system/embeddings_test" "$trials" "$scores"
-        fi
-      done
-    done
-  done
-fi
-
-if stage 7 "table exp/RESULTS.md and figures exp/figures/*.png"; then
-  "$steps/report.sh" --command "$recipe_call" "$work"
-  "$steps/figures.sh" "$work"
-fi
-recipe_ended
+go_on_with "$root/egs/voxceleb/run.sh" corpus url speakers utterances

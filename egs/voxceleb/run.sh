@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2154  # systems' facts come from read_facts
 # Speaker verification on VoxCeleb: attention-pooled embeddings, x-vectors and i-vectors, stage by
 # stage from wav files to one table and figures. Finished stages are skipped. Without a corpus, it simulates speakers
 # and runs the whole system on them within minutes, in first_look/ here.
@@ -35,20 +36,28 @@ simulated_speakers=60 # speakers of the simulated corpus; a third of them are te
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
+# shellcheck source=../../utils/parse_options.sh
+. "$root/utils/parse_options.sh"
 # Without a corpus, from the start: a first look, in a folder of its own. Options that are given count more.
-[[ " $* " =~ " --voxceleb"[12][-_]root|" --stage"[\ =]|" --help " ]] || set -- --voxceleb1-root simulated \
-  --work "$here/first_look" --scale mini --systems "ivector xvector vgg_attention vgg_mha" --valid-speakers 5 "$@"
+if ! given voxceleb1_root && ! given voxceleb2_root && ! given stage; then
+  default_to valid_speakers 5
+  default_to systems "ivector xvector vgg_attention vgg_mha"
+  default_to scale mini
+  default_to work "$here/first_look"
+  default_to voxceleb1_root simulated
+fi
 # shellcheck source=../../utils/recipe.sh
 . "$root/utils/recipe.sh"
 
 [ -n "$valid_speakers" ] || valid_speakers=$([ "$scale" = mini ] && echo 10 || echo 40)
 
 if stage 0 "data directories: train, test, and held-out speakers to validate on"; then
-  if [ "$voxceleb1_root" = simulated ]; then
-    voxceleb1_root=$work/simulated
-    "$local/simulate_corpus.sh" --speakers "$simulated_speakers" --nj "$nj" --seed "$seed" "$voxceleb1_root"
+  corpus=$voxceleb1_root
+  if [ "$corpus" = simulated ]; then
+    corpus=$work/simulated
+    "$local/simulate_corpus.sh" --speakers "$simulated_speakers" --nj "$nj" --seed "$seed" "$corpus"
   fi
-  "$local/prepare_data.sh" --voxceleb1-root "$voxceleb1_root" --voxceleb2-root "$voxceleb2_root" \
+  "$local/prepare_data.sh" --voxceleb1-root "$corpus" --voxceleb2-root "$voxceleb2_root" \
     --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
     --max-shared-speakers "$max_shared_speakers" --lists "$lists" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
   [ -z "$augment" ] || "$steps/augment_data.sh" --kinds "$augment" --musan-root "$musan_root" --rirs-root "$rirs_root" \
@@ -56,69 +65,69 @@ if stage 0 "data directories: train, test, and held-out speakers to validate on"
 fi
 
 if stage 1 "features and voice activity"; then
-  for features in $(all_features); do
-    for set in $(sets_of "$features"); do
+  for features in $(each features); do
+    for set in $(each sets features "$features"); do
       "$steps/make_feats.sh" "${jobs[@]}" --max-failed "$max_failed" \
         "$conf/features/$features.conf" "$data/$set" "$data/$features/$set"
     done
   done
-  for features in $(vad_features); do
-    for set in $(sets_of "$features"); do
+  for features in $(each features vad true); do
+    for set in $(each sets features "$features"); do
       "$steps/compute_vad.sh" "${jobs[@]}" "$conf/features/vad.conf" "$data/$features/$set"
     done
   done
-  for features in $(network_features); do
+  for features in $(each features kind network); do
     "$local/select_sets.sh" "$data" "$data/$features"
   done
 fi
 
 if stage 2 "i-vectors: universal background model, then total-variability matrix"; then
-  for system in $(of_kind ivector); do
-    "$steps/train_ubm.sh" "${threads[@]}" --device "$device" --seed "$seed" \
-      "$(config_of "$system")" "$(data_of "$system")/train" "$exp/$system/ubm"
+  for system in $systems; do
+    read_facts "$system"
+    [ "$kind" = ivector ] || continue
+    "$steps/train_ubm.sh" "${threads[@]}" --device "$device" --seed "$seed" "$config" "$feats/train" "$exp/$system/ubm"
     "$steps/train_ivector_extractor.sh" --nj "$ivector_nj" "${threads[@]}" --device "$device" --seed "$seed" \
-      "$(config_of "$system")" "$(data_of "$system")/train" "$exp/$system/ubm" "$exp/$system"
+      "$config" "$feats/train" "$exp/$system/ubm" "$exp/$system"
   done
 fi
 
 if stage 3 "networks: training, validated on the held-out speakers"; then
-  for system in $(of_kind network); do
-    noises_of "$system"
+  for system in $systems; do
+    read_facts "$system"
+    [ "$kind" = network ] || continue
     "$steps/train_network.sh" ${noises[@]+"${noises[@]}"} "${threads[@]}" --device "$device" \
       --num-processes "$num_processes" --num-nodes "$num_nodes" --max-shared-speakers "$max_shared_speakers" --seed "$seed" \
-      "$(config_of "$system")" "$(data_of "$system")/$(train_set_of "$system")" "$(data_of "$system")/valid" \
-      "$exp/$system"
+      "$config" "$feats/$train_set" "$feats/valid" "$exp/$system"
   done
 fi
 
 if stage 4 "embeddings of whole utterances, and of segments where a system asks for them"; then
-  for set in train test; do
-    for system in $(of_kind ivector); do
-      "$steps/extract_ivectors.sh" "${jobs[@]}" --device "$device" \
-        "$exp/$system" "$(data_of "$system")/$set" "$exp/$system/embeddings_$set"
+  for system in $systems; do
+    read_facts "$system"
+    if [ "$kind" = ivector ]; then extract=extract_ivectors.sh; else extract=extract_embeddings.sh; fi
+    for set in train test; do
+      "$steps/$extract" "${jobs[@]}" --device "$device" "$exp/$system" "$feats/$set" "$exp/$system/embeddings_$set"
     done
-    for system in $(of_kind network); do
-      "$steps/extract_embeddings.sh" "${jobs[@]}" --device "$device" \
-        "$exp/$system" "$(data_of "$system")/$set" "$exp/$system/embeddings_$set"
-    done
-  done
-  for system in $(scored_by segments); do
-    "$steps/extract_segments.sh" "${jobs[@]}" --device "$device" \
-      "$exp/$system" "$(data_of "$system")/test" "$exp/$system/segments_test"
+    case " $scoring " in *" segments "*)
+      "$steps/extract_segments.sh" "${jobs[@]}" --device "$device" \
+        "$exp/$system" "$feats/test" "$exp/$system/segments_test" ;;
+    esac
   done
 fi
 
 if stage 5 "back-end: mean, LDA, PLDA"; then
   for system in $systems; do
+    read_facts "$system"
     "$steps/train_backend.sh" --cmd "$cmd" \
-      "$(config_of "$system")" "$data/train" "$exp/$system/embeddings_train" "$exp/$system/backend"
+      "$config" "$data/train" "$exp/$system/embeddings_train" "$exp/$system/backend"
   done
 fi
 
 if stage 6 "scores of every trial list: cosine, PLDA, segments"; then
   for system in $systems; do
+    read_facts "$system"
     for trials in "$data"/test/trials/*; do
-      for backend in $(backends_of "$system"); do
+      for backend in $scoring; do
         scores=$exp/$system/scores_test/${trials##*/}.$backend
         if [ "$backend" = segments ]; then
           "$steps/score_segments.sh" "${threads[@]}" --device "$device" --max-shared-speakers "$max_shared_speakers" \
@@ -133,7 +142,7 @@ if stage 6 "scores of every trial list: cosine, PLDA, segments"; then
 fi
 
 if stage 7 "table exp/RESULTS.md and figures exp/figures/*.png"; then
-  "$steps/report.sh" --command "$recipe_call" "$work"
+  "$steps/report.sh" --command "$VOX_CALL" "$work"
   "$steps/figures.sh" "$work"
 fi
 recipe_ended

@@ -137,9 +137,3 @@ def test_making_minivox_leaves_what_is_there(corpus, tmp_path):
     with pytest.raises(InputError, match="exists; remove it"):
         write_corpus([], tmp_path / "minivox")
     assert (tmp_path / "minivox/mine").read_text() == "precious"
-
-
-def test_the_stages_after_the_first_are_those_of_voxceleb():
-    """Both recipes can be read from top to bottom; they differ in where their data come from."""
-    texts = [(ROOT / f"egs/{name}/run.sh").read_text() for name in ("voxceleb", "speechocean762")]
-    assert len({text[text.index("\nif stage 1 "):] for text in texts}) == 1

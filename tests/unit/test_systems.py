@@ -1,5 +1,6 @@
 """The recipe's table of systems: what it prints, and configurations that it refuses before anything runs."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,24 +9,40 @@ from steps.ivector.config import read_ivector_config
 from steps.systems import checked_scoring, main
 from utils.config import load_config
 from utils.errors import InputError
-from utils.systems import line_of
+from utils.systems import as_shell, facts_of
 
 CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf"
 
 
-def line(folder, text):
+def facts(folder, text, augmented=False):
     (folder / "features").mkdir(exist_ok=True)
     (folder / "features/fbank.conf").touch()
     (folder / "x.yaml").write_text(text)
-    return line_of("x", load_config(folder / "x.yaml"), folder / "x.yaml", checked_scoring)
+    return facts_of(load_config(folder / "x.yaml"), folder / "x.yaml", augmented, checked_scoring)
 
 
-def test_a_line_says_what_the_recipe_needs(tmp_path):
+def test_facts_are_what_the_recipe_needs(tmp_path):
     text = ("kind: network\nfeatures: fbank\nfrontend: {vad: true}\n"
             "scoring: [cosine, segments]\ntrain_set: train_net_sp\n")
-    ivector = "kind: ivector\nfeatures: fbank\nbackend: {lda_dim: 3}\n"
-    assert line(tmp_path, text) == "x network fbank train_net_sp vad stored cosine,segments"
-    assert line(tmp_path, ivector) == "x ivector fbank train_net no-vad stored cosine,plda"
+    network = {"kind": "network", "features": "fbank", "train_set": "train_net_sp", "sets": "train test train_sp",
+               "vad": "true", "online": "false", "scoring": "cosine segments"}
+    copies = {"train_set": "train_net_sp_aug", "sets": "train test train_sp train_aug"}
+    ivector = {"kind": "ivector", "features": "fbank", "train_set": "train_net", "sets": "train test",
+               "vad": "false", "online": "false", "scoring": "cosine plda"}
+    assert facts(tmp_path, text) == network
+    assert facts(tmp_path, text, augmented=True) == network | copies
+    assert facts(tmp_path, f"{text}online: {{add: 0.5}}\n", augmented=True) == network | {"online": "true"}
+    text = "kind: ivector\nfeatures: fbank\nbackend: {lda_dim: 3}\n"
+    assert facts(tmp_path, text, augmented=True) == ivector
+
+
+def test_a_shell_reads_any_value_and_runs_none(tmp_path):
+    values = {"a": "x y", "b": "$(touch gone)", "c": "it's; `touch gone` \\", "d": ""}
+    (tmp_path / "facts.sh").write_text(as_shell(values))
+    done = subprocess.run(["bash", "-euc", '. ./facts.sh; printf "%s|" "$a" "$b" "$c" "$d"'], cwd=tmp_path, text=True,
+                          capture_output=True, check=True)
+    assert done.stdout == "".join(f"{value}|" for value in values.values())
+    assert not (tmp_path / "gone").exists()
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -44,7 +61,7 @@ def test_a_line_says_what_the_recipe_needs(tmp_path):
 ])
 def test_unfit_values_are_named_with_the_file(tmp_path, text, message):
     with pytest.raises(InputError, match=r"x\.yaml: " + message):
-        line(tmp_path, text)
+        facts(tmp_path, text)
 
 
 def test_scoring_of_an_ivector_system_passes_the_recipe_and_training_alike(tmp_path, monkeypatch, capsys):
@@ -55,7 +72,8 @@ def test_scoring_of_an_ivector_system_passes_the_recipe_and_training_alike(tmp_p
     words = ["--conf", str(tmp_path), "--exp", str(tmp_path / "exp"), "cosine"]
     monkeypatch.setattr("sys.argv", ["systems", "--scale", "mini", *words])
     main()
-    assert capsys.readouterr().out == "cosine ivector mfcc24 train_net vad stored cosine\n"
+    assert capsys.readouterr().out == "cosine\n"
+    assert "kind=ivector\nfeatures=mfcc24\n" in (tmp_path / "exp/cosine/facts.sh").read_text()
     assert read_ivector_config(tmp_path / "exp/cosine/system.yaml").scoring == ("cosine",)
 
 
