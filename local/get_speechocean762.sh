@@ -14,5 +14,6 @@ urls=(${url:+"$url"})
 for host in www.openslr.org us.openslr.org openslr.elda.org openslr.magicdatatech.com; do
   urls+=("https://$host/resources/101/$name.tar.gz")
 done
+step_begins
 python3 -m utils.download --out "$folder/$name.tar.gz" --unpack "$folder/$name" "${urls[@]}"
 log "$folder/$name: downloaded and unpacked"

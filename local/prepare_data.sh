@@ -26,12 +26,12 @@ corpus=$data/corpus
 python3 -m local.list_corpus "$corpus" "${roots[@]}" ${lists[@]+"${lists[@]}"}
 up_to_date "$data/.done" "$corpus" && exit 0
 
-python3 -m local.prepare_voxceleb ${voxceleb1_root:+--voxceleb1-root "$voxceleb1_root"} \
+detail python3 -m local.prepare_voxceleb ${voxceleb1_root:+--voxceleb1-root "$voxceleb1_root"} \
   ${voxceleb2_root:+--voxceleb2-root "$voxceleb2_root"} --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
   --max-shared-speakers "$max_shared_speakers" ${lists[@]+--lists "${lists[@]}" --} "$data"
 "$(dirname "$0")/split_train.sh" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
 for set in train test; do
-  python3 -m utils.kaldi.validate_data_dir "$data/$set"
+  validate "$data/$set"
 done
 mark_done "$data/.done" "$corpus" -- \
   "$data"/{train,test,valid,train_net,train_sp}/{wav.scp,utt2spk,spk2utt} "$data"/{test,valid}/trials/*

@@ -11,9 +11,9 @@ corpus=$1; data=$2
 require_file "$corpus"/{train,test}/{wav.scp,utt2spk,spk2gender,spk2age}
 inputs=("$corpus"/{train,test}/{wav.scp,utt2spk,spk2gender,spk2age})
 up_to_date "$data/.done_prepare" "${inputs[@]}" && exit 0
-python3 -m local.prepare_speechocean762 --speakers "$speakers" --utterances "$utterances" --seed "$seed" "$corpus" "$data"
+detail python3 -m local.prepare_speechocean762 --speakers "$speakers" --utterances "$utterances" --seed "$seed" "$corpus" "$data"
 for set in train test; do
-  python3 -m utils.kaldi.validate_data_dir "$data/$set"
+  validate "$data/$set"
 done
 mark_done "$data/.done_prepare" "${inputs[@]}" -- \
   "$data"/{train,test}/{wav.scp,utt2spk,spk2utt,spk2gender,spk2age} "$data"/test/trials/{all,hard}

@@ -28,11 +28,11 @@ assemble() {  # set input ... -- command ...
   [ ${#inputs[@]} = 0 ] || mark_done "$out/.done_vad" "${inputs[@]}" -- "$out"/vad.*
 }
 subset() {  # set
-  python3 -m utils.kaldi.subset_data_dir --spk-list "$data/$1/spk2utt" "$features/train" "$features/$1"
+  detail python3 -m utils.kaldi.subset_data_dir --spk-list "$data/$1/spk2utt" "$features/train" "$features/$1"
   [ ! -d "$data/$1/trials" ] || cp -R "$data/$1/trials" "$features/$1"
 }
 combine() {  # set part ...
-  [ ! -d "${*: -1}" ] || assemble "$1" "${@:2}" -- python3 -m utils.kaldi.combine_data "$features/$1" "${@:2}"
+  [ ! -d "${*: -1}" ] || assemble "$1" "${@:2}" -- detail python3 -m utils.kaldi.combine_data "$features/$1" "${@:2}"
 }
 
 for set in valid train_net; do

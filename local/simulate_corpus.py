@@ -39,6 +39,7 @@ from utils.space import require_space
 SPREAD = 0.5  # of sessions; chosen so that i-vectors with PLDA err about as often as on real speech
 SECONDS = (3.0, 6.0)  # of an utterance
 MADE = "made.sha256"
+UNLISTED = (MADE, ".done", "log/simulate_corpus.call")  # what the step adds
 VOICE, SESSION, UTTERANCE, TRIALS = range(4)  # what a random stream is for
 
 
@@ -144,13 +145,13 @@ def simulate(root: Path, tasks: Sequence[Task], jobs: int) -> None:
 
 
 def digests(root: Path) -> dict[str, str]:
-    """Return path below `root` -> SHA-256 of each file, links as what they are; without made.sha256 and .done."""
+    """Return path below `root` -> SHA-256 of each file, links as what they are; without UNLISTED."""
     found = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             found[name] = "no file"
-        elif path.is_file() and name not in (MADE, ".done"):
+        elif path.is_file() and name not in UNLISTED:
             with open(path, "rb") as stream:
                 found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found

@@ -13,10 +13,10 @@ data=$1
 require_file "$data"/train/{wav.scp,utt2spk}
 inputs=("$data"/train/{wav.scp,utt2spk})
 up_to_date "$data/.done_split" "${inputs[@]}" && exit 0
-python3 -m utils.kaldi.hold_out_speakers --speakers "$valid_speakers" --trials "$valid_trials" --seed "$seed" \
+detail python3 -m utils.kaldi.hold_out_speakers --speakers "$valid_speakers" --trials "$valid_trials" --seed "$seed" \
   "$data/train" "$data/valid" "$data/train_net"
-python3 -m utils.kaldi.perturb_speed --speeds "$speeds" "$data/train_net" "$data/train_sp"
+detail python3 -m utils.kaldi.perturb_speed --speeds "$speeds" "$data/train_net" "$data/train_sp"
 for set in valid train_net train_sp; do
-  python3 -m utils.kaldi.validate_data_dir "$data/$set"
+  validate "$data/$set"
 done
 mark_done "$data/.done_split" "${inputs[@]}" -- "$data"/{valid,train_net,train_sp}/{wav.scp,utt2spk,spk2utt} "$data/valid/trials/valid"

@@ -13,7 +13,7 @@ in=$1; out=$2
 
 require_file "$in/wav.scp" "$in/utt2spk"
 up_to_date "$out/.done" "$in" && exit 0
-python3 -m utils.kaldi.validate_data_dir "$in"
+validate "$in"
 read -ra words <<< "$kinds"
 python3 -m steps.feat.plan_augmentation --kinds ${words[@]+"${words[@]}"} --copies "$copies" --seed "$seed" \
   ${musan_root:+--musan-root "$musan_root"} ${rirs_root:+--rirs-root "$rirs_root"} -- "$in" "$out"

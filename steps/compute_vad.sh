@@ -9,7 +9,7 @@ conf=$1; data=$2
 
 require_file "$conf" "$data/feats.scp" "$data/utt2spk"
 up_to_date "$data/.done_vad" "$conf" "$data/feats.scp" && exit 0
-python3 -m utils.kaldi.validate_data_dir "$data"
+validate "$data"
 
 mkdir -p "$data/log"
 begin "$data/unfinished_vad" "$conf" "$data/feats.scp" || rm -f "$data"/vad.{conf,scp} "$data"/vad.*.{ark,scp}

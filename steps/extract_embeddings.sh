@@ -13,7 +13,7 @@ require_file "$exp/model.safetensors" "$exp/config.yaml" "$data/feats.scp"
 inputs=("$exp/model.safetensors" "$data")
 ! leaves_unvoiced_out "$exp/config.yaml" || add_voicing "$data"
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
-python3 -m utils.kaldi.validate_data_dir "$data"
+validate "$data"
 
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)

@@ -13,7 +13,7 @@ require_file "$exp/final.ie" "$exp/final.ubm" "$exp/system.yaml" "$data/feats.sc
 inputs=("$exp/final.ie" "$exp/final.ubm" "$data" ${posteriors:+"$posteriors"})
 add_voicing "$data"
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
-python3 -m utils.kaldi.validate_data_dir "$data"
+validate "$data"
 
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)

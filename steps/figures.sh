@@ -15,7 +15,7 @@ up_to_date "$out/.done" "${inputs[@]}" && exit 0
 mkdir -p "$out"
 rm -f "$out"/*.png
 export MPLCONFIGDIR=$out/.matplotlib  # else it writes into the home folder
-python3 -m steps.report.det_curves "$work" "$out" >&2
-python3 -m steps.report.draw_attention --utterance "$utterance" --systems "$systems" "$work" "$out" >&2
+detail python3 -m steps.report.det_curves "$work" "$out"
+detail python3 -m steps.report.draw_attention --utterance "$utterance" --systems "$systems" "$work" "$out"
 rm -rf "$MPLCONFIGDIR"
 mark_done "$out/.done" "${inputs[@]}"

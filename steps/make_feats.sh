@@ -13,7 +13,7 @@ conf=$1; in=$2; out=$3
 
 require_file "$conf" "$in/wav.scp" "$in/utt2spk"
 up_to_date "$out/.done" "$conf" "$in" && exit 0
-python3 -m utils.kaldi.validate_data_dir "$in"
+validate "$in"
 [ ! "$in" -ef "$out" ] || die "$out is both input and output; name another output directory"
 
 # Scripts of an earlier run would point into archives that are about to change.

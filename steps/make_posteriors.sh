@@ -14,7 +14,7 @@ require_file "$config" "$ubm/final.ubm" "$data/feats.scp" ${gselect:+"$gselect"}
 inputs=("$config" "$ubm/final.ubm" "$data" ${gselect:+"$gselect"})
 add_voicing "$data"
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
-python3 -m utils.kaldi.validate_data_dir "$data"
+validate "$data"
 
 mkdir -p "$out/log"
 begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/{post,gselect}.*

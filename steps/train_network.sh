@@ -24,8 +24,8 @@ init=$(python3 -m utils.config get "$config" init.model --default "")   # a mode
 case $init in "" | /*) ;; *) init=$(dirname "$exp")/$init ;; esac
 [ -z "$init" ] || inputs+=("$init"/{model.safetensors,speakers})
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
-python3 -m utils.kaldi.validate_data_dir "$train"
-python3 -m utils.kaldi.validate_data_dir "$valid"
+validate "$train"
+validate "$valid"
 python3 -m utils.kaldi.shared_speakers --max-shared-speakers "$max_shared_speakers" "$train" "$valid"
 begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/{checkpoint,model}.safetensors
 
@@ -40,4 +40,5 @@ $cmd "${resources[@]}" "$exp/log/train.log" \
     ${musan_root:+--musan-root "$musan_root"} ${rirs_root:+--rirs-root "$rirs_root"} "$config" "$train" "$valid" "$exp"
 mark_done "$exp/.done" "${inputs[@]}" -- "$exp"/{model.safetensors,config.yaml,versions.yaml,speakers,train_seconds}
 rm -r "$exp/unfinished"
-log "$exp: $(tail -n 1 "$exp/log/train.tsv" | cut -f 1,3,4,6,9 | tr '\t' ' ') (epoch, loss, accuracy, valid EER, seconds)"
+IFS=$'\t' read -r epoch _ loss _ _ eer _ < <(tail -n 1 "$exp/log/train.tsv")
+log "epoch $epoch, loss $loss, valid EER $eer %"

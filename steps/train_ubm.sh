@@ -14,7 +14,7 @@ require_file "$config" "$data/feats.scp" "$data/utt2num_frames" ${diagonal:+"$di
 inputs=("$config" "$data" ${diagonal:+"$diagonal"})
 add_voicing "$data"
 up_to_date "$ubm/.done" "${inputs[@]}" && exit 0
-python3 -m utils.kaldi.validate_data_dir "$data"
+validate "$data"
 begin "$ubm/unfinished" "${inputs[@]}" || rm -f "$ubm"/final.*
 
 resources=(--num-threads "$num_threads")

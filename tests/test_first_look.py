@@ -84,7 +84,7 @@ def test_only_a_call_without_any_corpus_is_the_first_look(finished, tmp_path):
     (tmp_path / "simulated").mkdir()
     (tmp_path / "simulated/mine").write_text("precious")
     done = look(tmp_path, conf)
-    assert done.returncode == 1 and "exists and is no simulated corpus" in done.stderr
+    assert done.returncode == 1 and "exists and has no made.sha256" in done.stderr
     assert (tmp_path / "simulated/mine").read_text() == "precious"
 
 

@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.terminal import drawn, terminal
 from tests.tiny import command, make_conf, make_corpus, make_speechocean762, results
 
 # Files that say when and by whom, not what.
-UNTOLD = ("results.tsv", "RESULTS.md", ".done_report", "corpus", ".stage", ".lock")
+UNTOLD = ("results.tsv", "RESULTS.md", ".done_report", "report.call", "corpus", ".stage", ".lock")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,33 @@ def test_the_recipe_ends_with_the_table(finished):
     report = (work / "exp/RESULTS.md").read_text()
     for part in ("In every row: seed 1, scale mini, code ", "torch 2.", "egs/voxceleb/run.sh", "| ivector"):
         assert part in report
+
+
+def test_a_log_has_a_short_line_per_step_and_the_details_are_beside_the_jobs(finished):
+    work, done = finished
+    assert re.search(rf"^\d\d:\d\d:\d\d train_ubm {re.escape(str(work))}/exp/ivector/ubm\n +\.\.\. \d+ s$", done.stderr,
+                     re.MULTILINE)
+    assert "\r" not in done.stderr and "\x1b" not in done.stderr
+    assert "--num-threads" not in done.stderr and ": valid:" not in done.stderr
+    details = (work / "exp/ivector/ubm/log/train_ubm.call").read_text().splitlines()
+    assert details[0].startswith(f"{ROOT}/steps/train_ubm.sh --cmd run --num-threads 0 ")
+    assert "/data/mfcc24/train: valid: 96 utterances, 12 speakers" in details[1]
+    assert (work / "exp/ivector/scores_test/log/score.veri_test.plda.call").is_file()
+
+
+def test_a_terminal_of_80_columns(corpus, conf, tmp_path):
+    """One line per step, paths from where one stands, and under it how far training is."""
+    words = command(corpus, conf, tmp_path / "w", "--systems", "xvector", "--stop-stage", "3")
+    code, said = terminal(words, tmp_path)
+    lines = drawn(said)
+    assert code == 0, said[-3000:]
+    own = [line for line in lines if str(corpus) not in line]  # whose path, from elsewhere, is long
+    assert max(map(len, own)) <= 80, max(own, key=len)
+    assert any(re.fullmatch(r"\d\d:\d\d:\d\d train_network w/exp/xvector", line) for line in lines)
+    assert any(re.match(r" +train: \d+ of \d+ steps, \d+:\d\d left, epoch [12] of 2", line) for line in lines)
+    code, said = terminal(words, tmp_path)
+    again = [line for line in drawn(said) if re.match(r"\d\d:", line)]
+    assert code == 0 and again and all(re.match(r"\d\d:\d\d:\d\d \w+ w/\S+: up to date$", line) for line in again)
 
 
 def test_running_again_does_nothing(finished, corpus, conf):

@@ -39,6 +39,12 @@ def write_if_changed(path: str | os.PathLike, text: str) -> None:
             stream.write(text)
 
 
+def shown(path: str | os.PathLike) -> str:
+    """Return a path as messages show it: relative where it lies below the working folder."""
+    path, here = Path(path), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def encodable(text: str) -> bool:
     """Whether text can be written as UTF-8: a file name that is not UTF-8 cannot."""
     try:

@@ -122,8 +122,8 @@ recipe_ended() {
   local call=$script
   cat >&2 <<END
 
-table:    $exp/RESULTS.md (and results.tsv)
-figures:  $exp/figures/ ($(cd "$exp/figures" && echo *.png))
+table:    ${exp#"$PWD"/}/RESULTS.md (and results.tsv)
+figures:  ${exp#"$PWD"/}/figures/ ($(cd "$exp/figures" && echo *.png))
 END
   [ "${voxceleb1_root:-}" = simulated ] || return 0
   cat >&2 <<END

@@ -8,7 +8,29 @@ set -euo pipefail
 # shellcheck source=../path.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
 
-log() { echo "$(date '+%H:%M:%S') ${script##*/}: $*" >&2; }
+# What a person sees of a step: a line when its work begins, and at its end a line with the time that it took.
+step=${script##*/} step=${step%.sh} step_out=${!#} step_began='' step_said='' step_details=''
+step_begins() {
+  [ -z "$step_began" ] || return 0
+  step_began=$SECONDS
+  echo "$(date '+%H:%M:%S') $step ${step_out#"$PWD"/}" >&2
+}
+step_ends() {
+  if [ $? = 0 ] && [ -n "$step_began" ]; then echo "         ... $((SECONDS - step_began)) s${step_said:+: $step_said}" >&2; fi
+}
+trap step_ends EXIT
+log() { step_said=$*; step_said=${step_said#"$step_out: "}; }  # what that last line is to say
+
+# Details that are kept in a file beside the logs of the jobs: the full call, and what programs print of their work.
+detail() { step_details+="$("$@")"$'\n'; }  # command ...
+validate() { detail python3 -m utils.kaldi.validate_data_dir "$1"; }  # data
+keep_call() {  # record
+  local name=${1##*/}
+  name=${name#.done}; case $name in .*) ;; *) name='' ;; esac  # one folder holds the scores of several lists
+  mkdir -p "$(dirname "$1")/log"
+  { as_typed "${script_call[@]}"; printf '\n%s' "$step_details"; } > "$(dirname "$1")/log/$step$name.call"
+}
+
 die() { echo "$script: error: $*" >&2; exit 1; }
 
 in_status() { [ -n "${VOX_STATUS:-}" ]; }  # a recipe asks for the state of its steps; nothing is to be written
@@ -55,12 +77,14 @@ ask_records() {  # check | begin, record input ...: fails where the step must ru
   local code=0
   python3 -m utils.jobs.done "$1" "$2" --step "${script##*/}" "${step_record[@]}" --inputs "${@:3}" || code=$?
   [ "$code" = 0 ] || [ "$code" = 3 ] || exit "$code"
+  [ "$code" = 0 ] && [ "$1" = check ] || step_begins
   return "$code"
 }
 
 mark_done() {  # record input ... [-- output ...]; without outputs, every file beside the record
   local record=$1 inputs=() outputs=(); shift
   require_lock
+  keep_call "$record"
   while [ $# -gt 0 ] && [ "$1" != -- ]; do inputs+=("$1"); shift; done
   [ $# -gt 0 ] && shift && outputs=(--outputs "$@")
   python3 -m utils.jobs.done mark "$record" --step "${script##*/}" "${step_record[@]}" --inputs "${inputs[@]}" \
@@ -71,8 +95,10 @@ mark_done() {  # record input ... [-- output ...]; without outputs, every file b
 # where there is nothing to go on from: the folder is made anew, empty, and outputs of an earlier run are to be deleted.
 # Jobs that leave a marker in FOLDER (utils/once) do not run again.
 begin() {  # folder input ...
-  local step_record=("${step_record[@]}" --option "nj=${nj:-}")
-  ask_records begin "$@"
+  local step_record=("${step_record[@]}" --option "nj=${nj:-}") code=0
+  ask_records begin "$@" || code=$?
+  keep_call "$1"
+  return "$code"
 }
 
 # Threads of a job, where 0 leaves them to us: this machine gives it all its cores, an engine is asked for 4.
@@ -90,4 +116,3 @@ for option in "${step_options[@]}"; do
   esac
 done
 unset option
-in_status || echo "$(date '+%H:%M:%S') $(as_typed "${script_call[@]}")" >&2

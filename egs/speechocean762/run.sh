@@ -38,7 +38,7 @@ root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
 # shellcheck source=../../utils/recipe.sh
 . "$root/utils/recipe.sh"
 
-if stage 0 "corpus; data directories: train, test, and held-out speakers to validate on"; then
+if stage 0 "corpus; data: train, test, and held-out speakers to validate on"; then
   [ -n "$corpus" ] || { "$local/get_speechocean762.sh" --url "$url" "$work/corpus"; corpus=$work/corpus/speechocean762; }
   "$local/prepare_speechocean762.sh" --speakers "$speakers" --utterances "$utterances" --seed "$seed" "$corpus" "$data"
   "$local/split_train.sh" --valid-speakers "$valid_speakers" --seed "$seed" "$data"

@@ -81,7 +81,7 @@ if stage 1 "features and voice activity"; then
   done
 fi
 
-if stage 2 "i-vectors: universal background model, then total-variability matrix"; then
+if stage 2 "i-vectors: background model, then total-variability matrix"; then
   for system in $systems; do
     read_facts "$system"
     [ "$kind" = ivector ] || continue
@@ -101,7 +101,7 @@ if stage 3 "networks: training, validated on the held-out speakers"; then
   done
 fi
 
-if stage 4 "embeddings of whole utterances, and of segments where a system asks for them"; then
+if stage 4 "embeddings of utterances, and of segments for systems that score them"; then
   for system in $systems; do
     read_facts "$system"
     if [ "$kind" = ivector ]; then extract=extract_ivectors.sh; else extract=extract_embeddings.sh; fi

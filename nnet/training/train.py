@@ -144,7 +144,7 @@ class Trainer:
             self.end_epoch()  # it was stopped in validation
         last = self.step if self.stopped_early else self.steps
         batches = batches_ahead(self.data, self.step, last, self.device)
-        bar = progress(batches, last - self.step, "training", "step", self.watch.line if self.watch else str)
+        bar = progress(batches, last - self.step, "training", "steps", self.words if self.watch else str)
         looked, waited = time.perf_counter(), 0.0
         for step, x, labels in bar if self.watch else batches:
             self.can_stop_at_once(False)
@@ -177,6 +177,12 @@ class Trainer:
         if self.processes.writes:
             self.finish()
             self.watch.close()
+
+    def words(self) -> str:
+        """Return what stands beside the progress: the epoch, and the latest figures."""
+        epochs = self.config.train.epochs
+        epoch = min(self.step // self.data.steps_per_epoch + 1, epochs)
+        return ", ".join(filter(None, (f"epoch {epoch} of {epochs}", self.watch.line())))
 
     def rate(self, step: int) -> float:
         """Return the learning rate at a step."""

@@ -18,12 +18,13 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from utils.errors import InputError, run_main
-from utils.files import write_aside
+from utils.files import shown, write_aside
 from utils.jobs.fingerprint import RECORD, digest, fingerprint, of_content, read_record
 from utils.jobs.place import require_place, without_place
 
@@ -49,7 +50,7 @@ def why_stale(path: Path, now: dict[str, Any]) -> str | None:
     for name, content in then["outputs"].items():
         output = path.parent / name
         if not output.is_file() or of_content(output) != content:
-            return f"output {output} {'is damaged' if output.is_file() else 'is gone'}"
+            return f"output {shown(output)} {'is damaged' if output.is_file() else 'is gone'}"
     if then["digest"] == now["digest"]:
         return None
     for name in now["options"] | then["options"]:
@@ -58,7 +59,7 @@ def why_stale(path: Path, now: dict[str, Any]) -> str | None:
             return f"option {name} was {old!r}, is now {new!r}"
     changed = [name for (name, new), old in zip(now["inputs"].items(), then["inputs"].values(), strict=False)
                if new != old]
-    return f"input {changed[0]} changed" if changed else "other inputs"
+    return f"input {shown(changed[0])} changed" if changed else "other inputs"
 
 
 def mark(path: Path, now: dict[str, Any], outputs: list[Path]) -> None:
@@ -84,7 +85,7 @@ def begin(folder: Path, now: dict[str, Any]) -> bool:
     """
     note = folder / ".begun"
     if note.is_file() and note.read_text(encoding="utf-8").strip() == now["digest"]:
-        print(f"{folder}: going on where a run was stopped", file=sys.stderr)
+        print(f"{shown(folder)}: going on where a run was stopped", file=sys.stderr)
         return True
     shutil.rmtree(folder, ignore_errors=True)
     with write_aside(note) as stream:
@@ -157,10 +158,11 @@ def main() -> None:
         return
     reason = why_stale(path, now)
     if reason:
-        print(f"{path.parent}: made again by {arguments.step}: {reason}", file=sys.stderr)
+        print(f"{shown(path.parent)}: made again by {arguments.step}: {reason}", file=sys.stderr)
         path.unlink()
         sys.exit(AGAIN)
-    print(f"{path.parent}: up to date", file=sys.stderr)
+    step = arguments.step.removesuffix(".sh")
+    print(f"{time.strftime('%H:%M:%S')} {step} {shown(path.parent)}: up to date", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from utils.errors import InputError
 from utils.files import write_aside
 from utils.jobs.command_line import Call, parse_call
 from utils.jobs.engine_config import EngineConfig
+from utils.jobs.live import Live
 from utils.jobs.lock import join, require_held
 from utils.jobs.report import failure
 from utils.jobs.task import REQUEUE, ended
@@ -90,7 +91,7 @@ class ArrayRun:
     """The jobs of one call on an engine."""
 
     def __init__(self, call: Call, engine: Engine) -> None:
-        self.call, self.engine = call, engine
+        self.call, self.engine, self.live = call, engine, Live(call)
         config = call.options.get("config", str(Path(__file__).with_name(f"{engine.name}.conf")))
         given = {name: value for name, value in call.options.items() if name not in ("config", "retries")}
         self.command = EngineConfig(Path(config))
@@ -131,6 +132,7 @@ class ArrayRun:
                 elif end != 0 and left[job]:
                     left[job] -= 1
                     todo.append(job)
+                    self.live.clear()
                     print(failure(self.call, {job: end}).splitlines()[0] + "; run again", file=sys.stderr)
                 elif end != 0:
                     failed[job] = end
@@ -189,8 +191,8 @@ class ArrayRun:
         spec = self.folder / f"{self.name}.json"
         with write_aside(spec) as stream:
             json.dump({"threads": self.call.number("num-threads", 1),
-                       "jobs": [{"words": self.call.words(job), "log": str(Path(self.call.log_of(job)).absolute())}
-                                for job in jobs]}, stream)
+                       "jobs": [{"words": self.call.words(job), "log": str(Path(self.call.log_of(job)).absolute()),
+                                 "variables": self.live.variables(job)} for job in jobs]}, stream)
         with write_aside(self.folder / f"{self.name}.sh") as stream:
             stream.write(self._script(spec))
         self.job_id = self._submit(len(jobs))
@@ -215,6 +217,7 @@ class ArrayRun:
                 code = ended(Path(self.call.log_of(job)))
                 if code is not None:
                     ends[job] = code
+            self.live.over = set(self.call.jobs) - set(jobs) | set(ends)
             if len(ends) == len(jobs):
                 return {job: ends[job] for job in jobs}
             time.sleep(pause)
@@ -268,6 +271,7 @@ def launch(engine: Engine) -> None:
         signal.signal(number, interrupted)
     require_held()
     join(os.getpid())
-    failed = run.run()
+    with run.live:
+        failed = run.run()
     if failed:
         raise InputError(failure(call, failed))

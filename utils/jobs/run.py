@@ -17,6 +17,7 @@ from pathlib import Path
 
 from utils.errors import InputError, run_main
 from utils.jobs.command_line import Call, parse_call
+from utils.jobs.live import Live
 from utils.jobs.lock import descriptors, join, require_held
 from utils.jobs.report import failure
 from utils.jobs.task import REQUEUE, run_task
@@ -39,7 +40,7 @@ class LocalJobs:
     """The running jobs of one call."""
 
     def __init__(self, call: Call) -> None:
-        self.call = call
+        self.call, self.live = call, Live(call)
         self.threads = call.number("num-threads", 1)
         self.retries = call.number("retries", 1)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -57,7 +58,7 @@ class LocalJobs:
 
     def run_all(self) -> dict[int, int]:
         """Run every job; return the exit codes of those that failed."""
-        with ThreadPoolExecutor(self.at_once) as pool:
+        with self.live, ThreadPoolExecutor(self.at_once) as pool:
             codes = dict(zip(self.call.jobs, pool.map(self.run_one, self.call.jobs), strict=True))
         return {job: code for job, code in codes.items() if code}
 
@@ -67,8 +68,9 @@ class LocalJobs:
         with self._some_gpus() as variables:
             while not self.stopped:
                 code = run_task(self.call.words(job), Path(self.call.log_of(job)), self.threads, self._started,
-                                variables, start_new_session=True, pass_fds=descriptors())
+                                variables | self.live.variables(job), start_new_session=True, pass_fds=descriptors())
                 if code != REQUEUE and (code <= 128 or not left):
+                    self.live.over.add(job)
                     return code
                 left -= code != REQUEUE
         return 130

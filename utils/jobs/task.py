@@ -99,7 +99,7 @@ def main() -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
             signal.signal(number, lambda number, _frame: process.send_signal(number))
 
-    code = run_task(job["words"], Path(job["log"]), spec["threads"], pass_on)
+    code = run_task(job["words"], Path(job["log"]), spec["threads"], pass_on, job["variables"])
     sys.exit(min(code, 1))  # what the engine thinks of it; an engine must not requeue by itself
 
 
