@@ -139,7 +139,7 @@ def diagonal(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     text = path.read_text(encoding="latin-1")
     numbers = {}
     for token in ("WEIGHTS", "MEANS_INVVARS", "INV_VARS"):
-        rows = re.search(rf"<{token}>\s*\[([^]]*)\]", text)[1].split("\n")
+        rows = re.search(rf"<{token}>\s*\[([^]]*)\]", text)[1].replace(";", "\n").split("\n")
         numbers[token] = np.array([[float(word) for word in row.split()] for row in rows if row.strip()], np.float32)
     return numbers["WEIGHTS"][0], numbers["MEANS_INVVARS"] / numbers["INV_VARS"], 1 / numbers["INV_VARS"]
 

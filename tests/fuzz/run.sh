@@ -15,7 +15,7 @@ trap 'rm -f "$log"' EXIT
 for reader in "${readers[@]}"; do
   end=$(($(date +%s) + 60 * minutes)) rounds=0
   while [ "$(date +%s)" -lt "$end" ]; do
-    python3 -m pytest -q -p no:cacheprovider "tests/fuzz/test_readers.py::test_damaged_files_are_refused_or_read[$reader]" \
+    VOX_FUZZ_SEED=$RANDOM$RANDOM python3 -m pytest -q -p no:cacheprovider "tests/fuzz/test_readers.py::test_damaged_files_are_refused_or_read[$reader]" \
       > "$log" || { cat "$log"; exit 1; }
     rounds=$((rounds + 1))
   done

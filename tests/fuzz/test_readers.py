@@ -1,9 +1,9 @@
 """Every reader of files meets damaged ones: it reads what it can or raises InputError, and takes little memory.
 
 What it reads is what a second reader finds there (tests/fuzz/plain.py), where there is one. Files are valid ones with
-bytes changed, cut, repeated or replaced by numbers that mean trouble, other ones each time; a failure prints the
-changes and a line that makes the same again. VOX_FUZZ_EXAMPLES says how many a reader meets (default 150);
-tests/fuzz/run.sh runs for as long as asked.
+bytes changed, cut, repeated or replaced by numbers that mean trouble; a failure prints the
+changes and a line that makes the same again. VOX_FUZZ_EXAMPLES says how many each reader meets (default 150), VOX_FUZZ_SEED
+which (default: others each day). tests/fuzz/run.sh runs for as long as asked, with a seed of its own each time.
 """
 
 import io
@@ -15,6 +15,7 @@ import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -56,6 +57,7 @@ from utils.metrics import read_kaldi_scores, read_labelled_scores
 from utils.tensor_file import load_tensors, save_tensors
 
 EXAMPLES = int(os.environ.get("VOX_FUZZ_EXAMPLES", "150"))
+SEED = int(os.environ.get("VOX_FUZZ_SEED") or f"{date.today():%Y%m%d}")
 MEMORY = 4 << 20       # bytes that reading may take besides twice the file
 TEXT_BLOCKS = 50 << 20  # long lists are read in blocks of a fixed size
 AUDIO_BLOCK = 40 << 20  # and audio, of up to eight channels
@@ -299,6 +301,7 @@ def test_damaged_files_are_refused_or_read(name, tmp_path):
     for reader in again:
         assert plain.same(ours, reader(path))
 
+    @seed(SEED)
     @settings(max_examples=EXAMPLES, deadline=None, database=None, print_blob=True,
               suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(CHANGES)
