@@ -1,9 +1,9 @@
 """Every reader of files meets damaged ones: it reads what it can or raises InputError, and takes little memory.
 
 What it reads is what a second reader finds there (tests/fuzz/plain.py), where there is one. Files are valid ones with
-bytes changed, cut, repeated or replaced by numbers that mean trouble; a failure prints the changes and a line that makes
-the same again. VOX_FUZZ_EXAMPLES says how many each reader meets (default 150), VOX_FUZZ_SEED which (default: others each
-day). tests/fuzz/run.sh runs for as long as asked, with a seed of its own each time.
+bytes changed, cut, repeated or replaced by numbers that mean trouble. A failure prints the changes and a line that
+makes the same again. VOX_FUZZ_EXAMPLES says how many each reader meets (default 150), VOX_FUZZ_SEED which (default:
+others each day). tests/fuzz/run.sh runs for as long as asked, with a seed of its own each time.
 """
 
 import io
