@@ -37,7 +37,7 @@ def test_everything_says_that_it_is_simulated(finished):
     assert report.startswith("# Results on simulated speakers: no speech\n")
     assert "run.sh --voxceleb1-root simulated --scale mini --work " in report
     assert " --systems 'vgg_attention vgg_mha' " in report  # as one would type it
-    assert "\n# Results on simulated speakers: no speech\n" in done.stdout
+    assert "# Results on simulated speakers: no speech\n" in done.stdout
     assert {row[2] for row in results(work)[1:]} == {"simulated_test", "simulated_test_hard"}
     assert [row[0] for row in results(work)[1::2]] == ["vgg_attention", "vgg_mha"] * 2
 
