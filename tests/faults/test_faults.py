@@ -79,9 +79,9 @@ def flip(path):
 DAMAGE = {"cut": lambda path: os.truncate(path, path.stat().st_size // 2), "flipped": flip, "deleted": Path.unlink}
 
 
-@pytest.mark.parametrize("output", ["data/mfcc24/train/feats.1.ark", "exp/ivector/embeddings_test/ivector.2.ark",
-                                    "exp/ivector/backend/plda"])
-@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize(("kind", "output"), [
+    *((kind, "data/mfcc24/train/feats.1.ark") for kind in DAMAGE),
+    ("flipped", "exp/ivector/embeddings_test/ivector.2.ark"), ("flipped", "exp/ivector/backend/plda")])
 def test_damaged_outputs_are_made_again(kind, output, work, whole, corpus, conf):
     DAMAGE[kind](work / output)
     said = finish(corpus, conf, work)
