@@ -4,5 +4,5 @@
 # so Kaldi's own may stand here: "run.pl", "queue.pl --config conf/queue.conf", "slurm.pl".
 #   run     jobs on this machine, as many at a time as it has cores for
 #   sge     Grid Engine; "sge --config /my/sge.conf" for your site, from a copy of utils/jobs/sge.conf
-#   slurm   Slurm; likewise, from a copy of utils/jobs/slurm.conf
+#   slurm   Slurm; "slurm --config /my/slurm.conf" for your site, from a copy of utils/jobs/slurm.conf
 export cmd=run

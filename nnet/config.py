@@ -117,7 +117,7 @@ class NetworkConfig:
     online: OnlineOptions | None = None
     init: InitOptions | None = None
     backend: dict[str, Any] | None = field(default_factory=dict)  # read by steps/backend
-    scoring: tuple[str, ...] = ()  # likewise, and by the recipe; empty: it says nothing
+    scoring: tuple[str, ...] = ()  # read by steps/backend and the recipe; empty: their default
     # Written by training into the model's own configuration.
     vad_options: dict[str, Any] | None = None  # of the training data's voice activity, where frontend.vad uses it
     feature_dim: Count | None = None

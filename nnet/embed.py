@@ -108,7 +108,7 @@ class Model:
             print(f"warning: {name}: {soundless[0]}; its embedding tells nothing", file=sys.stderr)
         try:
             if len(audio.samples) * 1000 < self.features.kaldi.frame_opts.frame_length_ms * self.rate:
-                # Without snip-edges, what is mirrored at its ends would still make a frame.
+                # Without snip-edges, mirroring the ends would still give a frame.
                 raise InputError(f"{len(audio.samples)} samples at {self.rate} Hz are too short for one frame")
             return compute_features(audio.samples, self.features)
         except InputError as error:
@@ -143,7 +143,7 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Model:
     """
     folder, where = Path(folder), find_device(device)
     if (folder / "final.ie").is_file():
-        from steps.ivector.model import IvectorModel  # as the classical chain is no part of nnet
+        from steps.ivector.model import IvectorModel  # here alone: nnet does not need steps otherwise
 
         ivectors = IvectorModel(folder, where)
         frontend = ivectors.config.frontend

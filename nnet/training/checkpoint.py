@@ -49,10 +49,10 @@ def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None,
                     ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Restore network, its average and optimiser; return the best weights and what was said of where the run stands.
+    """Restore network, its average and optimiser; return the best weights and where the run stands.
 
-    None where there is no checkpoint, or only a damaged one, which is removed. Raises InputError when it is of another
-    network.
+    Returns None if there is no checkpoint, or removes a damaged one and returns None. Raises InputError if the
+    checkpoint belongs to another network.
     """
     found = load_tensors(path)
     if found is None:

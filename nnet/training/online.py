@@ -112,7 +112,7 @@ class Waveforms:
 
 
 class ChangedAudio:
-    """Chunks of the audio files, changed as `online:` says: N samples, of which the device makes frames."""
+    """Chunks of the audio files, changed as `online:` says: N samples, which the device turns into frames."""
 
     def __init__(self, data: Path, musan: Path | None, rirs: Path | None, utterances: Utterances, labels: np.ndarray,
                  config: NetworkConfig) -> None:

@@ -1,7 +1,7 @@
 """Train a network on the chunks of a data directory, validate it on held-out speakers.
 
-Writes into <exp>: model.safetensors and config.yaml (all that extraction needs), versions.yaml, speakers (one a line,
-in the order of the classifier), train_seconds, log/train.tsv (a line an epoch) and, until it ends,
+Writes into <exp>: model.safetensors and config.yaml (all that extraction needs), versions.yaml, speakers (one per line,
+in the order of the classifier), train_seconds, log/train.tsv (one line per epoch) and, until it ends,
 checkpoint.safetensors; TensorBoard's event files go to log/. Killed at any moment and started again, it goes on
 from the checkpoint and ends, on a CPU, with the same bits: batches depend on (seed, step) alone, and so do the
 random numbers of a step. On SIGTERM or SIGUSR1 it saves after the step and exits with 99, on which the launchers (and

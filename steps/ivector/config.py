@@ -51,7 +51,7 @@ class IvectorConfig:
     extractor: ExtractorOptions
     frontend: FrontendOptions = field(default_factory=FrontendOptions)
     backend: dict[str, Any] | None = field(default_factory=dict)  # read by steps/backend
-    scoring: tuple[str, ...] = ()  # likewise, and by the recipe; empty: it says nothing
+    scoring: tuple[str, ...] = ()  # read by steps/backend and the recipe; empty: their default
 
 
 def read_ivector_config(path: Path) -> IvectorConfig:
