@@ -130,3 +130,11 @@ def test_a_wrong_submission_is_an_error_in_the_engines_words(engine, tmp_path):
     done = launch(engine, "--config", tmp_path / "site.conf", tmp_path / "x.log", "true")
     assert done.returncode == 1
     assert "no_such" in done.stderr or "partition" in done.stderr
+
+
+def test_a_request_that_no_host_can_meet_ends_in_the_engines_words(engine, tmp_path):
+    """Both take it and would let it wait for ever."""
+    done = launch(engine, "--retries", 0, "--num-threads", 99, "JOB=1:2", tmp_path / "x.JOB.log", "true")
+    assert done.returncode == 1
+    assert {"sge": "only offers", "slurm": "(PartitionConfig)"}[engine] in done.stderr
+    assert is_empty(engine)

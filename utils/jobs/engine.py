@@ -9,6 +9,7 @@ which is noted before it is submitted: what a killed launcher left in the queue 
 import abc
 import contextlib
 import json
+import math
 import os
 import re
 import secrets
@@ -33,6 +34,7 @@ from utils.jobs.task import REQUEUE, ended
 LOOK_SECONDS = 0.5     # between looks at the logs, growing to
 SLOWEST_LOOK = 5.0
 ASK_SECONDS = 5.0      # between questions to the engine
+PATIENCE_SECONDS = 15.0  # an array of which no job has started for so long may ask for what no host has
 GRACE_SECONDS = 15.0   # a job that the engine no longer has may still be writing its log, on a network disk
 SILENT_SECONDS = 900.0  # an engine that does not answer for so long is given up
 MOST_REQUEUES = 100    # a job that asks for more makes no progress
@@ -58,6 +60,10 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def states(self, job_id: str) -> dict[int, str]:
         """Return for each task that the engine still has: `waiting`, `running`, `dead node ...` or `never: why`."""
+
+    def why_never(self, job_id: str) -> str:
+        """Return why an array that waits can never start, or nothing: an engine may refuse such requests at once."""
+        return ""
 
     @abc.abstractmethod
     def cancel(self, job_id: str, task: int | None = None) -> None:
@@ -212,6 +218,7 @@ class ArrayRun:
         ends: dict[int, int | str] = {}
         since: dict[int, float] = {}  # when a job was first seen to be gone, or on a dead node
         pause, asked, answered = LOOK_SECONDS, time.monotonic(), time.monotonic()
+        doubted = asked + PATIENCE_SECONDS
         while True:
             for job in [job for job in jobs if job not in ends]:
                 code = ended(Path(self.call.log_of(job)))
@@ -232,10 +239,21 @@ class ArrayRun:
                     raise InputError(f"{self.engine.name} does not answer: {error}") from error
                 continue
             answered = time.monotonic()
+            if answered > doubted and set(states.values()) == {"waiting"} and not ends:
+                doubted = math.inf  # once is enough: what it asks for does not change
+                never = self._why_never()
+                states = dict.fromkeys(states, f"never: {never}") if never else states
             for job in [job for job in jobs if job not in ends]:
                 end = self._judge(job, task_of[job], states.get(task_of[job]), since)
                 if end is not None:
                     ends[job] = end
+
+    def _why_never(self) -> str:
+        """Return why the array can never start, or nothing where it can, or the engine does not tell."""
+        try:
+            return self.engine.why_never(self.job_id)
+        except OSError:
+            return ""
 
     def _judge(self, job: int, task: int, state: str | None, since: dict[int, float]) -> str | None:
         """Return in words why a job without an end marker will have none, or None to go on waiting."""

@@ -42,6 +42,17 @@ class GridEngine(Engine):
                         found[task] = "running" if queue is not tree else "waiting"
         return found
 
+    def why_never(self, job_id: str) -> str:
+        try:
+            ask(["qalter", "-w", "v", job_id])  # on an empty cluster with all queues open
+        except OSError as error:
+            if "no suitable queues" in str(error):
+                reasons = [line.strip() for line in str(error).splitlines() if "cannot run" in line]
+                return (f"no host has what it asks for: {(reasons or ['no suitable queues'])[-1]}; ask for less "
+                        "(--num-threads, --mem)")
+            raise
+        return ""
+
     def cancel(self, job_id: str, task: int | None = None) -> None:
         ask(["qdel", job_id] if task is None else ["qdel", "-f", job_id, "-t", str(task)])  # -f: its node may be dead
 

@@ -9,6 +9,8 @@ from utils.jobs.engine import Engine, ask, launch
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
 RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING")
 NEVER = ("JobHoldMaxRequeue", "BadConstraints", "DependencyNeverSatisfied", "launch failed requeued held")
+# What a job asks for that its partition, account or quality of service never grants to one job.
+UNMET = re.compile(r"Partition(Config|NodeLimit|TimeLimit)|(Assoc|QOS)\w*PerJob\w*")
 
 
 class Slurm(Engine):
@@ -44,6 +46,11 @@ class Slurm(Engine):
             elif state == "NODE_FAIL":
                 found[int(task)] = f"dead node {node}: Slurm lost it"
         return found
+
+    def why_never(self, job_id: str) -> str:
+        reasons = ask(["squeue", "--noheader", "--jobs", job_id, "--format", "%r"]).split("\n")
+        unmet = next(filter(UNMET.fullmatch, reasons), "")
+        return unmet and f"no host has what it asks for ({unmet}); ask for less (--num-threads, --mem, --time)"
 
     def cancel(self, job_id: str, task: int | None = None) -> None:
         ask(["scancel", f"{job_id}_{task}" if task else job_id])
