@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nnet.config import network_config
-from nnet.model import Network
+from nnet.model import Network, make_network
 from utils.config import SCALES, load_config
 from utils.errors import run_main
 from utils.features.options import read_feature_options
@@ -55,7 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = network_config(load_config(arguments.config, arguments.scale), str(arguments.config))
     features = read_feature_options(arguments.config.parent / "features" / f"{config.features}.conf")
-    network = Network(config, config.frontend.output_dim(features.dim), arguments.num_speakers)
+    network = make_network(config, config.frontend.output_dim(features.dim), arguments.num_speakers)
     rows = [("layer", "kind", "output", "parameters")]
     rows += [(name, kind, shape, f"{count:,}") for name, kind, shape, count in describe(network)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

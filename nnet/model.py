@@ -146,3 +146,12 @@ class Network(nn.Module):
         """Return the number of parameters that an embedding depends on."""
         parts = [self.encoder, self.pooling, *self.head.modules_to_embedding()]
         return sum(parameter.numel() for part in parts for parameter in part.parameters())
+
+
+def make_network(config: NetworkConfig, input_dim: int, speakers: int) -> Network:
+    """Return a network to be trained; raises InputError on sizes that this machine's memory does not hold."""
+    try:
+        return Network(config, input_dim, speakers)
+    except RuntimeError as error:  # PyTorch's
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"the network cannot be made: {reason}; check the sizes in encoder, pooling, head") from error

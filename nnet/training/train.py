@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from nnet.config import NetworkConfig, plain, read_network_config, training_part
 from nnet.device import find_device, has_bf16, keep_freed_memory
-from nnet.model import Network
+from nnet.model import make_network
 from nnet.training.averaging import make_average
 from nnet.training.checkpoint import load_checkpoint, save_checkpoint
 from nnet.training.data import batches_ahead
@@ -76,7 +76,7 @@ class Trainer:
         check_options(valid, self.options, train, remark=processes.rank == 0)
         self.data = training_set(train, config, seed, processes, musan, rirs)
         torch.manual_seed(seed)
-        self.network = Network(config, self.data.utterances.dim, len(self.data.speakers))
+        self.network = make_network(config, self.data.utterances.dim, len(self.data.speakers))
         if config.init:
             initialise(self.network, self.data.speakers, config, train, exp)
         self.network = share_batch_norms(self.network, processes, device).to(device)

@@ -6,6 +6,7 @@ frames of the encoder.
 """
 
 import argparse
+import re
 import threading
 from functools import lru_cache
 from pathlib import Path
@@ -58,6 +59,14 @@ class PairScores:
         return scores
 
 
+def read_count(path: Path) -> int:
+    """Return the number of segments of each utterance; raises InputError on a damaged file."""
+    text = path.read_text(encoding="utf-8", errors="replace").strip()
+    if not re.fullmatch("[1-9][0-9]{0,5}", text):
+        raise InputError(f"{path}: {text[:40]!r} is not a number of segments; extract the segments again")
+    return int(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
@@ -74,7 +83,7 @@ def main() -> None:
     script = arguments.segments / "segments.scp"
     if network.pairwise:
         device = find_device(arguments.device)
-        rows, count = RowReader(script), int((arguments.segments / "num_segments").read_text())
+        rows, count = RowReader(script), read_count(arguments.segments / "num_segments")
         ids, sides = list(rows.ids), PairScores(network.to(device), rows, count, device)
     else:
         ids, vectors = read_vectors(script)

@@ -265,6 +265,7 @@ def test_batches_come_ahead_and_pinned_for_a_gpu(corpus, device, monkeypatch):
     ({"optimizer": {"type": "sgd", "lr": 1e30}, "schedule": {}}, "the loss at step .* is nan, .* lower optimizer.lr"),
     ({"frontend": {"vad": True}}, "vad.scp"),
     ({"train": CONFIG["train"] | {"epoch": 3}}, "train: unknown key 'epoch'"),
+    ({"head": {"layers": [{"dim": 10**9}, {"dim": 10**9, "embedding": "affine"}]}}, "the network cannot be made: .*"),
 ])
 def test_bad_configurations_end_in_one_line(corpus, tmp_path, change, message):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG | change))

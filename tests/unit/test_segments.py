@@ -10,8 +10,9 @@ from nnet.embed import load_network
 from nnet.training.data import Utterances
 from nnet.training.train import Trainer
 from steps.network.extract_segments import embed_segments
-from steps.network.score_segments import PairScores
+from steps.network.score_segments import PairScores, read_count
 from tests.in_process import call
+from utils.errors import InputError
 from utils.kaldi.ark import RowReader
 
 CPU = torch.device("cpu")
@@ -98,6 +99,15 @@ def test_frames_that_do_not_split_into_segments_are_named(model, tmp_path):
     scores = PairScores(network, RowReader(tmp_path / "segments.scp"), SEGMENTS, CPU)
     with pytest.raises(Exception, match="a has 7 frames, no multiple of 3 segments"):
         scores.scores(np.array([0]), np.array([0]))
+
+
+@pytest.mark.parametrize("text", ["", "three", "0", "-2", "9" * 99, "2\n2"])
+def test_a_damaged_number_of_segments_is_named(tmp_path, text):
+    (tmp_path / "num_segments").write_text("10\n")
+    assert read_count(tmp_path / "num_segments") == 10
+    (tmp_path / "num_segments").write_text(text)
+    with pytest.raises(InputError, match="num_segments: .* is not a number of segments; extract"):
+        read_count(tmp_path / "num_segments")
 
 
 @pytest.mark.parametrize(("option", "value"), [("--segment-frames", 5), ("--segments", 0)])
