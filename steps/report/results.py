@@ -109,7 +109,8 @@ def main() -> None:
         stream.writelines("\t".join(row) + "\n" for row in [COLUMNS, *rows])
     table = aligned(rows)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "kaldi-native-fbank"))
-    kinds = "; ".join(f"{name} is {text}" for name, text in descriptions().items())
+    shown = {one.backend for one in files}
+    kinds = ";\n".join(f"{name} is {text}" for name, text in descriptions().items() if name in shown)
     simulated = any(has_simulated(one.trials) for one in files)
     heading = "# Results on simulated speakers: no speech" if simulated else "# Results"
     with write_aside(arguments.work / "exp/RESULTS.md") as stream:
