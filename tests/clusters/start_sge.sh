@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Start a Grid Engine of one node on this machine, to test with: queue all.q, parallel environment smp.
-# Needs Debian 12 and root; installs what is missing, may be called again, returns when jobs are accepted.
+# Needs Debian 12 and root; installs what is missing, may be called again, returns when jobs are accepted and
+# the queue is empty.
 set -euo pipefail
 [ "$(id -u)" = 0 ] || { echo "$0: needs root" >&2; exit 1; }
 if ! command -v qconf > /dev/null && [ "${VOX_INSTALL_ENGINES:-}" != 1 ]; then
@@ -53,7 +54,10 @@ if [ "$(qconf -ssconf | awk '$1 == "schedule_interval" { print $2 }')" != 0:0:1 
   qconf -Msconf "$work/scheduler" > /dev/null
 fi
 for _ in $(seq 60); do
-  qstat -f 2> /dev/null | grep -q 'all.q@.*lx-amd64 *$' && exit 0
+  if qstat -f 2> /dev/null | grep -q 'all.q@.*lx-amd64 *$'; then
+    [ -z "$(qstat)" ] || qdel -f -u root > /dev/null  # what an interrupted test left in the queue
+    exit 0
+  fi
   sleep 1
 done
 qstat -f >&2

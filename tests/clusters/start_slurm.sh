@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Start a Slurm on this machine, to test with: partition main of two nodes, 2 CPUs each, both of them this machine.
-# Needs Debian 12 and root; installs what is missing, may be called again, returns when jobs are accepted.
+# Needs Debian 12 and root; installs what is missing, may be called again, returns when jobs are accepted and
+# the queue is empty.
 set -euo pipefail
 [ "$(id -u)" = 0 ] || { echo "$0: needs root" >&2; exit 1; }
 if ! command -v slurmctld > /dev/null && [ "${VOX_INSTALL_ENGINES:-}" != 1 ]; then
@@ -25,6 +26,7 @@ if [ ! -s /etc/munge/munge.key ]; then
   chmod 400 /etc/munge/munge.key
 fi
 pgrep -x munged > /dev/null || su -s /bin/bash munge -c /usr/sbin/munged
+# nproc alone prints OMP_NUM_THREADS, which the tests set to 1.
 cat > /etc/slurm/slurm.conf << END
 ClusterName=one
 SlurmctldHost=$(hostname)(127.0.0.1)
@@ -43,7 +45,7 @@ SlurmdPidFile=$run/slurmd.%n.pid
 SlurmctldLogFile=$run/log/slurmctld.log
 SlurmdLogFile=$run/log/slurmd.%n.log
 MpiDefault=none
-NodeName=node[1-2] NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=[17001-17002] CPUs=$(nproc) RealMemory=4000 State=UNKNOWN
+NodeName=node[1-2] NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=[17001-17002] CPUs=$(nproc --all) RealMemory=4000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
 pgrep -x slurmctld > /dev/null || slurmctld
@@ -51,7 +53,10 @@ for node in node1 node2; do
   pgrep -x slurmd -a | grep -q "$node" || slurmd -N "$node"
 done
 for _ in $(seq 60); do
-  [ "$(sinfo -h -N -t idle,mixed,allocated 2> /dev/null | grep -c main)" = 2 ] && exit 0
+  if [ "$(sinfo -h -N -t idle,mixed,allocated 2> /dev/null | grep -c main)" = 2 ]; then
+    scancel --user=root  # what an interrupted test left in the queue
+    exit 0
+  fi
   sleep 1
 done
 sinfo >&2

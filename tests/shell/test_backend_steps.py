@@ -329,7 +329,7 @@ def test_a_new_back_end_is_a_module_and_an_entry(work, tmp_path):
     assert "toy cosine plda" in run("score.sh").stderr
     report = run("report.sh", "--command", "x", work)
     assert "| toy " in report.stdout
-    assert "toy is cosine less its mean over a cohort; cosine is " in (work / "exp/RESULTS.md").read_text()
+    assert "toy is cosine less its mean over a cohort;\ncosine is " in (work / "exp/RESULTS.md").read_text()
 
 
 def test_the_usage_names_the_back_ends():
