@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import yaml
 
+from nnet.frontends import FRONTENDS
 from nnet.losses import LOSSES
 from nnet.losses.softmax import LossOptions
 from nnet.training.averaging import AVERAGES, AverageOptions
 from nnet.training.optimizers import OPTIMIZERS, SCHEDULES, OptimizerOptions, ScheduleOptions
 from utils.config import Count, Positive, Probability, Share, Whole, build, choice
 from utils.errors import run_main
-from utils.features.frontend import FrontendOptions
 from utils.features.model_features import Options
 from utils.files import write_if_changed
 from utils.strict_yaml import read_yaml
@@ -95,7 +95,7 @@ class InitOptions:
     """Start from a trained model. Of its classifier, only the rows of speakers known to both are taken over."""
 
     model: str                        # its folder; a bare name is a folder next to the new model's
-    freeze: tuple[Literal["encoder", "pooling", "head"], ...] = ()  # parts that are not trained
+    freeze: tuple[Literal["frontend", "encoder", "pooling", "head"], ...] = ()  # parts that are not trained
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class NetworkConfig:
     head: HeadOptions
     train: TrainOptions
     train_set: Literal["train_net", "train_net_sp"] = "train_net"
-    frontend: FrontendOptions = field(default_factory=FrontendOptions)
+    frontend: Any = choice(FRONTENDS, "kaldi")
     loss: LossOptions = choice(LOSSES, "softmax")
     optimizer: OptimizerOptions = choice(OPTIMIZERS, "adam")
     schedule: ScheduleOptions = choice(SCHEDULES, "constant")
@@ -127,9 +127,20 @@ class NetworkConfig:
     @property
     def options(self) -> Options:
         """Of the features and the voice activity that a trained network takes."""
-        return Options(self.feature_options, self.vad_options if self.frontend.vad else {})
+        return Options(self.feature_options, self.vad_options if self.vad else {})
+
+    @property
+    def vad(self) -> bool:
+        """Whether the front end keeps voiced frames only."""
+        return getattr(self.frontend, "vad", False)
 
     def __post_init__(self) -> None:
+        train, stored = self.train, FRONTENDS[self.frontend.type][0].stored
+        if self.online and (self.vad or train.shuffle_mb):
+            raise ValueError("online: frontend.vad and train.shuffle_mb are for stored features; leave them out")
+        if not stored and (train.shuffle_mb or train.mask_frames or train.mask_bands):
+            raise ValueError(f"frontend: type {self.frontend.type} takes audio; train.shuffle_mb, mask_frames and "
+                             "mask_bands are for features; leave them out")
         if not self.loss.utterances:
             return
         if self.train.batch_size % self.loss.utterances:

@@ -37,8 +37,9 @@ def describe(network: Network) -> list[tuple[str, str, str, int]]:
             module.register_forward_hook(note(name))
     network.eval()
     with torch.no_grad():
-        count = getattr(network.loss, "utterances", 1)
-        network(torch.zeros(count, FRAMES, network.input_dim), torch.zeros(count, dtype=torch.long))
+        count, frontend = getattr(network.loss, "utterances", 1), network.frontend
+        shape = (FRAMES, frontend.output_dim) if frontend.stored else (frontend.samples_of(FRAMES),)
+        network(torch.zeros(count, *shape), torch.zeros(count, dtype=torch.long))
     counted = {row[0] for row in rows}
     for name, module in network.named_modules():  # those whose parameters are used without calling them
         own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
@@ -55,7 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = network_config(load_config(arguments.config, arguments.scale), str(arguments.config))
     features = read_feature_options(arguments.config.parent / "features" / f"{config.features}.conf")
-    network = make_network(config, config.frontend.output_dim(features.dim), arguments.num_speakers)
+    network = make_network(config, features.dim, arguments.num_speakers)
     rows = [("layer", "kind", "output", "parameters")]
     rows += [(name, kind, shape, f"{count:,}") for name, kind, shape, count in describe(network)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -20,37 +20,42 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from nnet.config import NetworkConfig, read_network_config
 from nnet.device import find_device
 from nnet.model import Network
 from nnet.training.checkpoint import read_weights
-from nnet.training.data import Utterances
+from nnet.utterances import Utterances, open_utterances
 from utils.audio import SOUNDLESS, read_audio, read_samples
 from utils.errors import InputError, first_five
 from utils.features.compute import compute_features
-from utils.features.frontend import FrontendOptions, apply_frontend
+from utils.features.frontend import apply_frontend
 from utils.features.model_features import Options, check_options, kept_options
 from utils.features.options import as_written_out
 from utils.features.vad import energy_vad, vad_options
 from utils.kaldi.objects import read_vector
 
 BLOCK = 2000  # utterances sorted by length at a time
-LOADED = 256  # utterances of a list whose features are in memory at a time
+LOADED = 256  # utterances of a list, or of audio, that are in memory at a time
 MAX_FRAMES = 12000
-Embedder = Callable[[Sequence[np.ndarray]], np.ndarray]  # utterances after the front end, T x F' each -> N x E
+Embedder = Callable[[Sequence[np.ndarray]], np.ndarray]  # utterances, T x F' or N samples each -> their number x E
 
 
 class Model:
-    """A trained system. rate: the sampling rate of its features, Hz (None: not known); dim: E."""
+    """A trained system. rate: the sampling rate of what it was trained on, Hz (None: not known); dim: E.
 
-    def __init__(self, folder: Path, options: Options, frontend: FrontendOptions, frames_dim: int, dim: int,
-                 embedder: Embedder, shortest: int = 1) -> None:
+    frontend: its options; frames_dim: F'; shortest: the frames or samples that the encoder needs; takes_audio: whether
+    `embedder` takes samples, not frames after the front end.
+    """
+
+    def __init__(self, folder: Path, options: Options, frontend: Any, frames_dim: int, dim: int, embedder: Embedder,
+                 shortest: int = 1, takes_audio: bool = False) -> None:
         self.folder, self.frontend, self.frames_dim, self.dim = folder, frontend, frames_dim, dim
-        self.embedder, self.shortest = embedder, shortest
+        self.embedder, self.shortest, self.takes_audio = embedder, shortest, takes_audio
         self.features = None if options.features is None else as_written_out(options.features, f"{folder}: features")
         self.rate = self.features.rate if self.features else None
-        if self.features and (found := frontend.output_dim(self.features.dim)) != frames_dim:
+        if self.features and not takes_audio and (found := frontend.output_dim(self.features.dim)) != frames_dim:
             raise InputError(f"{folder}: its features have {self.features.dim} values a frame, {found} after the front "
                              f"end, the model takes {frames_dim}; train it again")
         self.vad = vad_options(options.vad, f"{folder}: voice activity") if options.vad else None
@@ -80,11 +85,20 @@ class Model:
         if self.features is None:
             raise InputError(f"{self.folder} does not say the options of its features, so that none can be computed; "
                              "use embed_features, or train on features of steps/make_feats.sh")
-        return self._each(audio, lambda one, name: self._computed(one, rate, name))
+
+        def read(one: Any, name: str) -> np.ndarray:
+            samples = self._samples(one, rate, name)
+            return self._long_enough(samples, name) if self.takes_audio else self._frames(
+                self._computed(samples, name), name)
+
+        return self._each(audio, read)
 
     def embed_features(self, frames: Any) -> np.ndarray:
         """Return the embedding (E, float32) of stored features (T x F), or the embeddings (N x E) of a list of them."""
-        return self._each(frames, lambda one, name: np.asarray(one))
+        if self.takes_audio:
+            raise InputError(f"{self.folder} takes audio, not features (frontend: type {self.frontend.type}); use "
+                             "embed")
+        return self._each(frames, lambda one, name: self._frames(np.asarray(one), name))
 
     def _each(self, items: Any, read: Callable[[Any, str], np.ndarray]) -> np.ndarray:
         if not isinstance(items, list | tuple):
@@ -93,12 +107,12 @@ class Model:
         for start in range(0, len(items), LOADED):
             names = [os.fspath(item) if isinstance(item, str | os.PathLike) else f"input {place}"
                      for place, item in enumerate(items[start:start + LOADED], start + 1)]
-            found.append(self.embedder([self._after_frontend(read(item, name), name) for item, name in zip(
+            found.append(self.embedder([read(item, name) for item, name in zip(
                 items[start:start + LOADED], names, strict=True)]))
         return np.concatenate(found)
 
-    def _computed(self, audio: Any, rate: float | None, name: str) -> np.ndarray:
-        """Return the features of a file or an array: T x F."""
+    def _samples(self, audio: Any, rate: float | None, name: str) -> np.ndarray:
+        """Return the samples of a file or an array, N at the model's rate, 16-bit scale."""
         is_file = isinstance(audio, str | os.PathLike)
         if is_file == (rate is not None):
             raise InputError(f"{name}: " + (f"rate is {rate}, but a file says its own; leave it out" if is_file else
@@ -106,15 +120,18 @@ class Model:
         audio = read_audio(audio, self.rate) if is_file else read_samples(audio, rate, self.rate, name)
         if soundless := [note for note in audio.notes if note in SOUNDLESS]:
             print(f"warning: {name}: {soundless[0]}; its embedding tells nothing", file=sys.stderr)
+        if len(audio.samples) < self.features.length:  # without snip-edges, mirrored ends would still give a frame
+            raise InputError(f"{name}: {len(audio.samples)} samples at {self.rate} Hz are too short for one frame")
+        return audio.samples
+
+    def _computed(self, samples: np.ndarray, name: str) -> np.ndarray:
+        """Return the features of samples: T x F."""
         try:
-            if len(audio.samples) * 1000 < self.features.kaldi.frame_opts.frame_length_ms * self.rate:
-                # Without snip-edges, mirroring the ends would still give a frame.
-                raise InputError(f"{len(audio.samples)} samples at {self.rate} Hz are too short for one frame")
-            return compute_features(audio.samples, self.features)
+            return compute_features(samples, self.features)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
 
-    def _after_frontend(self, features: np.ndarray, name: str) -> np.ndarray:
+    def _frames(self, features: np.ndarray, name: str) -> np.ndarray:
         """Return the frames that the model sees: T' x F'."""
         if features.ndim != 2 or not len(features) or self.frontend.output_dim(features.shape[1]) != self.frames_dim:
             raise InputError(f"{name}: features of shape {list(features.shape)}; wanted T x "
@@ -129,10 +146,13 @@ class Model:
             voicing = energy_vad(features, self.vad)
             if not voicing.any():
                 print(f"warning: {name}: no voiced frame; all frames are used", file=sys.stderr)
-        found = apply_frontend(features, voicing, self.frontend)
+        return self._long_enough(apply_frontend(features, voicing, self.frontend), name)
+
+    def _long_enough(self, found: np.ndarray, name: str) -> np.ndarray:
+        """Return the frames or samples; says so when the encoder needs more."""
         if len(found) < self.shortest:
-            print(f"warning: {name}: {len(found)} frames, fewer than the {self.shortest} that the encoder needs: they "
-                  "are repeated", file=sys.stderr)
+            print(f"warning: {name}: {len(found)} {'samples' if self.takes_audio else 'frames'}, fewer than the "
+                  f"{self.shortest} that the encoder needs: they are repeated", file=sys.stderr)
         return found
 
 
@@ -157,8 +177,9 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Model:
     def embedder(utterances: Sequence[np.ndarray]) -> np.ndarray:
         return embed_block(network, utterances, where, config.train.valid_batch_frames, MAX_FRAMES)
 
-    return Model(folder, config.options, config.frontend, network.input_dim, network.head.embedding_dim, embedder,
-                 network.encoder.receptive_field)
+    sees, frontend = network.encoder.receptive_field, network.frontend
+    return Model(folder, config.options, config.frontend, frontend.output_dim, network.head.embedding_dim, embedder,
+                 sees if frontend.stored else frontend.samples_of(sees), takes_audio=not frontend.stored)
 
 
 def load_network(folder: Path) -> tuple[Network, NetworkConfig]:
@@ -170,49 +191,54 @@ def load_network(folder: Path) -> tuple[Network, NetworkConfig]:
     if config.feature_dim is None or config.speakers is None:
         raise InputError(f"{folder}/config.yaml was not written by training: no feature_dim and speakers")
     weights = read_weights(folder / "model.safetensors")
-    with torch.device("meta"):  # shapes alone: a damaged size takes no memory
-        network = Network(config, config.frontend.output_dim(config.feature_dim), config.speakers)
+    try:
+        with torch.device("meta"):  # shapes alone: a damaged size takes no memory
+            network = Network(config, config.feature_dim, config.speakers)
+    except InputError as error:
+        raise InputError(f"{folder}/config.yaml: {error}") from error
     wanted = {name: list(value.shape) for name, value in network.state_dict().items()}
     found = {name: list(value.shape) for name, value in weights.items()}
     for name in [*wanted, *found]:
         if wanted.get(name) != found.get(name):
             raise InputError(f"{folder}: {name} is {found.get(name, 'missing')} in model.safetensors, "
                              f"{wanted.get(name, 'unknown')} in config.yaml; they are of two models, train again")
-    network = Network(config, config.frontend.output_dim(config.feature_dim), config.speakers)
+    network = Network(config, config.feature_dim, config.speakers)
     network.load_state_dict(weights)
     return network.eval(), config
 
 
-def pieces(frames: np.ndarray, shortest: int, longest: int) -> list[np.ndarray]:
-    """Cut an utterance (T x F) into equal pieces of at most `longest` frames; repeat it up to `shortest`."""
-    if len(frames) < shortest:
-        frames = frames[np.arange(shortest) % len(frames)]
-    return np.array_split(frames, -(-len(frames) // longest))
+def pieces(utterance: np.ndarray, shortest: int, longest: int) -> list[np.ndarray]:
+    """Cut an utterance (frames or samples) into equal pieces of at most `longest`; repeat it up to `shortest`."""
+    if len(utterance) < shortest:
+        utterance = utterance[np.arange(shortest) % len(utterance)]
+    return np.array_split(utterance, -(-len(utterance) // longest))
 
 
 @torch.inference_mode()
 def embed_batch(network: Network, batch: list[np.ndarray], device: torch.device) -> np.ndarray:
-    """Return B x E embeddings of utterances (T_b x F each), padded to the longest."""
-    lengths = torch.tensor([len(frames) for frames in batch], device=device)
-    x = torch.zeros(len(batch), int(lengths.max()), batch[0].shape[1])
-    for row, frames in enumerate(batch):
-        x[row, :len(frames)] = torch.from_numpy(frames)
-    return network.embed(x.to(device), lengths).float().cpu().numpy()
+    """Return B x E embeddings of utterances, padded to the longest: frames after the front end, or samples."""
+    lengths = torch.tensor([len(utterance) for utterance in batch], device=device)
+    x = pad_sequence([torch.from_numpy(utterance) for utterance in batch], batch_first=True).to(device)
+    embed = network.embed if x.dim() == 2 else network.embed_features
+    return embed(x, lengths).float().cpu().numpy()
 
 
 def embed_block(network: Network, utterances: Sequence[np.ndarray], device: torch.device, batch_frames: int,
                 max_frames: int) -> np.ndarray:
-    """Return the embeddings (N x E, float32) of utterances after the front end (T x F' each)."""
+    """Return the embeddings (number x E, float32) of utterances: frames after the front end, or samples."""
     shortest = network.encoder.receptive_field
-    parts = [(place, piece) for place, frames in enumerate(utterances)
-             for piece in pieces(frames, shortest, max_frames)]
+    if utterances and utterances[0].ndim == 1:  # from frames to samples
+        shortest = network.frontend.samples_of(shortest)
+        batch_frames, max_frames = (count * network.frontend.shift for count in (batch_frames, max_frames))
+    parts = [(place, piece) for place, utterance in enumerate(utterances)
+             for piece in pieces(utterance, shortest, max_frames)]
     parts.sort(key=lambda part: len(part[1]))
     sums = np.zeros((len(utterances), network.head.embedding_dim), np.float64)
     counts = np.zeros((len(utterances), 1), np.int64)
     while parts:  # the longest first, so that a batch that does not fit memory shows at once
         size = max(1, batch_frames // len(parts[-1][1]))
         batch, parts = parts[-size:], parts[:-size]
-        vectors = embed_batch(network, [frames for _, frames in batch], device)
+        vectors = embed_batch(network, [piece for _, piece in batch], device)
         for (place, _), vector in zip(batch, vectors, strict=True):
             sums[place] += vector
             counts[place] += 1
@@ -222,17 +248,19 @@ def embed_block(network: Network, utterances: Sequence[np.ndarray], device: torc
 def embed_utterances(network: Network, data: Utterances, chosen: range, device: torch.device, batch_frames: int,
                      max_frames: int = MAX_FRAMES) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (number of the utterance, embedding) for the utterances in `chosen`, in their order."""
-    shortest = network.encoder.receptive_field
+    shortest, frontend = network.encoder.receptive_field, network.frontend
+    shortest = shortest if frontend.stored else frontend.samples_of(shortest)
     repeated = []
-    for start in range(chosen.start, chosen.stop, BLOCK):
-        block = range(start, min(start + BLOCK, chosen.stop))
+    together = BLOCK if frontend.stored else LOADED  # samples take more memory than frames
+    for start in range(chosen.start, chosen.stop, together):
+        block = range(start, min(start + together, chosen.stop))
         utterances = [data.whole(index) for index in block]
-        repeated += [data.rows.ids[index] for index, frames in zip(block, utterances, strict=True)
-                     if len(frames) < shortest]
+        repeated += [data.rows.ids[index] for index, utterance in zip(block, utterances, strict=True)
+                     if len(utterance) < shortest]
         yield from zip(block, embed_block(network, utterances, device, batch_frames, max_frames), strict=True)
     if repeated:
-        print(f"warning: {len(repeated)} utterances are shorter than the {shortest} frames that the encoder needs and "
-              f"were repeated: {first_five(repeated)}", file=sys.stderr)
+        print(f"warning: {len(repeated)} utterances are shorter than the {network.encoder.receptive_field} frames that "
+              f"the encoder needs and were repeated: {first_five(repeated)}", file=sys.stderr)
 
 
 def utterances_for(config: NetworkConfig, model: Path, folder: Path, remark: bool = True) -> Utterances:
@@ -241,7 +269,7 @@ def utterances_for(config: NetworkConfig, model: Path, folder: Path, remark: boo
     remark: say so where that cannot be known.
     """
     check_options(folder, config.options, model, remark)
-    data = Utterances(folder, config)
+    data = open_utterances(folder, config)
     if data.feature_dim != config.feature_dim:
         raise InputError(f"{folder} has {data.feature_dim} values a frame, the network was trained on "
                          f"{config.feature_dim} ({config.features})")

@@ -1,4 +1,4 @@
-"""A network: encoder, pooling, dense head with the embedding, loss over the training speakers."""
+"""A network: front end, encoder, pooling, dense head with the embedding, loss over the training speakers."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 from nnet.config import HeadOptions, LayerOptions, NetworkConfig
 from nnet.encoders import ENCODERS
+from nnet.frontends import FRONTENDS
 from nnet.losses import LOSSES
 from nnet.poolings import POOLINGS
 from nnet.poolings.cross_attention import CrossAttentive, all_with_all
 from nnet.training.distributed import gather
+from nnet.training.masks import mask
 from utils.config import Table, choose
 from utils.errors import InputError
 
@@ -89,16 +91,25 @@ def diversity_penalty(weights: Tensor) -> Tensor:
 
 
 class Network(nn.Module):
-    """Frames in (B x T x F), embeddings or loss out. The encoder may run under autocast; the rest is float32."""
+    """Samples or features in, embeddings or loss out. The encoder may run under autocast; the rest is float32.
 
-    def __init__(self, config: NetworkConfig, input_dim: int, speakers: int) -> None:
+    feature_dim: F, values a frame of the stored features.
+    """
+
+    def __init__(self, config: NetworkConfig, feature_dim: int, speakers: int) -> None:
         super().__init__()
-        self.encoder = make_part(ENCODERS, "encoder", config.encoder, input_dim)
+        frontend, _ = FRONTENDS[config.frontend.type]
+        self.frontend = frontend(config.frontend, config.options, feature_dim)
+        rate = config.feature_options and config.feature_options["sample-frequency"]
+        if rate and self.frontend.rate != rate:
+            raise InputError(f"frontend: type {config.frontend.type} takes {self.frontend.rate} Hz, the features "
+                             f"({config.features}) are of {rate:g} Hz; wanted the same")
+        self.encoder = make_part(ENCODERS, "encoder", config.encoder, self.frontend.output_dim)
         self.pooling = make_part(POOLINGS, "pooling", config.pooling, self.encoder.output_dim)
         self.head = Head(self.pooling.output_dim, config.head)
         kind, _ = LOSSES[config.loss.type]
         self.loss = kind(self.head.output_dim, speakers, config.loss)
-        self.input_dim, self.diversity = input_dim, config.loss.diversity
+        self.diversity = config.loss.diversity
         if self.pairwise and not hasattr(kind, "of_pairs"):
             of_pairs = [name for name, (module, _) in LOSSES.items() if hasattr(module, "of_pairs")]
             raise InputError(f"pooling: type is {config.pooling['type']}, which pools pairs, but loss: type is "
@@ -126,9 +137,13 @@ class Network(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return self.pooling(h, lengths)
 
-    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean loss and accuracy of a training batch."""
-        h, _ = self.frames(x)
+    def forward(self, x: Tensor, labels: Tensor, spans: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return mean loss and accuracy of a training batch.
+
+        x: chunks of samples (B x N), or of frames after the front end (B x T x F'); spans: their masks (B x 2 x 2).
+        """
+        x = self.frontend.chunks(x) if x.dim() == 2 else x
+        h, _ = self.frames(x if spans is None else mask(x, spans))
         with torch.autocast(x.device.type, enabled=False):
             if self.pairwise:
                 pairs = all_with_all(self.pooling, self.head, *self.loss.split(gather(h)))
@@ -138,20 +153,30 @@ class Network(nn.Module):
                 loss = loss + self.diversity * diversity_penalty(self.pooling.weights(h))
         return loss, accuracy
 
-    def embed(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the embeddings of a padded batch: B x E."""
-        return self.head.embed(self.pool(x, lengths))
+    def embed(self, wav: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the embeddings (B x E) of a padded batch of utterances: B x N samples, 16-bit scale.
+
+        lengths: the samples of each; None: all N.
+        """
+        return self.embed_features(*self.frontend(wav, lengths))
+
+    def embed_features(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the embeddings (B x E) of a padded batch of frames after the front end: B x T x F'.
+
+        lengths: the frames of each; None: all T. utils/features/frontend.py makes such frames of stored features.
+        """
+        return self.head.embed(self.pool(frames, lengths))
 
     def parameters_to_embedding(self) -> int:
         """Return the number of parameters that an embedding depends on."""
-        parts = [self.encoder, self.pooling, *self.head.modules_to_embedding()]
+        parts = [self.frontend, self.encoder, self.pooling, *self.head.modules_to_embedding()]
         return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
 
-def make_network(config: NetworkConfig, input_dim: int, speakers: int) -> Network:
+def make_network(config: NetworkConfig, feature_dim: int, speakers: int) -> Network:
     """Return a network to be trained; raises InputError on sizes that this machine's memory does not hold."""
     try:
-        return Network(config, input_dim, speakers)
+        return Network(config, feature_dim, speakers)
     except RuntimeError as error:  # PyTorch's
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"the network cannot be made: {reason}; check the sizes in encoder, pooling, head") from error

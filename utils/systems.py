@@ -67,8 +67,9 @@ def facts_of(config: dict[str, Any], path: Path, augmented: bool, scoring_of: Sc
     if not isinstance(frontend, dict):
         raise InputError(f"{path}: frontend: expected keys, found {frontend!r}")
     scoring = scoring_of(config, str(path))
-    online = bool(config.get("online"))  # what augments online needs no augmented copies
-    augmented = augmented and kind == "network" and not online
+    online = bool(config.get("online"))
+    reads_audio = online or frontend.get("type", "kaldi") != "kaldi"  # and no augmented copies, which have none
+    augmented = augmented and kind == "network" and not reads_audio
     sets = ["train", "test", *["train_sp"] * (train_set == "train_net_sp"), *["train_aug"] * augmented]
     return {"kind": kind, "features": features, "train_set": f"{train_set}{'_aug' * augmented}", "sets": " ".join(sets),
             "vad": str(bool(frontend.get("vad"))).lower(), "online": str(online).lower(), "scoring": " ".join(scoring)}

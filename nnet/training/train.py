@@ -30,11 +30,10 @@ from nnet.device import find_device, has_bf16, keep_freed_memory
 from nnet.model import make_network
 from nnet.training.averaging import make_average
 from nnet.training.checkpoint import load_checkpoint, save_checkpoint
-from nnet.training.data import batches_ahead
+from nnet.training.data import Batch, TrainingSet, batches_ahead
 from nnet.training.distributed import Processes, share_batch_norms, start_processes
 from nnet.training.event_log import Watch
 from nnet.training.fine_tuning import initialise, training_mode
-from nnet.training.online import training_set
 from nnet.training.optimizers import learning_rate, make_optimizer
 from nnet.training.signals import Stopper
 from nnet.training.validation import Validation
@@ -69,21 +68,25 @@ class Trainer:
     def __init__(self, config: NetworkConfig, train: Path, valid: Path, exp: Path, device: torch.device,
                  seed: int, processes: Processes = ALONE, stopper: Stopper | None = None,
                  musan: Path | None = None, rirs: Path | None = None) -> None:
-        self.config, self.exp, self.device, self.seed, self.processes = config, exp, device, seed, processes
+        self.exp, self.device, self.seed, self.processes = exp, device, seed, processes
         self.stopper = stopper
         self.corpora = musan, rirs
-        self.options = kept_options(train, config.frontend.vad)
-        check_options(valid, self.options, train, remark=processes.rank == 0)
-        self.data = training_set(train, config, seed, processes, musan, rirs)
+        options = kept_options(train, config.vad)
+        check_options(valid, options, train, remark=processes.rank == 0)
+        self.data = TrainingSet(train, config, seed, processes.rank, processes.count, musan, rirs)
+        self.config = config = dataclasses.replace(
+            config, feature_dim=self.data.utterances.feature_dim, speakers=len(self.data.speakers),
+            feature_options=options.features, vad_options=options.vad or None)
         torch.manual_seed(seed)
-        self.network = make_network(config, self.data.utterances.dim, len(self.data.speakers))
+        self.network = make_network(config, config.feature_dim, config.speakers)
         if config.init:
             initialise(self.network, self.data.speakers, config, train, exp)
         self.network = share_batch_norms(self.network, processes, device).to(device)
         training_mode(self.network, config.init)
-        if config.train.chunk_frames < self.network.encoder.receptive_field:
-            raise InputError(f"train: chunk_frames is {config.train.chunk_frames}, fewer than the "
-                             f"{self.network.encoder.receptive_field} frames that the encoder sees at once")
+        chunk, sees = self.data.utterances.shape(config.train.chunk_frames), self.network.encoder.receptive_field
+        if chunk[0] < (sees if len(chunk) == 2 else self.network.frontend.samples_of(sees)):
+            raise InputError(f"train: chunk_frames is {config.train.chunk_frames}, fewer than the {sees} frames that "
+                             "the encoder sees at once")
         self.bf16 = config.train.precision == "bf16" and has_bf16(device)
         if config.train.precision == "bf16" and not self.bf16 and processes.rank == 0:
             print("train: precision is bf16, which this processor does not compute in itself: fp32 is used",
@@ -105,9 +108,8 @@ class Trainer:
     def identity(self) -> str:
         """What a checkpoint must agree with."""
         rows = self.data.utterances.rows.num_rows
-        return json.dumps([training_part(self.config), self.seed, self.data.speakers[:1], len(self.data.speakers),
-                           len(rows), int(rows.sum(dtype="int64")), self.options.features,
-                           list(map(str, self.corpora)), *filter(None, [self.options.vad])], sort_keys=True)
+        return json.dumps([training_part(self.config), self.config.vad_options, self.seed, self.data.speakers[:1],
+                           len(rows), int(rows.sum(dtype="int64")), list(map(str, self.corpora))], sort_keys=True)
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one; raises InputError when it is of another run."""
@@ -146,9 +148,9 @@ class Trainer:
         batches = batches_ahead(self.data, self.step, last, self.device)
         bar = progress(batches, last - self.step, "training", "steps", self.words if self.watch else str)
         looked, waited = time.perf_counter(), 0.0
-        for step, x, labels in bar if self.watch else batches:
+        for step, batch in bar if self.watch else batches:
             self.can_stop_at_once(False)
-            self.unread.append(self.train_step(step, x, labels))
+            self.unread.append(self.train_step(step, batch))
             self.step = step + 1
             ends_epoch = self.step % self.data.steps_per_epoch == 0
             stops = self.processes.any_of(self.stopper is not None and self.stopper.asked)
@@ -194,7 +196,7 @@ class Trainer:
         if self.stopper:
             self.stopper.nothing_unsaved = yes
 
-    def train_step(self, step: int, x: Tensor, labels: Tensor) -> Tensor:
+    def train_step(self, step: int, batch: Batch) -> Tensor:
         """Take one step; return loss, number of hits and norm of the gradient, still on the device."""
         # So that dropout, too, depends on (seed, step) alone, and differs between processes.
         torch.manual_seed(hash((self.seed, step, self.processes.rank)) % 2**63)
@@ -206,15 +208,15 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         parts = options.train.accumulate
         sums = torch.zeros(2, device=self.device)
-        x = self.data.on_device(x.to(self.device, non_blocking=True), step)
-        for part, (some, theirs) in enumerate(zip(x.chunk(parts), labels.chunk(parts), strict=True), start=1):
-            theirs = theirs.to(self.device, non_blocking=True)
+        moved = [[None] * parts if part is None else part.to(self.device, non_blocking=True).chunk(parts)
+                 for part in batch]
+        for part, (x, labels, spans) in enumerate(zip(*moved, strict=True), start=1):
             waits = nullcontext() if part == parts or self.processes.count == 1 else self.model.no_sync()
             with waits:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                    loss, accuracy = self.model(some, theirs)
+                    loss, accuracy = self.model(x, labels, spans)
                 (loss / parts).backward()
-            sums += torch.stack([loss.detach() / parts, accuracy * len(theirs) * self.processes.count])
+            sums += torch.stack([loss.detach() / parts, accuracy * len(labels) * self.processes.count])
         norm = nn.utils.clip_grad_norm_(self.trained, options.train.clip)
         self.optimizer.step()
         self.average.after_step()
@@ -241,11 +243,10 @@ class Trainer:
 
     def refuse(self, step: int, values: Tensor) -> None:
         """Keep the batch of a step whose loss or gradient is no number; raises InputError."""
-        x, labels = self.data.batch(step)
+        batch = {name: part for name, part in self.data.batch(step)._asdict().items() if part is not None}
         path = self.exp / f"log/bad_batch.{self.processes.rank}.safetensors"
         with write_aside(path, "wb") as stream:
-            stream.write(save({"x": torch.from_numpy(x), "labels": torch.from_numpy(labels),
-                               "utterances": torch.from_numpy(self.data.chosen(step).copy())}))
+            stream.write(save({**batch, "utterances": torch.from_numpy(self.data.chosen(step).copy())}))
         raise InputError(f"the loss at step {step} is {values[0].item()}, the norm of its gradient "
                          f"{values[2].item()}; lower optimizer.lr ({self.config.optimizer.lr}) or set "
                          f"train.precision to fp32; the batch is kept in {path}")
@@ -284,11 +285,8 @@ class Trainer:
     def finish(self) -> None:
         """Write the model and what belongs to it; model.safetensors comes last."""
         weights = self.best if self.config.train.keep == "best" else self.average.network.state_dict()
-        complete = dataclasses.replace(self.config, feature_dim=self.data.utterances.feature_dim,
-                                       speakers=len(self.data.speakers), vad_options=self.options.vad or None,
-                                       feature_options=self.options.features)
         with write_aside(self.exp / "config.yaml") as stream:
-            yaml.safe_dump(plain(complete), stream, sort_keys=False, width=100)
+            yaml.safe_dump(plain(self.config), stream, sort_keys=False, width=100)
         write_versions(self.exp)
         with write_aside(self.exp / "speakers") as stream:
             stream.writelines(f"{name}\n" for name in self.data.speakers)

@@ -8,7 +8,7 @@ import torch
 from nnet.config import NetworkConfig
 from nnet.embed import embed_utterances
 from nnet.model import Network
-from nnet.training.data import Utterances
+from nnet.utterances import open_utterances
 from utils.errors import InputError, first_five
 from utils.kaldi.trials import blocks
 from utils.metrics import measure
@@ -18,7 +18,7 @@ class Validation:
     """EER of cosine scores on the trials of a data directory (trials/valid), whole utterances."""
 
     def __init__(self, data: Path, config: NetworkConfig) -> None:
-        self.utterances = Utterances(data, config)
+        self.utterances = open_utterances(data, config)
         self.batch_frames = config.train.valid_batch_frames
         place = {name: index for index, name in enumerate(self.utterances.rows.ids)}
         fields = [field for _, block in blocks(data / "trials/valid") for field in block]

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from nnet.device import find_device
 from nnet.embed import load_network, utterances_for
 from nnet.model import Network
-from nnet.training.data import Utterances
+from nnet.utterances import Utterances
 from utils.errors import InputError, run_main
 from utils.jobs.part import part_of
 from utils.kaldi.ark import ArkWriter
@@ -32,10 +32,11 @@ def embed_segments(network: Network, data: Utterances, chosen: range, device: to
     for start in range(chosen.start, chosen.stop, together):
         batch = range(start, min(start + together, chosen.stop))
         x = torch.from_numpy(np.concatenate([data.segments(index, frames, segments) for index in batch])).to(device)
+        x = x if x.dim() == 3 else network.frontend(x)[0]
         if network.pairwise:
             found = network.frames(x)[0].unflatten(0, (len(batch), segments)).flatten(1, 2)
         else:
-            found = normalize(network.embed(x).float()).unflatten(0, (len(batch), segments)).mean(dim=1)
+            found = normalize(network.embed_features(x).float()).unflatten(0, (len(batch), segments)).mean(dim=1)
         yield from zip(batch, found.float().cpu().numpy(), strict=True)
 
 

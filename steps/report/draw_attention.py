@@ -64,10 +64,11 @@ def attend(network: Network, config: NetworkConfig, model: Path, data: Path, utt
     features = utterances_for(config, model, data)
     index = row_of(data, utterance)
     x = torch.from_numpy(features.whole(index))[None]
+    x = x if x.dim() == 3 else network.frontend(x)[0]
     h, lengths = network.frames(x, torch.tensor([x.shape[1]]))
     weights = network.pooling.weights(h, lengths)[0].numpy()
     length = int(features.rows.num_rows[index])
-    voicing = read_matrix(features.vad[index]) if features.vad else np.ones(length)
+    voicing = read_matrix(features.vad[index]) if config.vad else np.ones(length)
     kept = np.flatnonzero(voicing) if voicing.any() else np.arange(length)
     frames = np.full(length, -1)
     frames[kept] = np.arange(len(kept)) * len(weights) // len(kept)

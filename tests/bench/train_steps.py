@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnet.config import NetworkConfig, network_config
 from nnet.device import find_device, keep_freed_memory
-from nnet.training.data import batches_ahead
+from nnet.training.data import Batch, batches_ahead
 from nnet.training.train import Trainer
 from utils.config import SCALES, load_config
 from utils.errors import run_main
@@ -94,12 +94,12 @@ def measure(config: NetworkConfig, folder: Path, device: torch.device, steps: in
     trainer.model = trainer.network
     if not channels_last:
         trainer.network.to(memory_format=torch.contiguous_format)
-    x, labels = map(torch.from_numpy, trainer.data.batch(0))
+    batch = trainer.data.batch(0)
     with FlopCounterMode(display=False) as counter:
-        trainer.train_step(0, x, labels)
+        trainer.train_step(0, batch)
     loading = seconds_each(trainer.data.batch, torch.device("cpu"), steps)
-    on_device = (x.to(device), labels.to(device))
-    computing = seconds_each(lambda step: trainer.train_step(step, *on_device), device, steps)
+    on_device = Batch(*(part if part is None else part.to(device) for part in batch))
+    computing = seconds_each(lambda step: trainer.train_step(step, on_device), device, steps)
     batches = batches_ahead(trainer.data, 0, steps + 3, device)
     source = iter(batches)
 
@@ -107,7 +107,7 @@ def measure(config: NetworkConfig, folder: Path, device: torch.device, steps: in
         trainer.train_step(*next(source))
 
     stepping = seconds_each(whole, device, steps)
-    size = len(x)
+    size = len(batch.x)
     limit = peak(device, torch.bfloat16 if config.train.precision == "bf16" else torch.float32)
     rate, each = counter.get_total_flops() / computing, stepping / size
     return [f"loader alone   {loading:8.4f} s a batch, {size / loading:8.0f} chunks/s",

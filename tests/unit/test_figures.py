@@ -9,7 +9,7 @@ from made_up import CONFIG, write_data
 
 from nnet.config import network_config
 from nnet.model import Network
-from nnet.training.data import Utterances
+from nnet.utterances import StoredUtterances
 from steps.report.det_curves import POINTS, det_points, draw_list, limits
 from steps.report.draw_attention import Attention, attend, draw, entropies
 from steps.report.plotting import line_style, save_figure
@@ -80,7 +80,7 @@ def test_attend_gives_the_weights_of_the_whole_utterance(tmp_path):
     data = write_data(tmp_path / "data", 2, 3, 0)
     network = Network(config, 10, 2).eval()
     found = attend(network, config, tmp_path, data, "s1-u0")
-    x = torch.from_numpy(Utterances(data, config).whole(3))[None]
+    x = torch.from_numpy(StoredUtterances(data, config).whole(3))[None]
     with torch.no_grad():
         h = network.encoder(x, None)[0][0].numpy()
     u = network.pooling.u.detach().numpy()

@@ -23,10 +23,9 @@ SCALES = [(name, "mini") for name in NETWORKS] + [(name, "full") for name in (
 @pytest.mark.parametrize(("name", "scale"), SCALES)
 def test_every_configuration_builds_and_learns_one_batch(name, scale):
     config = network_config(load_config(CONF / f"{name}.yaml", scale), name)
-    dim = config.frontend.output_dim(read_feature_options(CONF / f"features/{config.features}.conf").dim)
     torch.manual_seed(0)
-    network = Network(config, dim, 3)
-    x, labels = torch.randn(4, 40, dim), torch.tensor([0, 0, 2, 2])
+    network = Network(config, read_feature_options(CONF / f"features/{config.features}.conf").dim, 3)
+    x, labels = torch.randn(4, 40, network.frontend.output_dim), torch.tensor([0, 0, 2, 2])
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3 if scale == "mini" else 1e-4)
     losses = []
     for _ in range(5 if scale == "mini" else 2):
@@ -51,10 +50,9 @@ def write_to_free_memory():
 def test_bf16_gives_what_fp32_gives(name):
     """Values and gradients of each encoder. oneDNN had a convolution that was wrong in bf16 alone."""
     config = network_config(load_config(CONF / f"{name}.yaml", "mini"), name)
-    dim = config.frontend.output_dim(read_feature_options(CONF / f"features/{config.features}.conf").dim)
     torch.manual_seed(0)
-    network = Network(config, dim, 3).eval()
-    x = torch.randn(16, 200, dim)
+    network = Network(config, read_feature_options(CONF / f"features/{config.features}.conf").dim, 3).eval()
+    x = torch.randn(16, 200, network.frontend.output_dim)
     found = {}
     for dtype in (torch.float32, torch.bfloat16):
         for _ in range(3):
@@ -95,7 +93,7 @@ def test_the_recipes_table_has_every_network_with_its_parameters():
             found |= {name.strip(): cells[3] for name in cells[0].split(",")}
     for name in NETWORKS:
         config = network_config(load_config(CONF / f"{name}.yaml"), name)
-        dim = config.frontend.output_dim(read_feature_options(CONF / f"features/{config.features}.conf").dim)
+        dim = read_feature_options(CONF / f"features/{config.features}.conf").dim
         with torch.device("meta"):  # shapes alone
             assert found.get(name) == f"{Network(config, dim, 1211).parameters_to_embedding():,}", name
 

@@ -72,10 +72,10 @@ def test_killed_at_any_step_it_ends_with_the_same_bits(corpus, tmp_path, whole, 
     killed = trainer(corpus, tmp_path / "x", EVERYTHING)
     step, validate = killed.train_step, killed.validation.eer
 
-    def train_step(number, x, labels):
+    def train_step(number, batch):
         if number == place:
             raise Killed
-        return step(number, x, labels)
+        return step(number, batch)
 
     def eer(network, device):
         if place == "validation" and killed.step == 14:
@@ -125,27 +125,27 @@ def test_a_batch_that_breaks_the_training_is_kept(corpus, tmp_path):
     broken = trainer(corpus, tmp_path / "x")
     step = broken.train_step
 
-    def train_step(number, x, labels):
-        return step(number, x * (torch.nan if number == 4 else 1), labels)
+    def train_step(number, batch):
+        return step(number, batch._replace(x=batch.x * (torch.nan if number == 4 else 1)))
 
     broken.train_step = train_step
     with pytest.raises(InputError, match=r"the loss at step 4 is nan.*bad_batch\.0\.safetensors"):
         broken.run()
     kept = load_file(tmp_path / "x/log/bad_batch.0.safetensors")
-    x, labels = TrainingSet(corpus[0], network_config(SHORT, "x"), seed=1).batch(4)
-    np.testing.assert_array_equal(kept["x"].numpy(), x)
-    np.testing.assert_array_equal(kept["labels"].numpy(), labels)
+    for name, part in TrainingSet(corpus[0], network_config(SHORT, "x"), seed=1).batch(4)._asdict().items():
+        assert torch.equal(kept[name], part)
     assert not (tmp_path / "x/checkpoint.safetensors").exists()  # nothing spoilt was saved
 
 
 def test_accumulated_gradients_are_those_of_the_mean_loss_over_the_parts(corpus, tmp_path):
     config = changed(train={"accumulate": 4, "precision": "fp32", "clip": 1e9}, head={"dropout": 0.0})
     ours, reference = trainer(corpus, tmp_path / "a", config), trainer(corpus, tmp_path / "b", config)
-    x, labels = map(torch.from_numpy, ours.data.batch(0))
+    batch = ours.data.batch(0)
     ours.model = ours.network
-    loss, *_ = ours.train_step(0, x, labels)
+    loss, *_ = ours.train_step(0, batch)
     reference.network.loss.margin_share = 0.0
-    losses = [reference.network(x[i:i + 2], labels[i:i + 2])[0] for i in range(0, 8, 2)]
+    losses = [reference.network(*(part if part is None else part[i:i + 2] for part in batch))[0]
+              for i in range(0, 8, 2)]
     (sum(losses) / 4).backward()
     assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-6)
     for one, other in zip(ours.network.parameters(), reference.network.parameters(), strict=True):
@@ -212,8 +212,8 @@ def record(exp):
     double, step, losses = exp.parent.name.endswith("double"), run.train_step, []
     if double:
         run.network.double()
-    def noted(number, x, labels):
-        values = step(number, x.double() if double else x, labels)
+    def noted(number, batch):
+        values = step(number, batch._replace(x=batch.x.double()) if double else batch)
         losses.append(run.processes.mean(values.clone())[:2].tolist())
         return torch.tensor([*losses[-1], 1.0])
     run.validation.eer = lambda *_: 50.0

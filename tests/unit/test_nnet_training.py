@@ -19,10 +19,11 @@ from safetensors.torch import load_file
 from nnet.config import network_config, training_part
 from nnet.device import find_device, has_bf16
 from nnet.embed import embed_batch, embed_utterances, load_network
-from nnet.training.data import TrainingSet, Utterances, batches_ahead
+from nnet.training.data import TrainingSet, batches_ahead
 from nnet.training.optimizers import learning_rate
 from nnet.training.train import Trainer
 from nnet.training.validation import Validation
+from nnet.utterances import StoredUtterances
 from tests.in_process import call
 from utils.errors import InputError
 from utils.kaldi.ark import ArkWriter, RowReader, iterate
@@ -178,7 +179,7 @@ def test_a_damaged_checkpoint_is_thrown_away(corpus, trained, tmp_path):
 
 def test_batched_extraction_equals_one_by_one(corpus, trained):
     network, config = load_network(trained)
-    data = Utterances(corpus[1], config)
+    data = StoredUtterances(corpus[1], config)
     batched = dict(embed_utterances(network, data, range(len(data.rows)), CPU, 500))
     assert list(batched) == list(range(60))
     for index, vector in batched.items():
@@ -188,7 +189,7 @@ def test_batched_extraction_equals_one_by_one(corpus, trained):
 
 def test_long_and_short_utterances(corpus, trained, capsys):
     network, config = load_network(trained)
-    data = Utterances(corpus[1], config)
+    data = StoredUtterances(corpus[1], config)
     whole = data.whole(0)
     cut = dict(embed_utterances(network, data, range(1), CPU, 500, max_frames=len(whole) // 2 + 1))
     halves = [embed_batch(network, [half], CPU)[0] for half in np.array_split(whole, 2)]
@@ -204,12 +205,12 @@ def test_extraction_jobs_write_kaldi_vectors(corpus, trained, tmp_path):
         assert done.returncode == 0, done.stderr
     found = [(name, vector.shape) for job in (1, 2) for name, vector in iterate(tmp_path / f"xvector.{job}.scp")]
     assert {shape for _, shape in found} == {(12,)}
-    assert [name for name, _ in found] == list(Utterances(corpus[1], network_config(CONFIG, "x")).rows.ids)
+    assert [name for name, _ in found] == list(StoredUtterances(corpus[1], network_config(CONFIG, "x")).rows.ids)
 
 
 def test_chunks_are_frames_of_the_utterance_and_batches_depend_on_seed_and_step_alone(corpus):
     config = network_config(CONFIG | {"frontend": {}}, "x")
-    data = Utterances(corpus[1], config)
+    data = StoredUtterances(corpus[1], config)
     whole = data.whole(3)
     chunk = data.chunk(3, 20, np.random.default_rng(0))
     assert any(np.array_equal(chunk, whole[start:start + 20]) for start in range(len(whole) - 19))
@@ -230,7 +231,7 @@ def test_chunks_of_voiced_frames(corpus, tmp_path):
     with ArkWriter(data / "vad") as writer:
         for index, name in enumerate(rows.ids):
             writer.write(name, np.arange(rows.num_rows[index]) % 3 != 0)
-    found = Utterances(data, config)
+    found = StoredUtterances(data, config)
     stored = rows.read(4)
     voiced = stored[np.arange(len(stored)) % 3 != 0]
     np.testing.assert_array_equal(found.whole(4), voiced)
@@ -239,10 +240,10 @@ def test_chunks_of_voiced_frames(corpus, tmp_path):
     lines = (data / "vad.scp").read_text().splitlines(keepends=True)
     (data / "vad.scp").write_text("".join(lines[:-1]))
     with pytest.raises(InputError, match=r"vad\.scp and feats\.scp list other utterances"):
-        Utterances(data, config)
+        StoredUtterances(data, config)
     shutil.copy(data / "feats.scp", data / "vad.scp")
     with pytest.raises(InputError, match="no binary vector for s0-u0"):
-        Utterances(data, config).whole(0)
+        StoredUtterances(data, config).whole(0)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -253,9 +254,9 @@ def test_batches_come_ahead_and_pinned_for_a_gpu(corpus, device, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", nullcontext)
     data = TrainingSet(corpus[1], network_config(CONFIG, "x"), seed=1)
     found = list(batches_ahead(data, 3, 6, torch.device(device)))
-    assert [step for step, *_ in found] == [3, 4, 5]
-    for step, *tensors in found:
-        for tensor, wanted in zip(tensors, data.batch(step), strict=True):
+    assert [step for step, _ in found] == [3, 4, 5]
+    for step, batch in found:
+        for tensor, wanted in zip(batch, data.batch(step), strict=True):
             assert np.array_equal(tensor, wanted)
             assert any(tensor is other for other in pinned) == (device == "cuda")
 
@@ -315,5 +316,5 @@ def test_without_bf16_training_says_so_and_takes_fp32(corpus, tmp_path, monkeypa
         trainer = Trainer(config, *corpus[1:], tmp_path / "exp", CPU, 1)
         assert ("fp32 is used" in capsys.readouterr().err) == (not has)
         trainer.model = trainer.network
-        losses[precision, has] = float(trainer.train_step(0, *map(torch.from_numpy, trainer.data.batch(0)))[0])
+        losses[precision, has] = float(trainer.train_step(0, trainer.data.batch(0))[0])
     assert losses["bf16", False] == losses["fp32", True] != losses["bf16", True]

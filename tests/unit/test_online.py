@@ -11,24 +11,22 @@ import soundfile
 import torch
 import yaml
 from made_up import CONFIG
+from made_up_audio import RATE, sound, write_corpus
 from safetensors.torch import load_file
 
 from nnet.config import network_config
-from nnet.frontends.kaldi_features import frontend_of_batch
+from nnet.frontends.kaldi import KaldiFrontend, frontend_of_batch
 from nnet.training.data import TrainingSet
-from nnet.training.distributed import Processes
-from nnet.training.online import ChangedAudio, training_set
+from nnet.training.masks import mask
 from nnet.training.train import Trainer
+from nnet.utterances import AudioUtterances
 from tests.in_process import call
 from utils.audio import Recording, change_speed, read_audio
 from utils.errors import InputError
 from utils.features.augment import KINDS
-from utils.features.compute import compute_features
 from utils.features.frontend import FrontendOptions, apply_frontend
-from utils.features.options import read_feature_options
-from utils.kaldi.ark import ArkWriter
+from utils.features.model_features import kept_options
 
-RATE, SPEEDS = 16000, ("0.9", "1.1")
 ONLINE = {"kinds": [kind for kind in KINDS if kind != "music"], "share": 0.7}
 CPU = torch.device("cpu")
 
@@ -36,47 +34,6 @@ CPU = torch.device("cpu")
 def config(**changes):
     train = CONFIG["train"] | {"epochs": 2, "chunk_frames": 40} | changes.pop("train", {})
     return CONFIG | {"online": ONLINE, "train": train} | changes
-
-
-def sound(seed, seconds):
-    """A buzz whose pitch is its speaker's, in noise."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * RATE)) / RATE
-    buzz = sum(np.sin(2 * np.pi * (90 + 40 * (seed % 6)) * k * time) / k for k in range(1, 20))
-    return (0.1 * buzz + 0.02 * rng.standard_normal(len(time))).astype(np.float32)
-
-
-def write_corpus(folder, speakers, utterances, snip_edges, first=0):
-    """Wav and flac files, copies at other speeds, and their features without compression."""
-    folder.mkdir(parents=True)
-    (folder / "feats.conf").write_text(
-        f"--feature-type=fbank\n--num-mel-bins=10\n--snip-edges={'true' if snip_edges else 'false'}\n")
-    options = read_feature_options(folder / "feats.conf")
-    lines = {name: [] for name in ("wav.scp", "utt2spk", "utt2speed", "utt2num_frames")}
-    features = {}
-    for speaker in range(first, first + speakers):
-        for number in range(utterances):
-            path = folder / f"a s{speaker} {number}.{'flac' if number % 2 else 'wav'}"
-            soundfile.write(path, sound(speaker + 6 * number, 0.4 + 0.07 * number), RATE, subtype="PCM_16")
-            for speed in ("1", *(SPEEDS if number == 0 else ())):
-                samples = read_audio(path).samples
-                if speed != "1":
-                    samples = change_speed(samples, float(speed))
-                name = f"s{speaker}-u{number}" if speed == "1" else f"sp{speed}-s{speaker}-u{number}"
-                features[name] = path, speed, compute_features(samples, options)
-    with ArkWriter(folder / "feats") as writer:
-        for name in sorted(features):
-            path, speed, values = features[name]
-            writer.write(name, values)
-            for table, value in zip(lines, (path, name.rpartition("-")[0], speed, len(values)), strict=True):
-                lines[table].append(f"{name} {value}\n")
-    for table, texts in lines.items():
-        (folder / table).write_text("".join(texts))
-    (folder / "trials").mkdir()
-    names = [name for name in sorted(features) if name.startswith("s") and not name.startswith("sp")]
-    (folder / "trials/valid").write_text("".join(
-        f"{a} {b} {'target' if a[:2] == b[:2] else 'nontarget'}\n" for i, a in enumerate(names) for b in names[i + 1:]))
-    return folder
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["snip", "mirror"])
@@ -91,7 +48,15 @@ def corpus(tmp_path_factory):
 
 
 def open_set(folder, options, rank=0, count=1):
-    return training_set(folder, network_config(options, "x"), 1, Processes(rank, count), None, None)
+    return TrainingSet(folder, network_config(options, "x"), 1, rank, count)
+
+
+def frames_of(data, options, batch):
+    """The frames that the encoder takes of a batch of audio."""
+    given = kept_options(data, vad=False)
+    frontend = KaldiFrontend(network_config(options, "x").frontend, given, given.features["num-mel-bins"])
+    frames = frontend.chunks(batch.x)
+    return frames if batch.spans is None else mask(frames, batch.spans)
 
 
 @pytest.mark.parametrize("frontend", [{}, {"cmn": "utterance", "norm_vars": True}])
@@ -99,15 +64,15 @@ def test_unchanged_chunks_have_the_stored_features(data, frontend):
     """All utterances of a few epochs, at all speeds, but for those that are repeated."""
     options = config(online=ONLINE | {"share": 0.0}, frontend=frontend,
                      train={"chunk_frames": 35, "batch_size": 6, "mask_frames": 0, "mask_bands": 0})
-    online, stored = open_set(data, options), TrainingSet(data, network_config(options, "x"), 1)
-    assert isinstance(online.source, ChangedAudio)
-    assert set(online.source.waveforms.speeds.tolist()) == {1, np.float32(0.9), np.float32(1.1)}
+    online, stored = open_set(data, options), open_set(data, options | {"online": None})
+    assert isinstance(online.utterances, AudioUtterances)
+    assert set(online.utterances.speeds.tolist()) == {1, np.float32(0.9), np.float32(1.1)}
     compared = 0
     for step in range(4 * online.steps_per_epoch):
-        x, labels = online.batch(step)
-        frames = online.on_device(torch.from_numpy(x), step).numpy()
-        theirs, their_labels = stored.batch(step)
-        np.testing.assert_array_equal(labels, their_labels)
+        ours, (theirs, their_labels, spans) = online.batch(step), stored.batch(step)
+        frames, theirs = frames_of(data, options, ours).numpy(), theirs.numpy()
+        assert torch.equal(ours.labels, their_labels)
+        assert spans is ours.spans is None
         long = stored.utterances.rows.num_rows[stored.chosen(step)] >= 35
         compared += long.sum()
         assert np.abs(frames - theirs)[long].max() < 0.02
@@ -122,35 +87,33 @@ def test_a_part_at_another_speed_is_that_part_of_the_whole(data, tmp_path, speed
     recording, found = Recording(tmp_path / "a.wav"), open_set(data, config())
     whole = change_speed(recording[:], float(speed))
     for start, stop in ((0, 7000), (1, 400), (4321, 9999), (len(whole) - 3000, len(whole))):
-        part = found.source.waveforms._read(recording, Fraction(speed), start, stop)
+        part = found.utterances._read(recording, Fraction(speed), start, stop)
         np.testing.assert_allclose(part, whole[start:stop], atol=0.01)  # of 32768
 
 
 def test_a_short_utterance_is_repeated(data):
     options = config(online=ONLINE | {"share": 0.0}, train={"chunk_frames": 100})
     found = open_set(data, options)
-    x, _ = found.batch(0)
-    recording = read_audio(found.source.waveforms.paths[int(found.chosen(0)[0])]).samples
-    if found.source.waveforms.speeds[int(found.chosen(0)[0])] == 1:
+    batch = found.batch(0)
+    x = batch.x.numpy()
+    recording = read_audio(found.utterances.paths[int(found.chosen(0)[0])]).samples
+    if found.utterances.speeds[int(found.chosen(0)[0])] == 1:
         np.testing.assert_array_equal(x[0][:len(recording)], recording)
         np.testing.assert_array_equal(x[0][len(recording):2 * len(recording)], recording[:len(x[0]) - len(recording)])
-    assert found.on_device(torch.from_numpy(x), 0).shape == (8, 100, 10)
+    assert frames_of(data, options, batch).shape == (8, 100, 10)
 
 
 def test_batches_depend_on_seed_and_step_alone(corpus):
     first, second = (open_set(corpus[0], config()) for _ in range(2))
     for step in (5, 2):
-        (x, labels), (theirs, their_labels) = first.batch(step), second.batch(step)
-        np.testing.assert_array_equal(x, theirs)
-        np.testing.assert_array_equal(labels, their_labels)
-        ours = first.on_device(torch.from_numpy(x), step)
-        assert torch.equal(ours, second.on_device(torch.from_numpy(theirs), step))
-        halves = [open_set(corpus[0], config(), rank, 2) for rank in (0, 1)]
-        parts = [half.on_device(torch.from_numpy(half.batch(step)[0]), step) for half in halves]
-        torch.testing.assert_close(torch.cat(parts), ours, rtol=0, atol=1e-4)
-    assert (ours == 0).any()  # masks
+        batch = first.batch(step)
+        halves = [open_set(corpus[0], config(), rank, 2).batch(step) for rank in (0, 1)]
+        for part, theirs, *parts in zip(batch, second.batch(step), *halves, strict=True):
+            assert torch.equal(part, theirs)
+            assert torch.equal(part, torch.cat(parts))
+    assert (frames_of(corpus[0], config(), batch) == 0).any()  # masks
     clean = open_set(corpus[0], config(online=ONLINE | {"share": 0.0}))
-    changed = [np.abs(first.batch(step)[0] - clean.batch(step)[0]).max(axis=1) > 0 for step in range(20)]
+    changed = [(first.batch(step).x - clean.batch(step).x).abs().amax(dim=1).numpy() > 0 for step in range(20)]
     assert 0.6 < np.mean(changed) < 0.8
 
 
@@ -164,10 +127,10 @@ def test_a_killed_run_ends_with_the_same_bits(corpus, tmp_path):
     killed = trainer(tmp_path / "x")
     step = killed.train_step
 
-    def train_step(number, x, labels):
+    def train_step(number, batch):
         if number == 3:
             raise KeyboardInterrupt
-        return step(number, x, labels)
+        return step(number, batch)
 
     killed.train_step = train_step
     with pytest.raises(KeyboardInterrupt):
@@ -179,7 +142,7 @@ def test_a_killed_run_ends_with_the_same_bits(corpus, tmp_path):
 
 def test_two_processes_train_as_one(corpus, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config(
-        head=CONFIG["head"] | {"dropout": 0.0}, optimizer={"type": "sgd", "lr": 0.002},
+        head=CONFIG["head"] | {"dropout": 0.0}, optimizer={"type": "sgd", "lr": 0.0005},
         train={"precision": "fp32", "epochs": 3})))
     curves, words = [], ["--num-threads", "1", tmp_path / "config.yaml", *corpus]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
@@ -237,7 +200,7 @@ def lines_changed(path, change):
 
 
 @pytest.mark.parametrize(("damage", "message"), [
-    (lambda d: (d / "wav.scp").unlink(), "wav.scp is missing; `online:` reads the audio"),
+    (lambda d: (d / "wav.scp").unlink(), "wav.scp is missing; the audio that it names is read"),
     (lambda d: lines_changed(d / "wav.scp", lambda lines: lines[1:]), "wav.scp and feats.scp list other utterances"),
     (lambda d: lines_changed(d / "utt2speed", lambda lines: [*lines, "zz 1\n"]), "utt2speed and feats.scp list other"),
     (lambda d: lines_changed(d / "utt2speed", lambda lines: [*lines[:-1], "sp1.1-s1-u0 fast\n"]),
@@ -281,9 +244,9 @@ def test_corpora_of_noise_are_taken_from_the_command_line(corpus, tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / f"{name}.wav", sound(1, seconds), RATE)
     options = network_config(config(online={"kinds": list(KINDS), "share": 1.0}), "x")
-    found = training_set(corpus[0], options, 1, Processes(), tmp_path / "musan", tmp_path / "rirs")
-    sources = found.source.sources
+    found = TrainingSet(corpus[0], options, 1, musan=tmp_path / "musan", rirs=tmp_path / "rirs")
+    sources = found.augmentation.sources
     assert [len(sources.noise), len(sources.music), len(sources.responses)] == [1, 1, 1]
     assert np.isfinite(found.batch(0)[0]).all()
     with pytest.raises(InputError, match="name the unpacked corpus"):
-        training_set(corpus[0], options, 1, Processes(), tmp_path / "nothing", None)
+        TrainingSet(corpus[0], options, 1, musan=tmp_path / "nothing")

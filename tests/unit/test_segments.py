@@ -7,8 +7,8 @@ from made_up import CONFIG, write_data
 
 from nnet.config import network_config
 from nnet.embed import load_network
-from nnet.training.data import Utterances
 from nnet.training.train import Trainer
+from nnet.utterances import StoredUtterances
 from steps.network.extract_segments import embed_segments
 from steps.network.score_segments import PairScores, read_count
 from tests.in_process import call
@@ -43,7 +43,7 @@ def one_pair_at_a_time(network, a, b):
                     sides = (network.pooling.side(network.frames(part)[0]) for part in (x, y))
                     u, v = (network.head.embed(e[0]) for e in network.pooling.pairs(*sides))
                 else:
-                    u, v = network.embed(x), network.embed(y)
+                    u, v = network.embed_features(x), network.embed_features(y)
                 total += torch.nn.functional.cosine_similarity(u, v).item()
     return total / len(a) / len(b)
 
@@ -61,7 +61,7 @@ def test_scores_are_the_means_over_all_pairs_of_segments(model, tmp_path):
                 tmp_path / "scores")
     assert done.returncode == 0, done.stderr
     network, config = load_network(exp)
-    utterances = Utterances(data, config)
+    utterances = StoredUtterances(data, config)
     parts = {name: utterances.segments(index, FRAMES, SEGMENTS) for index, name in enumerate(utterances.rows.ids)}
     lines = [line.split() for line in (tmp_path / "scores").read_text().splitlines()]
     trials = [line.split()[:2] for line in (data / "trials/valid").read_text().splitlines()]
@@ -75,7 +75,7 @@ def test_scores_are_the_means_over_all_pairs_of_segments(model, tmp_path):
 def test_segments_lie_at_regular_intervals_from_end_to_end(model):
     exp, data = model
     _, config = load_network(exp)
-    utterances = Utterances(data, config)
+    utterances = StoredUtterances(data, config)
     index = int(np.argmax(utterances.rows.num_rows))
     raw = utterances.rows.read(index)
     found = utterances.segments(index, 20, 4)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnet.frontends.kaldi_features import KaldiFeatures
+from nnet.frontends.kaldi import KaldiFeatures
 from utils.audio import read_audio
 from utils.errors import InputError
 from utils.features.compute import compute_features

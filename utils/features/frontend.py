@@ -15,6 +15,7 @@ from utils.features.deltas import add_deltas
 class FrontendOptions:
     """Applied in this order, which is that of Kaldi's i-vector recipe."""
 
+    type: Literal["kaldi"] = "kaldi"
     deltas: Whole = 0       # derivatives appended to the features: 1 doubles, 2 triples the dimension
     delta_window: Count = 2  # frames on each side for one derivative
     cmn: Literal["none", "utterance", "sliding"] = "none"

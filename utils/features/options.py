@@ -58,6 +58,26 @@ class FeatureOptions:
         return round(self.kaldi.frame_opts.samp_freq)
 
     @property
+    def shift(self) -> int:
+        """Samples from one frame to the next."""
+        return round(self.kaldi.frame_opts.samp_freq * self.kaldi.frame_opts.frame_shift_ms) // 1000
+
+    @property
+    def length(self) -> int:
+        """Samples in a frame."""
+        return round(self.kaldi.frame_opts.samp_freq * self.kaldi.frame_opts.frame_length_ms) // 1000
+
+    def samples_of(self, frames: int) -> int:
+        """Return how many samples make so many frames without anything beyond their ends."""
+        return (frames - 1) * self.shift + self.length
+
+    def frames_of(self, samples: int) -> int:
+        """Return how many frames an utterance of so many samples has."""
+        if self.kaldi.frame_opts.snip_edges:
+            return max(0, 1 + (samples - self.length) // self.shift)
+        return (samples + self.shift // 2) // self.shift
+
+    @property
     def dim(self) -> int:
         """Values a frame."""
         if self.kind == "mfcc":

@@ -1,0 +1,40 @@
+"""What every front end is."""
+
+import abc
+
+from torch import Tensor, nn
+
+
+class Frontend(nn.Module, abc.ABC):
+    """The first part of a network.
+
+    output_dim: F', values a frame that the encoder takes; rate: samples a second; shift: samples from one frame to the
+    next. stored: whether its first part is fixed and its result the stored features, so that training, extraction and
+    validation read these in place of audio; other front ends are given audio.
+    """
+
+    stored = False
+    output_dim: int
+    rate: int
+    shift: int
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.rate / self.shift
+
+    def samples_of(self, frames: int) -> int:
+        """Return how many samples give at least so many frames."""
+        return frames * self.shift
+
+    @abc.abstractmethod
+    def forward(self, samples: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the frames of whole utterances, B x T' x F', and their number in each (None: all T').
+
+        samples: B x N, 16-bit scale, at `rate`; lengths: B, samples of each that count; None: all N. Samples beyond an
+        utterance's end never change its frames.
+        """
+
+    def chunks(self, samples: Tensor) -> Tensor:
+        """Return the frames of training chunks, B x N to B x T x F': pieces of utterances, all of the same length."""
+        return self(samples)[0]

@@ -1,0 +1,197 @@
+"""The utterances of a data directory with features, as a network takes them: whole, or in chunks.
+
+Which of the two classes: `open_utterances`.
+"""
+
+from array import array
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from functools import cached_property
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nnet.config import NetworkConfig
+from nnet.frontends import FRONTENDS
+from utils.audio import Recording, change_speed
+from utils.errors import InputError
+from utils.features.frontend import apply_frontend, frontend_margin
+from utils.features.options import read_feature_options
+from utils.kaldi.ark import VECTORS, Ids, RowReader, table_lines
+from utils.kaldi.data_dir import plausible_speed
+
+
+def open_rows(data: Path) -> RowReader:
+    """Return the stored features of a data directory; raises InputError when there are none."""
+    rows = RowReader(data / "feats.scp")
+    if not len(rows):
+        raise InputError(f"{data}/feats.scp is empty")
+    return rows
+
+
+class StoredUtterances:
+    """Stored features, passed through the rest of the front end: matrices T x F'."""
+
+    each = map
+
+    def __init__(self, data: Path, config: NetworkConfig) -> None:
+        self.frontend = config.frontend
+        self.margin = frontend_margin(config.frontend)
+        self.rows = open_rows(data)
+        self.feature_dim = self.rows.read(0, 0, 1).shape[1]
+        self.vad: RowReader | None = None
+        if config.frontend.vad:
+            self.vad = RowReader(data / "vad.scp", VECTORS)
+            if any(a != b for a, b in zip_longest(self.vad.ids, self.rows.ids)):
+                raise InputError(f"{data}: vad.scp and feats.scp list other utterances; run steps/compute_vad.sh")
+
+    def shape(self, frames: int) -> tuple[int, ...]:
+        """Return the shape of a chunk: T, F'."""
+        return frames, self.frontend.output_dim(self.feature_dim)
+
+    def whole(self, index: int) -> np.ndarray:
+        """Return all frames of an utterance: T x F'."""
+        return apply_frontend(self.rows.read(index), self._voicing(index), self.frontend)
+
+    def chunk(self, index: int, frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Return `frames` consecutive (voiced) frames from a random place; a shorter utterance is repeated."""
+        voicing, voiced = self._voiced(index)
+        return self._cut(index, voicing, voiced, int(rng.integers(max(len(voiced) - frames, 0) + 1)), frames)
+
+    def segments(self, index: int, frames: int, count: int) -> np.ndarray:
+        """Return `count` chunks at regular intervals, from the first frame to the last: count x frames x F'."""
+        voicing, voiced = self._voiced(index)
+        places = np.linspace(0, max(len(voiced) - frames, 0), count).round().astype(int)
+        return np.stack([self._cut(index, voicing, voiced, int(place), frames) for place in places])
+
+    def _cut(self, index: int, voicing: np.ndarray | None, voiced: np.ndarray, place: int, frames: int) -> np.ndarray:
+        """Return the `frames` voiced frames from the `place`th on, normalised over them alone where that is asked."""
+        length, count = int(self.rows.num_rows[index]), min(frames, len(voiced))
+        first, end = int(voiced[place]), int(voiced[place + count - 1]) + 1
+        start, stop = max(0, first - self.margin), min(length, end + self.margin)
+        found = apply_frontend(self.rows.read(index, start, stop), None if voicing is None else voicing[start:stop],
+                               self.frontend, keep=(first - start, end - start))
+        return found[np.arange(frames) % len(found)]
+
+    def _voiced(self, index: int) -> tuple[np.ndarray | None, np.ndarray]:
+        """Return the decisions on voicing, and the numbers of the frames that count."""
+        voicing = self._voicing(index)
+        if voicing is None or not voicing.any():
+            return voicing, np.arange(int(self.rows.num_rows[index]))
+        return voicing, np.flatnonzero(voicing)
+
+    def _voicing(self, index: int) -> np.ndarray | None:
+        return None if self.vad is None else self.vad.read(index)[:, 0]
+
+
+class AudioUtterances:
+    """Audio, in pieces that the stored features measure, which also say how long each utterance is: vectors of N
+    samples, 16-bit scale.
+
+    Memory: 60 to 100 bytes an utterance, most of it the paths.
+    """
+
+    def __init__(self, data: Path, config: NetworkConfig) -> None:
+        self.rows = open_rows(data)
+        self.feature_dim = self.rows.read(0, 0, 1).shape[1]
+        if not (data / "feats.conf").is_file():
+            raise InputError(f"{data} has no feats.conf, which says what its features are; make them again")
+        self.options = read_feature_options(data / "feats.conf")
+        if self.options.dim != self.feature_dim:
+            raise InputError(f"{data}: feats.conf means {self.options.dim} values a frame, feats.scp has "
+                             f"{self.feature_dim}; make the features again")
+        self.paths = Ids(self._column(data / "wav.scp"))
+        self.speeds = np.ones(len(self.rows), np.float32)
+        if (data / "utt2speed").is_file():
+            self.speeds = np.array(array("f", map(self._speed, self._column(data / "utt2speed"))))
+        if (data / "utt2augment").is_file():
+            raise InputError(f"{data} has utt2augment: copies that are augmented already; name the data without them")
+
+    def _column(self, path: Path) -> Iterator[str]:
+        """Yield the values of a table of all utterances; raises InputError when it lists others."""
+        if not path.is_file():
+            raise InputError(f"{path} is missing; the audio that it names is read")
+        for line, name in zip_longest(table_lines(path), self.rows.ids):
+            if line is None or line[0] != name:
+                raise InputError(f"{path} and feats.scp list other utterances; repair with utils.kaldi.fix_data_dir")
+            yield line[1]
+
+    def _speed(self, value: str) -> float:
+        if not plausible_speed(value):
+            raise InputError(f"utt2speed: {value!r} is not a speed factor from 0.1 to 10; prepare the data again")
+        return float(value)
+
+    @cached_property
+    def each(self) -> Callable:
+        """Several rows of a batch are read at once."""
+        return ThreadPoolExecutor(min(8, torch.get_num_threads())).map
+
+    def shape(self, frames: int) -> tuple[int, ...]:
+        """Return the shape of a chunk: N."""
+        return (self.options.samples_of(frames),)
+
+    def whole(self, index: int) -> np.ndarray:
+        """Return all samples of an utterance."""
+        recording, speed, length = self._open(index)
+        return self._read(recording, speed, 0, length)
+
+    def chunk(self, index: int, frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Return the samples of `frames` frames from a random place; a shorter utterance is repeated."""
+        count = min(frames, int(self.rows.num_rows[index]))
+        return self._cut(index, int(rng.integers(int(self.rows.num_rows[index]) - count + 1)), frames)
+
+    def segments(self, index: int, frames: int, count: int) -> np.ndarray:
+        """Return `count` chunks at regular intervals, from the first frame to the last: count x N."""
+        places = np.linspace(0, max(int(self.rows.num_rows[index]) - frames, 0), count).round().astype(int)
+        return np.stack([self._cut(index, int(place), frames) for place in places])
+
+    def _cut(self, index: int, place: int, frames: int) -> np.ndarray:
+        """Return the samples from which the stored frames from `place` on were computed."""
+        recording, speed, length = self._open(index)
+        size = self.options.samples_of(frames)
+        if int(self.rows.num_rows[index]) < frames:
+            return np.resize(self._read(recording, speed, 0, length), size)
+        first = place * self.options.shift
+        if not self.options.kaldi.frame_opts.snip_edges:
+            first += self.options.shift // 2 - self.options.length // 2
+        where = np.arange(first, first + size) % (2 * length)
+        where = np.minimum(where, 2 * length - 1 - where)  # mirrored at the ends
+        start = int(where.min())
+        return self._read(recording, speed, start, int(where.max()) + 1)[where - start]
+
+    def _open(self, index: int) -> tuple[Recording, Fraction, int]:
+        """Return an utterance's recording, its speed, and its samples after the change of speed.
+
+        Raises InputError when the audio is not as long as the features say.
+        """
+        recording, speed = Recording(self.paths[index], self.options.rate), Fraction(str(self.speeds[index]))
+        length = -(-len(recording) * speed.denominator // speed.numerator)
+        if (found := self.options.frames_of(length)) != self.rows.num_rows[index]:
+            raise InputError(f"{self.rows.ids[index]}: {self.paths[index]} gives {found} frames, its features are "
+                             f"{self.rows.num_rows[index]}; make the features again")
+        return recording, speed, length
+
+    def _read(self, recording: Recording, speed: Fraction, start: int, stop: int) -> np.ndarray:
+        """Return the samples start..stop of a recording played at another speed."""
+        if speed == 1:
+            return recording[start:stop]
+        up, down = speed.denominator, speed.numerator
+        margin = 20 + 20 * up // down  # more than the filter of the change of rate reaches
+        before = max(0, start - margin) // up * up  # where a sample of the one rate meets one of the other
+        read = recording[before * down // up:-(-(stop + margin) * down // up)]
+        return change_speed(read, float(speed))[start - before:stop - before]
+
+
+Utterances = StoredUtterances | AudioUtterances
+
+
+def open_utterances(data: Path, config: NetworkConfig, audio: bool = False) -> Utterances:
+    """Return the utterances of a data directory: stored features where the network's front end begins with them.
+
+    audio: as samples all the same.
+    """
+    stored = FRONTENDS[config.frontend.type][0].stored and not audio
+    return StoredUtterances(data, config) if stored else AudioUtterances(data, config)
