@@ -45,6 +45,12 @@ def shown(path: str | os.PathLike) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
+def count_lines(path: str | os.PathLike) -> int:
+    """Return the number of lines of a file; the last may lack its end."""
+    with open(path, "rb") as stream:
+        return sum(1 for _ in stream)
+
+
 def encodable(text: str) -> bool:
     """Whether text can be written as UTF-8: a file name that is not UTF-8 cannot."""
     try:

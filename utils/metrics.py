@@ -22,21 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import InputError, first_five, run_main
-from utils.text_lines import (
-    Block,
-    Lines,
-    hash_words,
-    in_threads,
-    last_eight,
-    locate,
-    read_blocks,
-    refuse_self_trials,
-)
+from utils.kaldi.trials import labels, read_trials
+from utils.text_lines import Block, Lines, hash_words, in_threads, locate, read_blocks
 from utils.text_numbers import parse_numbers
 
 PRIORS = (0.01, 0.05)
-_TARGET = np.uint64(int.from_bytes(b"target", "little"))
-_ONTARGET = np.uint64(int.from_bytes(b"ontarget", "little"))
 
 
 @dataclass
@@ -99,22 +89,8 @@ def _min_dcf(targets: np.ndarray, nontargets: np.ndarray, prior: float) -> float
 
 def _read_trials(block: Block) -> tuple[np.ndarray, np.ndarray]:
     """Read lines `id id label`: hashes of the pairs of ids (uint64), and whether each is a target (bool)."""
-    lines = locate(block, 3)
-    refuse_self_trials(lines)
-    return hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]), _labels(lines)
-
-
-def _labels(lines: Lines) -> np.ndarray:
-    starts, ends = lines.starts[:, -1], lines.ends[:, -1]
-    length = ends - starts
-    last = last_eight(lines.text, ends)
-    target = (length == 6) & (last >> np.uint64(16) == _TARGET)
-    nontarget = (length == 9) & (last == _ONTARGET) & (lines.text[starts] == ord("n"))
-    wrong = np.flatnonzero(target == nontarget)
-    if len(wrong):
-        raise InputError(f"{lines.block.place(wrong[0])}: label {lines.field(wrong[0], -1)!r} is neither target "
-                         "nor nontarget; correct the line")
-    return target
+    lines, is_target = read_trials(block)
+    return hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]), is_target
 
 
 def _read_scores(block: Block) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +110,7 @@ def _numbers(lines: Lines, column: int) -> np.ndarray:
 
 def _read_kaldi(block: Block) -> tuple[np.ndarray, np.ndarray]:
     lines = locate(block, 2)
-    return _numbers(lines, 0), _labels(lines)
+    return _numbers(lines, 0), labels(lines)
 
 
 def read_kaldi_scores(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:

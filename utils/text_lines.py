@@ -233,6 +233,8 @@ class IdTable:
 
     def find(self, text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Return the row of text[start:end] for each pair of `starts` and `ends`, -1 where it is no id."""
+        if not len(self.hashes):
+            return np.full(len(starts), -1)
         wanted = hash_words(text, starts, ends)
         last = len(self.hashes) - 1
         place = np.minimum(self.first[wanted >> self.shift], last)

@@ -9,8 +9,7 @@ from nnet.config import NetworkConfig
 from nnet.embed import embed_utterances
 from nnet.model import Network
 from nnet.utterances import open_utterances
-from utils.errors import InputError, first_five
-from utils.kaldi.trials import blocks
+from utils.kaldi.trials import row_blocks
 from utils.metrics import measure
 
 
@@ -20,15 +19,8 @@ class Validation:
     def __init__(self, data: Path, config: NetworkConfig) -> None:
         self.utterances = open_utterances(data, config)
         self.batch_frames = config.train.valid_batch_frames
-        place = {name: index for index, name in enumerate(self.utterances.rows.ids)}
-        fields = [field for _, block in blocks(data / "trials/valid") for field in block]
-        unknown = sorted({*fields[0::3], *fields[1::3]} - place.keys())
-        if unknown:
-            raise InputError(f"{data}/trials/valid: {len(unknown)} utterances have no features: "
-                             f"{first_five(unknown)}; prepare the data again")
-        self.first = np.array([place[name] for name in fields[0::3]])
-        self.second = np.array([place[name] for name in fields[1::3]])
-        self.is_target = np.array(fields[2::3]) == "target"
+        found = zip(*row_blocks(data / "trials/valid", self.utterances.rows.ids), strict=True)
+        self.first, self.second, self.is_target = map(np.concatenate, found)
 
     def eer(self, network: Network, device: torch.device) -> float:
         """Return the equal error rate in %."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from utils.errors import InputError, first_five, run_main
 from utils.features.options import read_feature_options
 from utils.features.vad import VadOptions, energy_vad, read_vad_options
+from utils.files import count_lines
 from utils.jobs.part import part_of
 from utils.kaldi.ark import ArkWriter, iterate
 from utils.progress import progress
@@ -27,9 +28,7 @@ def check_energy(data: Path) -> None:
 def compute_part(options: VadOptions, data: Path, job: int, jobs: int) -> list[str]:
     """Write the decisions of part `job` of `jobs`; return the utterances without a voiced frame."""
     check_energy(data)
-    with open(data / "feats.scp", "rb") as stream:
-        count = sum(1 for _ in stream)
-    part = part_of(count, job, jobs)
+    part = part_of(count_lines(data / "feats.scp"), job, jobs)
     unvoiced, voiced, frames = [], 0, 0
     with ArkWriter(data / f"vad.{job}") as writer:
         items = iterate(data / "feats.scp", part=part)

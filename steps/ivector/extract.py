@@ -6,11 +6,13 @@ from pathlib import Path
 import torch
 
 from steps.ivector.extractor import Posterior
-from steps.ivector.frames import part_of_job
+from steps.ivector.frames import AT_ONCE
 from steps.ivector.model import read_system
 from steps.ivector.utterance_stats import UtteranceStatistics
 from utils.errors import run_main
 from utils.features.model_features import check_options, kept_options
+from utils.files import count_lines
+from utils.jobs.part import part_of
 from utils.kaldi.ark import ArkWriter
 from utils.space import require_space
 
@@ -32,7 +34,7 @@ def main() -> None:
     check_options(arguments.data, wanted, arguments.exp, remark=arguments.job == 1)
     posterior = Posterior(model, arguments.device)
     stream = UtteranceStatistics(config, arguments.data, ubm, arguments.device, 1, arguments.posteriors)
-    part = part_of_job(arguments.data, arguments.job, arguments.nj)
+    part = part_of(count_lines(arguments.data / "feats.scp"), arguments.job, arguments.nj, AT_ONCE)
     require_space(arguments.out, 4.0 * len(part) * model.m.shape[2], "the i-vectors of this job")
     with ArkWriter(arguments.out / f"ivector.{arguments.job}") as writer:
         for ids, counts, sums in stream.with_ids(part):

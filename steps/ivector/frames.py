@@ -13,7 +13,7 @@ from utils.features.frontend import FrontendOptions, apply_frontend
 from utils.kaldi.ark import iterate
 from utils.kaldi.data_dir import read_column
 
-AT_ONCE = 32  # utterances of a block
+AT_ONCE = 32  # utterances of a block; jobs take whole blocks, so that --nj changes no bit
 
 
 def utterances(data: Path, options: FrontendOptions, part: range | slice = slice(None),
@@ -48,15 +48,6 @@ def blocks(data: Path, options: FrontendOptions, part: range | slice = slice(Non
     while block := list(islice(stream, at_once)):
         ids, frames = zip(*block, strict=True)
         yield list(ids), np.concatenate(frames), np.array([len(x) for x in frames])
-
-
-def part_of_job(data: Path, job: int, jobs: int) -> range:
-    """Return the numbers of the utterances of a job, counted from 1: whole blocks, so that nj changes no bit."""
-    with open(data / "feats.scp", "rb") as lines:
-        count = sum(1 for _ in lines)
-    whole = -(-count // AT_ONCE)
-    start, stop = (min(count, AT_ONCE * (whole * number // jobs)) for number in (job - 1, job))
-    return range(start, stop)
 
 
 def sample_frames(data: Path, options: FrontendOptions, number: int, seed: int) -> np.ndarray:

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from steps.ivector.alignments import Alignment, iterate_alignments, write_gselect, write_posteriors
 from steps.ivector.config import read_ivector_config
-from steps.ivector.frames import part_of_job, utterances
+from steps.ivector.frames import AT_ONCE, utterances
 from steps.ivector.gmm import FullPosteriors
 from steps.ivector.gmm_files import read_full
 from utils.errors import InputError, run_main
 from utils.features.model_features import check_options, kept_options
+from utils.files import count_lines
+from utils.jobs.part import part_of
 from utils.kaldi.ark import ArkWriter
 
 
@@ -66,7 +68,7 @@ def main() -> None:
     model = arguments.ubm.parent
     check_options(arguments.data, kept_options(model, config.frontend.vad), model, remark=arguments.job == 1)
     posteriors_of = FullPosteriors(ubm, config.ubm.num_gselect, config.extractor.min_post)
-    part = part_of_job(arguments.data, arguments.job, arguments.nj)
+    part = part_of(count_lines(arguments.data / "feats.scp"), arguments.job, arguments.nj, AT_ONCE)
     binary = not arguments.text
     with (ArkWriter(arguments.out / f"post.{arguments.job}", binary=binary) as post,
           ArkWriter(arguments.out / f"gselect.{arguments.job}", binary=binary) as gselect):

@@ -24,6 +24,8 @@ from steps.ivector.utterance_stats import UtteranceStatistics, with_means
 from utils.arguments import seed
 from utils.errors import InputError, run_main
 from utils.features.model_features import check_options, keep_options, kept_options
+from utils.files import count_lines
+from utils.jobs.part import part_of
 from utils.space import require_space
 from utils.tensor_file import load_tensors, save_tensors
 from utils.versions import write_versions
@@ -40,10 +42,9 @@ class ExtractorTraining:
         self.ubm, self.work, self.device, self.threads, self.seed = ubm, work, device, threads, seed
         self.stream = UtteranceStatistics(config, data, ubm, device, threads, posteriors)
         self.second: dict[int, Tensor] = {}  # of each part; no iteration changes it unless the UBM follows
-        with open(data / "feats.scp", "rb") as lines:
-            count = sum(1 for _ in lines)
+        count = count_lines(data / "feats.scp")
         parts = min(self.options.parts, count)
-        self.parts = [range(count * part // parts, count * (part + 1) // parts) for part in range(parts)]
+        self.parts = [part_of(count, part, parts) for part in range(1, parts + 1)]
         gaussians, features = ubm.means.shape
         model_bytes = 8 * gaussians * features * (self.options.dim + features)
         part_bytes = 4 * gaussians * self.options.dim * (features + (self.options.dim + 1) / 2)

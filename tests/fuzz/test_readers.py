@@ -52,7 +52,7 @@ from utils.kaldi.ark import ArkWriter, RowReader, iterate, read_vectors
 from utils.kaldi.data_dir import read_data_dir
 from utils.kaldi.fix_data_dir import fix
 from utils.kaldi.objects import read_matrix, read_vector, write_matrix
-from utils.kaldi.trials import blocks
+from utils.kaldi.trials import trial_lines
 from utils.metrics import read_kaldi_scores, read_labelled_scores
 from utils.tensor_file import load_tensors, save_tensors
 
@@ -92,7 +92,7 @@ CHANGES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1 << 16), st.inte
 
 
 def fixed_list(path: Path) -> list[str]:
-    return [word for _, block in blocks(path) for word in block]
+    return [word for line in trial_lines(path) for word in line.split()]
 
 
 def rows(path: Path) -> list[tuple[str, np.ndarray]]:

@@ -168,7 +168,7 @@ def test_a_folder_says_versions_and_holds_the_training_mean(models, tmp_path, ki
     folder = shutil.copytree(models / kind, tmp_path / kind)
     versions = yaml.safe_load((folder / "versions.yaml").read_text())
     assert versions["attvec"] == code_version()
-    assert versions["torch"] == torch.__version__
+    assert versions["torch"].partition("+")[0] == torch.__version__.partition("+")[0]  # builds differ: +cpu, +cu130
     model = load(folder)
     with pytest.raises(InputError, match="backend/mean.vec is missing; run steps/train_backend.sh"):
         _ = model.mean

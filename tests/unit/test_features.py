@@ -140,6 +140,13 @@ def test_parts_cover_everything_once(count, jobs):
         part_of(count, jobs + 1, jobs)
 
 
+@pytest.mark.parametrize("jobs", [1, 2, 3, 7])
+def test_jobs_share_whole_groups(jobs):
+    parts = [part_of(150, job, jobs, 32) for job in range(1, jobs + 1)]
+    assert [number for part in parts for number in part] == list(range(150))
+    assert all(part.start % 32 == 0 for part in parts if part)
+
+
 @pytest.mark.parametrize("text", ["--vad-frames-context=-1", "--vad-frames-context=99999999",
                                   "--vad-proportion-threshold=2", "--vad-proportion-threshold=nan"])
 def test_wrong_options_of_voicing_are_told(tmp_path, text):

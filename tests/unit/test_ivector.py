@@ -18,7 +18,7 @@ from steps.ivector.extractor import (
     update,
     write_extractor,
 )
-from steps.ivector.frames import blocks, part_of_job, sample_frames
+from steps.ivector.frames import blocks, sample_frames
 from steps.ivector.gmm import DiagGmm, FullGmm, FullPosteriors, pack, unpack, update_diagonal, update_full
 from steps.ivector.gmm_files import read_diagonal, read_full, write_diagonal, write_full
 from steps.ivector.grouped import mahalanobis, second_order
@@ -340,14 +340,6 @@ def test_blocks_join_whole_utterances_and_sampling_is_repeatable(tmp_path):
     lengths.write_text(re.sub(r"\d+\n", "many\n", lengths.read_text(), count=1))
     with pytest.raises(InputError, match=r"utt2num_frames:1: 'many' is not a number of frames above 0"):
         sample_frames(tmp_path, options, 95, seed=1)
-
-
-@pytest.mark.parametrize("jobs", [1, 2, 3, 7])
-def test_jobs_share_whole_blocks(tmp_path, jobs):
-    (tmp_path / "feats.scp").write_text("u x\n" * 150)
-    parts = [part_of_job(tmp_path, job, jobs) for job in range(1, jobs + 1)]
-    assert [number for part in parts for number in part] == list(range(150))
-    assert all(part.start % 32 == 0 for part in parts if part)
 
 
 def test_alignments_are_kaldis_text_and_come_back_from_binary(reference, tmp_path):

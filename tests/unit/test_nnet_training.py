@@ -131,7 +131,7 @@ def test_the_back_end_is_no_part_of_what_training_depends_on():
 
 
 @pytest.mark.parametrize(("line", "message"), [
-    ("s0-u0 s9-u9 target\n", "1 utterances have no features: s9-u9"),
+    ("s0-u0 s9-u9 target\n", "1 ids are not in utt2spk: s9-u9"),
     ("s0-u0 s1-u1 different\n", "trials/valid:1: label 'different'"),
     ("s0-u0 s0-u1 target\r\n", "trials/valid:1: carriage return"),
 ])

@@ -12,10 +12,10 @@ from utils.kaldi.validate_data_dir import validate
 IDS = [f"s{speaker}-{utterance}" for speaker in range(4) for utterance in range(5)]
 
 
-@pytest.fixture(params=[30, 1 << 24])
+@pytest.fixture(params=[30, 1 << 20])
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """A list that is read in blocks of a line or two, or at once."""
-    monkeypatch.setattr("utils.kaldi.trials.BLOCK", request.param)
+    monkeypatch.setattr("utils.text_lines.BLOCK", request.param)
     return tmp_path / "list"
 
 

@@ -29,7 +29,7 @@ import numpy as np
 from kaldiio.matio import read_matrix_or_vector, write_array
 
 from utils.errors import InputError
-from utils.files import write_aside
+from utils.files import count_lines, write_aside
 from utils.kaldi.compressed import HEADER_SIZE, Header, decode, encode
 from utils.kaldi.objects import MATRICES, VECTORS, KaldiReader, KaldiWriter
 
@@ -178,11 +178,7 @@ def read_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
 
     Raises InputError when a vector is of another size than the first, or there is none.
     """
-    if str(path).endswith(".scp"):
-        with open(path, "rb") as stream:
-            count = sum(1 for _ in stream)
-    else:
-        count = 1024
+    count = count_lines(path) if str(path).endswith(".scp") else 1024
     ids: list[str] = []
     vectors = np.zeros((0, 0), np.float32)
     for name, vector in iterate(path):

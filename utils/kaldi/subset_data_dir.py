@@ -122,10 +122,10 @@ def main() -> None:
     separate(output, [source])
     data = read_data_dir(source)
     subset = data.select(chosen_rows(data, arguments))
-    known, trials = set(subset.ids), {}
+    trials = {}
     for path in list_files(source):
         try:
-            check_trials(path, known)
+            check_trials(path, subset.ids)
             trials[path.name] = trial_lines(path)
         except InputError:
             print(f"{output}: without trials/{path.name}, which names utterances left out", file=sys.stderr)
