@@ -19,10 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
-
 from utils.errors import InputError, run_main
-from utils.strict_yaml import read_yaml
 
 Data = TypeVar("Data")
 Table = Mapping[str, tuple[Any, type]]  # what one may choose by `type`: its name, what it is, its options (a dataclass)
@@ -63,6 +60,8 @@ def load_config(path: str | Path, scale: str = "full") -> dict[str, Any]:
 
 
 def _load(path: Path, scale: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    from utils.strict_yaml import read_yaml  # here alone: programs that read no configuration start sooner
+
     real = os.path.realpath(path)
     if real in seen:
         raise InputError(f"{path}: `base:` leads back to itself through {Path(seen[-1]).name}")
@@ -208,7 +207,9 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.file, arguments.scale)
     if arguments.command == "resolve":
-        print(yaml.safe_dump(config, sort_keys=False, width=100), end="")
+        from yaml import safe_dump
+
+        print(safe_dump(config, sort_keys=False, width=100), end="")
         return
     try:
         value = get(config, arguments.key)

@@ -145,15 +145,20 @@ def read_labelled_scores(trials: str | os.PathLike, scores: str | os.PathLike) -
 
 def _refuse_both_labels(path: str | os.PathLike, pairs: np.ndarray, is_target: np.ndarray) -> None:
     """Raise InputError naming a pair that has both labels, and its lines; pairs: hashes."""
-    keys = np.sort(pairs << np.uint64(1) | is_target)
-    suspects = keys[1:][keys[1:] ^ keys[:-1] == 1] >> np.uint64(1)
+    targets, others = pairs[is_target], pairs[~is_target]
+    # Most lists have far more non-targets than targets, and no pair twice: a table of the targets' leading bits
+    # leaves a few non-targets to be compared.
+    shift = np.uint64(64 - min(len(targets).bit_length() + 6, 26))
+    marked = np.zeros(1 << (64 - int(shift)), bool)
+    marked[targets >> shift] = True
+    suspects = np.intersect1d(others[marked[others >> shift]], targets)
     if not len(suspects):
         return
     seen: dict[str, tuple[str, str]] = {}
     for block in read_blocks(path):
         lines = locate(block, 3)
         hashes = hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1])
-        for row in np.flatnonzero(np.isin(hashes << np.uint64(1) >> np.uint64(1), suspects)).tolist():
+        for row in np.flatnonzero(np.isin(hashes, suspects)).tolist():
             pair, label = lines.field(row, 0, 1), lines.field(row, 2)
             place, before = seen.setdefault(pair, (block.place(row), label))
             if before != label:

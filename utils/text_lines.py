@@ -113,9 +113,9 @@ def locate(block: Block, columns: int) -> Lines:
     lines = len(ends) // columns
     # Plain lines: as many blanks as fields, the last one the line end, the others spaces. (Where a field is empty
     # and another missing, the empty one is found later: it is no id.)
-    plain = (lines * columns == len(ends) and np.count_nonzero(inside < SPACE) == lines
-             and (inside[ends[columns - 1::columns]] == NEWLINE).all())
-    if not plain:
+    wanted = np.full((lines, columns), SPACE, np.uint8)
+    wanted[:, -1] = NEWLINE
+    if lines * columns != len(ends) or not np.array_equal(inside.take(ends), wanted.ravel()):
         return _locate_slowly(block, columns)
     ends += PAD
     starts = np.empty_like(ends)
@@ -185,12 +185,14 @@ def last_eight(text: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 def refuse_self_trials(lines: Lines) -> None:
     """Raise InputError naming file, line and id where the first two fields of a line are the same id."""
-    starts, ends = lines.starts[:, :2], lines.ends[:, :2]
+    last, other_last = (lines.text.take(lines.ends[:, column] - 1) for column in range(2))
+    rows = np.flatnonzero(last == other_last)  # the others need no closer look
+    starts, ends = lines.starts[rows, :2], lines.ends[rows, :2]
     lengths = ends - starts
     one, other = (last_eight(lines.text, ends[:, column]) for column in range(2))
     above = 8 * np.maximum(8 - lengths[:, 0], 0)  # bits of what stands before a shorter id
     alike = (lengths[:, 0] == lengths[:, 1]) & ((one ^ other) >> above.astype(np.uint64) == 0)
-    for row in np.flatnonzero(alike).tolist():
+    for row in rows[alike].tolist():
         if (name := lines.field(row, 0)) == lines.field(row, 1):
             raise InputError(f"{lines.block.place(row)}: a trial of {name} with itself; remove the line")
 

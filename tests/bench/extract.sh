@@ -36,7 +36,7 @@ torch.set_num_threads(1)
 conf, name, scale, device, count = Path(sys.argv[1]), *sys.argv[2:5], int(sys.argv[5])
 config = network_config(load_config(conf / f"{name}.yaml", scale), name)
 options = read_feature_options(conf / f"features/{config.features}.conf")
-network = Network(config, config.frontend.output_dim(options.dim), 1211).eval().to(find_device(device))
+network = Network(config, options.dim, 1211).eval().to(find_device(device))
 samples = (1000 * np.random.default_rng(0).standard_normal(SECONDS * options.rate)).astype(np.float32)
 
 
