@@ -59,8 +59,10 @@ def floats(value: np.ndarray) -> np.ndarray:
 
 
 def table_of(path: Path) -> list[tuple[str, np.ndarray]] | None:
-    found = [(name.strip(), floats(value)) for name, value in kaldiio.load_ark(str(path))]
-    return found if all(name.split() == [name] for name, _ in found) else None  # it divides at blanks alone
+    with path.open("rb") as stream:
+        found = [(name.strip(), floats(value)) for name, value in kaldiio.load_ark(stream)]
+        whole = not stream.read(1)  # it takes a space before a key, which Kaldi skips, for the end
+    return found if whole and all(name.split() == [name] for name, _ in found) else None  # it divides at blanks alone
 
 
 def unpacked(path: Path) -> list[tuple[str, np.ndarray]]:
