@@ -43,7 +43,7 @@ def file_fault(path: str) -> str:
     try:
         kind, size = os.fstat(handle).st_mode, os.fstat(handle).st_size
         if not stat.S_ISREG(kind):
-            return "unreadable: no regular file"
+            return "unreadable: not a regular file"
         if size == 0:
             return "empty"
         head = os.pread(handle, 12, 0)
@@ -100,7 +100,7 @@ def decoder_fault(path: str, head: bytes) -> str:
     try:
         if adts or head[4:8] == b"ftyp":
             with av.open(path, format="aac" if adts else "mov") as container:
-                return "" if container.streams.audio else "unreadable: no audio in it"
+                return "" if container.streams.audio else "unreadable: holds no audio"
         with soundfile.SoundFile(path) as sound:
             return "" if sound.frames else "empty"
     except (soundfile.SoundFileError, av.FFmpegError, RuntimeError, TypeError, ValueError):

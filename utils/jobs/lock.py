@@ -174,7 +174,7 @@ def require_held() -> None:
         return
     holder = read_holder(path)
     if holder is None or holder["run"] != run:
-        raise InputError(f"{path}: the lock is no longer this run's, which ends here; another run may have taken over")
+        raise InputError(f"{path}: this run no longer holds the lock and ends here; another run may have taken over")
     if not is_alive(holder["pid"], holder["started"]):
         raise InputError(f"{path}: process {holder['pid']}, whose step this is, is gone; run it again")
 
