@@ -144,7 +144,7 @@ python3 -m utils.jobs.run "$1/x.log" bash -c '{job}' "$1" & wait""", stderr=subp
     assert time.monotonic() - began < 15
     assert not started_at(launcher) and not started_at(job) and not (tmp_path / "written").exists()
     assert read_holder(tmp_path / ".lock")["run"] == run
-    assert f"waiting for what process {process.pid}, which is gone, left behind" in capsys.readouterr().err
+    assert f"waiting for the children of process {process.pid}, which is gone" in capsys.readouterr().err
 
 
 def test_a_job_whose_launcher_was_killed_too_is_ended(tmp_path):
