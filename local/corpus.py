@@ -45,7 +45,7 @@ def find_utterances(root: Path, number: int, names: Mapping[str, str]) -> list[U
     Raises InputError when there is none, or two files have the same id.
     """
     if not root.is_dir():
-        raise InputError(f"{root} is no directory; name the folder of VoxCeleb{number}")
+        raise InputError(f"{root} is not a directory; name the folder of VoxCeleb{number}")
     top = os.path.abspath(root)
     if not os.path.samefile(top, root):  # `..` behind a symbolic link
         top = os.path.realpath(root)

@@ -228,7 +228,7 @@ class IdTable:
         self.hashes = hashes[self.rows]
         same = np.flatnonzero(self.hashes[1:] == self.hashes[:-1])
         if len(same):
-            raise InputError(f"id {ids[self.rows[same[0]]]} comes twice")
+            raise InputError(f"id {ids[self.rows[same[0]]]} occurs twice")
         bits = max(len(ids).bit_length() + 1, 8)
         self.shift = np.uint64(64 - bits)
         self.first = np.searchsorted(self.hashes >> self.shift, np.arange(1 << bits, dtype=np.uint64))

@@ -295,7 +295,7 @@ def test_corpus_is_never_written_and_may_be_links(tmp_path: Path, run) -> None:
 def test_wrong_calls(tmp_path: Path, run) -> None:
     with pytest.raises(InputError, match="no corpus"):
         run()
-    with pytest.raises(InputError, match="is no directory"):
+    with pytest.raises(InputError, match="is not a directory"):
         run("--voxceleb1-root", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/veri_test.txt").write_text("1 a/b/c.wav a/b/d.wav\n")

@@ -118,7 +118,7 @@ def test_ids_are_found_and_others_are_not(number):
     wanted = rng.integers(0, number, 3000)
     assert (table.find(*join([ids[row].encode() for row in wanted])) == wanted).all()
     assert (table.find(*join([b"%d" % index for index in range(500)])) == -1).all()
-    with pytest.raises(InputError, match=f"id {ids[0]} comes twice"):
+    with pytest.raises(InputError, match=f"id {ids[0]} occurs twice"):
         IdTable([*ids, ids[0]])
 
 
