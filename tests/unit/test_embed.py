@@ -65,7 +65,7 @@ def test_a_model_refuses_voice_activity_of_other_options(models, data, tmp_path,
             "made with the same options, or train again\n") in done.stderr
     (other / "vad.conf").unlink()
     done = succeed(EXTRACT[kind], models / kind, other, tmp_path)
-    assert done.stderr.count("does not say the options of its voice activity; they were not compared") == 1
+    assert done.stderr.count("does not name the options of its voice activity; they were not compared") == 1
 
 
 def cosine(a, b):

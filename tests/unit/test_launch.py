@@ -133,8 +133,8 @@ def test_interrupting_ends_the_jobs(tmp_path):
     (["--memory", "4G", "x.log", "ls"], "unknown option --memory"),
     (["--mem"], "--mem wants a value"),
     (["JOB=3:1", "x.JOB.log", "ls"], "empty job range"),
-    (["JOB=1:2", "x.log", "ls"], "must hold JOB"),
-    (["JOB=1:2", "JOBS.log", "ls"], "must hold JOB"),
+    (["JOB=1:2", "x.log", "ls"], "must contain JOB"),
+    (["JOB=1:2", "JOBS.log", "ls"], "must contain JOB"),
     (["x.log"], "wanted"),
 ])
 def test_wrong_calls(words, message):
