@@ -17,8 +17,8 @@ def test_a_copy_has_the_voice_of_its_original() -> None:
 
 def test_the_first_five_are_named_above_the_share() -> None:
     trained, others = [f"sp0.9-s{n}" for n in range(8)], [f"s{n}" for n in range(16)]
-    with pytest.raises(InputError, match=r"x: 8 of its 16 speakers are also in the training data: s0, s1, s2, s3, s4 and "
-                       r"3 more; remove .* or allow it with --max-shared-speakers 0.5$"):
+    with pytest.raises(InputError, match=r"x: 8 of its 16 speakers are also in the training data: s0, s1, s2, s3, s4 "
+                       r"and 3 more; remove .* or allow it with --max-shared-speakers 0.5$"):
         refuse_shared(trained, others, "x", 0.49)
     refuse_shared(trained, others, "x", 0.5)
     refuse_shared([], others, "x", 0)
