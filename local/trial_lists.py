@@ -47,8 +47,8 @@ class TrialList:
                 if not fields:
                     continue
                 if len(fields) != 3:
-                    raise InputError(f"{self.path}:{number}: {len(fields)} fields where `1|0 <path> <path>` "
-                                     "belong; correct the line (write _ for a blank in a path)")
+                    raise InputError(f"{self.path}:{number}: {len(fields)} fields, expected `1|0 <path> <path>`; "
+                                     "correct the line (write _ for a blank in a path)")
                 if fields[0] not in LABELS:
                     raise InputError(f"{self.path}:{number}: label {fields[0]!r} is neither 1 nor 0; correct "
                                      "the line")

@@ -74,7 +74,7 @@ while [ $# -gt 0 ] && [[ $1 == --* ]]; do
   parse_default=${!parse_name}
   if ! $parse_given; then
     if [[ $parse_default =~ ^(true|false)$ && ${1-} != @(true|false) ]]; then parse_value=true
-    elif [ $# -eq 0 ]; then bad_call "option $parse_option wants a value"
+    elif [ $# -eq 0 ]; then bad_call "option $parse_option needs a value"
     else parse_value=$1; shift
     fi
   fi

@@ -143,7 +143,7 @@ def _locate_slowly(block: Block, columns: int) -> Lines:
             raise InputError(f"{block.place(number)}: a NUL byte in {line.decode('utf-8', 'replace')!r}; the file is "
                              "damaged, make it again")
         if len(words) != columns:
-            raise InputError(f"{block.place(number)}: {len(words)} fields where {columns} belong: "
+            raise InputError(f"{block.place(number)}: {len(words)} fields, expected {columns}: "
                              f"{line.decode('utf-8', 'replace')!r}; correct the line")
     text, starts, ends = join([word for words in fields for word in words])
     return Lines(block, text, starts.reshape(-1, columns), ends.reshape(-1, columns))

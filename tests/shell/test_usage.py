@@ -87,7 +87,7 @@ def test_usage_prints_options_with_their_defaults(probe):
     (["--name", "a\tb", "x"], "$'a\\tb' has a tab, a line end, or the word JOB"),
     (["x\n"], "has a tab, a line end"),
     (["/a/JOB/b"], "/a/JOB/b has a tab, a line end, or the word JOB, which stands for a job's number; name another"),
-    (["--dim"], "--dim wants a value"),
+    (["--dim"], "--dim needs a value"),
     (["--root=x", "x"], "unknown option --root"),
     (["x", "y"], "wanted 1 arguments"),
     ([], "wanted 1 arguments"),

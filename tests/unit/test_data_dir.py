@@ -299,7 +299,7 @@ def test_subset_by_speaker(data: Path, tmp_path: Path, run, capsys: pytest.Captu
     assert read_data_dir(tmp_path / "one").ids == ["id10000-video0-00000"]
     assert "1 utterances are not in the directory: id1000x-unknown" in capsys.readouterr().err
     (tmp_path / "list").write_text("nobody\n")
-    with pytest.raises(InputError, match="no utterance is left"):
+    with pytest.raises(InputError, match="no utterances left"):
         run("utils.kaldi.subset_data_dir", "--spk-list", tmp_path / "list", data, tmp_path / "none")
 
 

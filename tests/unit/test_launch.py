@@ -131,7 +131,7 @@ def test_interrupting_ends_the_jobs(tmp_path):
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--memory", "4G", "x.log", "ls"], "unknown option --memory"),
-    (["--mem"], "--mem wants a value"),
+    (["--mem"], "--mem needs a value"),
     (["JOB=3:1", "x.JOB.log", "ls"], "empty job range"),
     (["JOB=1:2", "x.log", "ls"], "must contain JOB"),
     (["JOB=1:2", "JOBS.log", "ls"], "must contain JOB"),

@@ -120,7 +120,7 @@ def test_ids_are_not_glued_together(files):
     (TRIALS, [*SCORES, "a d inf"], "scores:5: score 'inf' is not a finite number"),
     (TRIALS, [*SCORES, "a d 1.899526.64"], "scores:5: score '1.899526.64' is not a finite number"),
     (TRIALS, [*SCORES, "a d 1_0"], "scores:5: score '1_0' is not a finite number"),
-    (TRIALS, [*SCORES, "a d"], "scores:5: 2 fields where 3 belong"),
+    (TRIALS, [*SCORES, "a d"], "scores:5: 2 fields, expected 3"),
     (["a b target\r"], ["a b 1"], "trials:1: carriage return"),
     ([], SCORES, "trials: empty"),
     (["a b target"], ["a b 1"], "no nontarget trial"),

@@ -69,7 +69,7 @@ def parse_call(launcher: str, words: list[str]) -> Call:
         if name not in OPTIONS:
             raise InputError(f"{launcher}: unknown option --{name}; allowed: --{', --'.join(OPTIONS)}, --dry-run")
         if not rest:
-            raise InputError(f"{launcher}: option --{name} wants a value")
+            raise InputError(f"{launcher}: option --{name} needs a value")
         options[name] = rest.pop(0)
     variable, first, last = None, 1, 1
     array = re.fullmatch(r"([A-Za-z_]+)=(\d+)(?::(\d+))?", rest[0]) if rest else None

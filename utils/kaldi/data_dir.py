@@ -113,7 +113,7 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}:{line}: carriage return (Windows line end); {repair(path.parent)}")
     if b"\0" in content:
         line = content.count(b"\n", 0, content.index(b"\0")) + 1
-        raise InputError(f"{path}:{line}: a NUL byte, which no id, path or number holds; correct the line")
+        raise InputError(f"{path}:{line}: a NUL byte, not allowed in ids, paths and numbers; correct the line")
     if not content.endswith(b"\n"):
         raise InputError(f"{path}: no line end after the last line, the file may be cut short; "
                          f"{repair(path.parent)}")
@@ -187,13 +187,13 @@ def _first_fault(path: Path, lines: list[str], ids: list[str], values: list[str]
     for row, (name, value) in enumerate(zip(ids, values, strict=True)):
         where, before = f"{path}:{row + 1}", ids[row - 1] if row else ""
         if "\t" in lines[row].split(" ")[0]:
-            return f"{where}: a tab where a space separates the fields; {repair(path.parent)}"
+            return f"{where}: a tab instead of a space between the fields; {repair(path.parent)}"
         if not name or not value:
             return f"{where}: missing field in {lines[row]!r}; {repair(path.parent)}"
         if BAD_ID.search(name):
             return f"{where}: id {name!r} holds a blank, `/` or `..`; rename it and prepare the data again"
         if word and " " in value:
-            return f"{where}: {len(value.split()) + 1} fields where 2 belong; {repair(path.parent)}"
+            return f"{where}: {len(value.split()) + 1} fields, expected 2; {repair(path.parent)}"
         if name == before:
             return f"{where}: duplicate id {name}; {repair(path.parent)}"
         if name < before:
@@ -245,7 +245,7 @@ def check_data_dir(data: DataDir, folder: str | os.PathLike) -> None:
     """
     ids, speakers = data.ids, data.speakers
     if not ids:
-        raise InputError(f"{folder}: no utterance is left")
+        raise InputError(f"{folder}: no utterances left")
     if not any(name in data.columns for name in KEY_FILES):
         raise InputError(f"{folder}: neither wav.scp nor feats.scp; run the stage that makes it again")
     if not ascending(ids):

@@ -42,7 +42,7 @@ def read_trials(block: Block) -> tuple[Lines, np.ndarray]:
     lines = locate(block, 3)
     empty = np.flatnonzero(lines.starts == lines.ends)  # a line that lacks a field and has an extra blank
     if len(empty):
-        raise InputError(f"{block.place(empty[0] // 3)}: 2 fields where 3 belong; correct the line")
+        raise InputError(f"{block.place(empty[0] // 3)}: 2 fields, expected 3; correct the line")
     refuse_self_trials(lines)
     return lines, labels(lines)
 

@@ -16,7 +16,7 @@ def invert(lines: Iterable[str], name: str) -> dict[str, list[str]]:
     for number, line in enumerate(lines, start=1):
         fields = line.split()
         if len(fields) != 2:
-            raise InputError(f"{name}:{number}: {len(fields)} fields where `utterance speaker` belong; "
+            raise InputError(f"{name}:{number}: {len(fields)} fields, expected `utterance speaker`; "
                              "correct the line")
         speakers.setdefault(fields[1], []).append(fields[0])
     return speakers
