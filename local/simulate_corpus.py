@@ -160,7 +160,8 @@ def digests(root: Path) -> dict[str, str]:
 def refuse_others_files(root: Path) -> None:
     """Raise InputError unless `root` holds only files listed in its made.sha256, unchanged."""
     if root.is_symlink() or not (root / MADE).is_file():
-        raise InputError(f"{root} exists and has no {MADE}, so it is not a simulated corpus; remove it or name another folder")
+        raise InputError(f"{root} exists and has no {MADE}, so it is not a simulated corpus; remove it or name "
+                         "another folder")
     lines = (root / MADE).read_text(encoding="utf-8", errors="replace").splitlines()
     made = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     others = [name for name, digest in digests(root).items() if made.get(name) != digest]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Split data/train into the sets for networks: valid (held-out training speakers with trials among them), train_net
-# (the other training speakers) and train_sp (slower and faster copies of train_net, as new speakers).
+# Split data/train into the sets for networks: valid (held-out training speakers with their own trials),
+# train_net (the other training speakers) and train_sp (slower and faster copies of train_net, as new speakers).
 # e.g.: local/split_train.sh --valid-speakers 10 data
 valid_speakers=40   # training speakers held out to validate networks on
 valid_trials=20000  # maximum number of trials among them
