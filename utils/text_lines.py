@@ -104,7 +104,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
 def locate(block: Block, columns: int) -> Lines:
     """Find the fields of a block whose lines have `columns` fields each.
 
-    Raises InputError naming file and line: another number of fields, a carriage return, a NUL byte, not UTF-8.
+    Raises InputError naming file and line: a wrong number of fields, a carriage return, a NUL byte, not UTF-8.
     """
     inside = block.text[PAD:block.stop]
     if inside.max() > 127:

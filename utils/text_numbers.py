@@ -22,7 +22,7 @@ _BYTES_BELOW = np.array([(1 << 8 * i) - 1 for i in range(8)], np.uint64)  # mask
 _POINT_AT = np.array([ord(".") << 8 * i for i in range(8)], np.uint64)
 
 
-# For a point after i bytes of the first half and j of the second (8: not there), at 9 i + j: s = 10^decimals and 10 s.
+# Index 9 i + j: the point follows i bytes of the first half or j of the second (8: none); s = 10^decimals and 10 s.
 _DECIMALS = np.array([[15 - i if i < 8 else 7 - j if j < 8 else 0 for j in range(9)] for i in range(9)]).ravel()
 _SCALES = 10.0 ** _DECIMALS
 _LIMITS = 10 * _SCALES
