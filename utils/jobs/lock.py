@@ -109,7 +109,7 @@ def in_use(path: Path, holder: dict[str, Any] | None) -> InputError:
     """Return the error that names the holder of a lock."""
     who = f"process {holder['pid']} on {holder['host']} since {holder['since']}" if holder else "another run"
     return InputError(f"{path.parent} is in use by {who}; wait for it, or name another folder with --work (if that run "
-                      f"is surely dead: fuser -k {path} on its machine, or rm {path})")
+                      f"is certainly dead: fuser -k {path} on its machine, or rm {path})")
 
 
 def take(path: Path, descriptor: int, pid: int) -> str:
