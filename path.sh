@@ -1,16 +1,16 @@
 # shellcheck shell=bash
 # Sourced by every script: the root of the repository, the Python environment, PATH and PYTHONPATH.
 # The environment is, in this order:
-#   VOX_VENV=DIR              that virtual environment, as it is; made and filled when it does not exist
+#   VOX_VENV=DIR              that virtual environment, unchanged; created and filled if it does not exist
 #   an active environment     (VIRTUAL_ENV or CONDA_PREFIX) that satisfies requirements.txt
-#   .venv beside this file    made on first use
-# VOX_PYTHON names the interpreter to make it with (default: the first of python3, python3.13 .. 3.11 that fits).
+#   .venv beside this file    created on first use
+# VOX_PYTHON names the interpreter for creating it (default: the first of python3, python3.13 .. 3.11 that fits).
 
 VOX_ROOT=$(unset CDPATH; cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || return 1
 export VOX_ROOT LC_ALL=C PYTHONUNBUFFERED=1
-export PYTHONPATH=$VOX_ROOT PYTHONSAFEPATH=1  # never the modules of the folder that one happens to be in
+export PYTHONPATH=$VOX_ROOT PYTHONSAFEPATH=1  # never import modules from the current folder
 
-# Children of a script that went through here inherit everything.
+# Child processes of a script that has sourced this file inherit everything.
 if [ "${VOX_READY:-}" != "$VOX_ROOT" ]; then
   vox_python=
   for vox_try in ${VOX_PYTHON:+"$VOX_PYTHON"} python3 python3.13 python3.12 python3.11; do
@@ -22,7 +22,7 @@ if [ "${VOX_READY:-}" != "$VOX_ROOT" ]; then
     echo "path.sh: error: no Python 3.11, 3.12 or 3.13 found; install one, or name it: VOX_PYTHON=/path/to/python3" >&2
     return 1
   fi
-  # Prints the folder of the environment, after making it where necessary.
+  # Prints the folder of the environment, which it creates if necessary.
   vox_environment=$("$vox_python" -m utils.make_environment) || return 1
   export PATH=$vox_environment/bin:$VOX_ROOT/utils:$PATH VOX_READY=$VOX_ROOT
   unset vox_python vox_try vox_environment

@@ -1,4 +1,4 @@
-"""VoxCeleb's files: finds the audio of a corpus folder in every layout in circulation, and names it.
+"""VoxCeleb's files: find the audio in a corpus folder, in every layout in circulation, and assign ids.
 
     dev/wav/<speaker>/<video>/<utterance>.wav, test/wav/...      VoxCeleb1 since 2018
     dev/aac/<speaker>/<video>/<utterance>.m4a, test/aac/...      VoxCeleb2
@@ -6,8 +6,8 @@
     voxceleb1_wav/<name>/<video>_<7 digits>.wav                  the first release of VoxCeleb1
 
 and mixtures: the folder of speakers may lie deeper (vox1_dev_wav/wav, VoxCeleb1/wav), or be the given
-folder itself; any audio format stands for another. Utterance ids are <speaker>-<video>-<utterance>,
-with the names of the first release replaced by ids through vox1_meta.csv.
+folder itself, and the audio may have any supported format. Utterance ids are <speaker>-<video>-<utterance>;
+vox1_meta.csv maps the names of the first release to ids.
 """
 
 import os
@@ -21,12 +21,12 @@ from utils.errors import InputError
 from utils.kaldi.data_dir import BAD_ID
 from utils.progress import progress
 
-FORMATS = (".wav", ".flac", ".m4a", ".aac", ".ogg", ".opus", ".mp3")  # of several, the first is taken
-# Words that make up the names of folders above the speakers' folders.
+FORMATS = (".wav", ".flac", ".m4a", ".aac", ".ogg", ".opus", ".mp3")  # in order of preference
+# The names of folders above the speakers' folders consist of these words.
 CONTAINER_WORDS = {"vox", "voxceleb", "dev", "train", "test", "merged", "audio", "data"} | {
     suffix[1:] for suffix in FORMATS}
 FIRST_RELEASE = re.compile(r"(.{11})_(\d{5,7})")  # video, utterance
-DEPTH = 4  # of folders above, and of folders below a speaker: ends loops of symbolic links
+DEPTH = 4  # limit on folders above, and on folders below a speaker; stops loops of symbolic links
 
 
 class Utterance(NamedTuple):
@@ -35,19 +35,19 @@ class Utterance(NamedTuple):
     id: str
     speaker: str
     path: str
-    part: str  # dev, test, or merged where the layout does not say
+    part: str  # dev, test, or merged if the layout does not distinguish them
 
 
 def find_utterances(root: Path, number: int, names: Mapping[str, str]) -> list[Utterance]:
     """Find the audio of VoxCeleb<number> under `root`, sorted by id.
 
     names: folder name -> speaker id, see `read_names`.
-    Raises InputError when there is none, or two files have the same id.
+    Raises InputError if there is no audio, or if two files have the same id.
     """
     if not root.is_dir():
-        raise InputError(f"{root} is no directory; name the folder of VoxCeleb{number}")
+        raise InputError(f"{root} is not a directory; name the folder of VoxCeleb{number}")
     top = os.path.abspath(root)
-    if not os.path.samefile(top, root):  # `..` behind a symbolic link
+    if not os.path.samefile(top, root):  # `..` after a symbolic link
         top = os.path.realpath(root)
     folders = [(part, folder.path) for part, parent in speaker_parents(top, number)
                for folder in sub_folders(parent)]
@@ -59,14 +59,14 @@ def find_utterances(root: Path, number: int, names: Mapping[str, str]) -> list[U
             for file in files:
                 add_file(found, part, folder, file, names)
     if not found:
-        raise InputError(f"{root}: no audio ({' '.join(FORMATS)}) in <speaker>/<video>/<utterance> under it; "
+        raise InputError(f"{root}: contains no audio ({' '.join(FORMATS)}) in <speaker>/<video>/<utterance>; "
                          f"name the folder of VoxCeleb{number}")
     return sorted(found.values())
 
 
 def add_file(found: dict[str, Utterance], part: str, folder: str, file: str,
              names: Mapping[str, str]) -> None:
-    """Add a file of the speaker's `folder` to id -> utterance."""
+    """Add a file in the speaker's `folder` to `found`, id -> utterance."""
     path = f"{folder}/{file}"
     one, speaker = utterance_id(f"{os.path.basename(folder)}/{file}", names)
     try:
@@ -75,27 +75,27 @@ def add_file(found: dict[str, Utterance], part: str, folder: str, file: str,
     except UnicodeEncodeError:
         fine = False
     if not fine:
-        raise InputError(f"{path!r}: control characters, `..` or bytes that are not UTF-8 in its name; "
+        raise InputError(f"{path!r}: its name has control characters, `..` or bytes that are not UTF-8; "
                          "rename it")
     entry = Utterance(one, speaker, path, part)
     other = found.setdefault(one, entry)
     if other is entry:
         return
     if rank(path) == rank(other.path):
-        raise InputError(f"{path} and {other.path} are both utterance {one}; name a folder that holds one of "
-                         "them only")
+        raise InputError(f"{path} and {other.path} are both utterance {one}; name a folder that holds only one "
+                         "of them")
     found[one] = min(entry, other, key=lambda utterance: rank(utterance.path))
 
 
 def rank(path: str) -> int:
-    """Return the place of a file's format in FORMATS; of two files of an utterance the lower is used."""
+    """Return the position of a file's format in FORMATS; of two files of an utterance, the lower one is used."""
     return FORMATS.index(os.path.splitext(path)[1].lower())
 
 
 def utterance_id(relative: str, names: Mapping[str, str]) -> tuple[str, str]:
-    """Return utterance and speaker of `<speaker>/<video>/<utterance>.wav`; both empty for no such path.
+    """Return utterance and speaker of `<speaker>/<video>/<utterance>.wav`; both are empty for other paths.
 
-    Folders above the speaker are skipped. Blanks, which no id may hold, become `_`.
+    Folders above the speaker are skipped. Blanks, which are not allowed in ids, become `_`.
     """
     stem, suffix = os.path.splitext(relative)
     parts = (stem if suffix.lower() in FORMATS else relative).split("/")
@@ -111,20 +111,20 @@ def utterance_id(relative: str, names: Mapping[str, str]) -> tuple[str, str]:
 
 
 def is_container(name: str, number: int | None = None) -> bool:
-    """Whether a folder's name tells part or format, not a speaker (number: of VoxCeleb1, of 2, or of any)."""
+    """Whether a folder's name denotes a part or format, not a speaker. number: 1 or 2 for VoxCeleb1 or 2, None: any."""
     numbers = "12" if number is None else str(number)
     return all(word in CONTAINER_WORDS or (word[:-1] in ("vox", "voxceleb") and word[-1] in numbers)
                for word in folder_words(name))
 
 
 def folder_words(name: str) -> list[str]:
-    """Return `vox1`, `dev`, `wav` for `vox1_dev_wav`."""
+    """Return the words of a folder's name: `vox1`, `dev`, `wav` for `vox1_dev_wav`."""
     return re.split(r"[ _.-]+", name.lower())
 
 
 def speaker_parents(folder: str, number: int, part: str = "merged",
                     depth: int = DEPTH) -> Iterator[tuple[str, str]]:
-    """Yield (part, folder) for each folder at or under `folder` that holds the folders of speakers."""
+    """Yield (part, folder) for `folder` or each folder below it that holds folders of speakers."""
     inside = [entry for entry in sub_folders(folder) if is_container(entry.name, number)] if depth else []
     if not inside:
         yield part, folder

@@ -3,7 +3,7 @@
 # speechocean762/ in the folder. An interrupted download resumes; a damaged archive is downloaded again from the next
 # address.
 # e.g.: local/get_speechocean762.sh /corpora
-url=                # address to try before the known ones (the archive itself, .tar.gz)
+url=                # address of the archive (.tar.gz) to try before the known ones
 # <folder>
 . "$(dirname "$0")/../utils/step.sh"
 folder=$1 name=speechocean762

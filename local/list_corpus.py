@@ -1,5 +1,5 @@
-"""List what a corpus holds, to tell whether prepared data are out of date: one line for each folder, with a digest
-of the names, sizes and times of the files in it.
+"""List the contents of a corpus, to detect whether prepared data are out of date: one line per folder, with a digest
+of the names, sizes and times of its files.
 
 e.g.: python3 -m local.list_corpus data/corpus /corpora/VoxCeleb1 /corpora/lists/veri_test2.txt
 """
@@ -15,7 +15,7 @@ from utils.files import write_if_changed
 
 
 def folders_under(root: str) -> list[str]:
-    """Return a folder and all folders in it, sorted."""
+    """Return a folder and all folders below it, sorted."""
     found, todo = [], [root]
     while todo:
         folder = todo.pop()
@@ -33,7 +33,7 @@ def state_of_folder(folder: str) -> str:
 
 
 def state_of_file(path: str) -> str:
-    """Return size and time of a file; of a link that leads nowhere, nothing."""
+    """Return size and time of a file; "" for a broken link."""
     try:
         status = os.stat(path)
     except OSError:
@@ -43,7 +43,7 @@ def state_of_file(path: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path, help="file to write, where it changes")
+    parser.add_argument("out", type=Path, help="file to write, if its contents change")
     parser.add_argument("paths", nargs="+", help="corpus folders, or single files such as trial lists")
     arguments = parser.parse_args()
     lines = []

@@ -1,13 +1,13 @@
-"""Make minivox, 150 speakers of speechocean762 in VoxCeleb1's layout, on which this repository's results were measured.
+"""Make minivox, 150 speakers of speechocean762 in VoxCeleb1's layout: the test bed for this repository's results.
 
     dev/wav/<speaker>/<session>/<utterance>.flac    110 speakers of the corpus's train part
     test/wav/...                                     40 speakers of its test part
     veri_test.txt, veri_test_hard.txt                15,200 trials each, half of them target
     meta.csv                                         speaker_id, gender, age, set
 
-Ids are those of local/speechocean762.py; samples are unchanged. Which speakers: egs/speechocean762/minivox/speakers.
-Targets are all pairs of a test speaker's utterances; the non-targets, once drawn at random, are kept in
-egs/speechocean762/minivox/*.nontargets.xz. Lists hold the same trials as the original ones, sorted.
+Ids are those of local/speechocean762.py; samples are unchanged. egs/speechocean762/minivox/speakers lists the speakers.
+Targets are all pairs of a test speaker's utterances; the non-targets were once drawn at random and are kept in
+egs/speechocean762/minivox/*.nontargets.xz. The lists hold the same trials as the original ones, sorted.
 e.g.: python3 -m local.make_minivox /corpora/speechocean762 /corpora/minivox
 """
 
@@ -32,12 +32,12 @@ SETS = {"train": "dev", "test": "test"}
 
 
 def choose(speakers: Sequence[Speaker]) -> list[Speaker]:
-    """Return the 150 speakers; raises InputError where one is missing or in the other part."""
+    """Return the 150 speakers; raises InputError if one is missing or in the wrong part."""
     wanted = dict(line.split() for line in read_text(KEPT / "speakers").splitlines())
     chosen = [one for one in speakers if wanted.get(one.id) == SETS[one.part]]
     missing = sorted(wanted.keys() - {one.id for one in chosen})
     if missing:
-        raise InputError(f"{len(missing)} of {len(wanted)} speakers are not where they belong: {first_five(missing)}; "
+        raise InputError(f"{len(missing)} of {len(wanted)} speakers are missing or misplaced: {first_five(missing)}; "
                          "unpack the archive again")
     return chosen
 
@@ -51,7 +51,7 @@ def read_trials(name: str, speakers: Sequence[Speaker]) -> list[str]:
 
 
 def write_corpus(speakers: Sequence[Speaker], root: Path) -> None:
-    """Write audio, lists and meta.csv of the chosen speakers to `root`, which appears whole or not at all."""
+    """Write audio, lists and meta.csv of the chosen speakers to `root`, which appears complete or not at all."""
     if os.path.lexists(root):
         raise InputError(f"{root} exists; remove it or name another folder")
     aside = root.parent / f".{root.name}.unfinished"
@@ -78,8 +78,8 @@ def write_corpus(speakers: Sequence[Speaker], root: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--speakers", type=int, default=SPEAKERS, help="of the whole corpus (default: %(default)s)")
-    parser.add_argument("--utterances", type=int, default=UTTERANCES, help="of the whole corpus (default: %(default)s)")
+    parser.add_argument("--speakers", type=int, default=SPEAKERS, help="in the whole corpus (default: %(default)s)")
+    parser.add_argument("--utterances", type=int, default=UTTERANCES, help="in the whole corpus (default: %(default)s)")
     parser.add_argument("corpus", type=Path)
     parser.add_argument("root", type=Path)
     arguments = parser.parse_args()

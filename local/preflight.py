@@ -1,7 +1,7 @@
-"""Checks before work begins: audio files that are missing, empty, cut short or unreadable.
+"""Checks before work begins: find audio files that are missing, empty, cut short or unreadable.
 
-Only headers are read: 1.2 million files take a minute or two. RIFF and MP4 headers are followed here,
-which is faster than opening a decoder and shows files that were cut short; the rest is opened by a decoder.
+Only headers are read: 1.2 million files take a minute or two. RIFF and MP4 headers are parsed here,
+which is faster than opening a decoder and detects files that were cut short; a decoder opens all others.
 """
 
 import os
@@ -18,11 +18,11 @@ from utils.errors import InputError, first_five
 from utils.progress import progress
 
 PLAIN = (1, 3, 0xFFFE)  # WAVE format tags: PCM, float, and the extensible form of either
-BLOCK = 500  # files a task
+BLOCK = 500  # files per task
 
 
 def file_faults(paths: Sequence[str]) -> list[str]:
-    """Return for each file what is wrong with it, or an empty string."""
+    """Return the fault of each file, or an empty string for a good one."""
     blocks = [paths[start:start + BLOCK] for start in range(0, len(paths), BLOCK)]
     faults: list[str] = []
     with ThreadPoolExecutor(8) as pool:
@@ -35,7 +35,7 @@ def file_faults(paths: Sequence[str]) -> list[str]:
 def file_fault(path: str) -> str:
     """Return "missing", "empty", "cut short", "unreadable: <why>", or an empty string for a good file."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which never waits for a FIFO's other end
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # does not block on a FIFO
     except FileNotFoundError:
         return "missing"
     except OSError as error:
@@ -43,7 +43,7 @@ def file_fault(path: str) -> str:
     try:
         kind, size = os.fstat(handle).st_mode, os.fstat(handle).st_size
         if not stat.S_ISREG(kind):
-            return "unreadable: no regular file"
+            return "unreadable: not a regular file"
         if size == 0:
             return "empty"
         head = os.pread(handle, 12, 0)
@@ -61,7 +61,7 @@ def file_fault(path: str) -> str:
 
 
 def wave_fault(handle: int, size: int) -> str | None:
-    """Follow the chunks of a RIFF file up to its samples; None when a decoder must tell."""
+    """Parse the chunks of a RIFF file up to its samples; return the fault, "", or None if a decoder must check."""
     place, plain = 12, False
     while place + 8 <= size:
         head = os.pread(handle, 10, place)
@@ -69,7 +69,7 @@ def wave_fault(handle: int, size: int) -> str | None:
         if name == b"fmt ":
             plain = int.from_bytes(head[8:10], "little") in PLAIN
         if name == b"data":
-            unknown = length == 0 or length >= 0x7FFF0000  # written to a pipe, which cannot be gone back in
+            unknown = length == 0 or length >= 0x7FFF0000  # written through a pipe, which is not seekable
             if unknown or not plain:
                 return None
             return "cut short" if place + 8 + length > size else ""
@@ -78,7 +78,7 @@ def wave_fault(handle: int, size: int) -> str | None:
 
 
 def mp4_fault(handle: int, size: int) -> str | None:
-    """Follow the boxes of an MP4 file, which end with it; None when a decoder must tell."""
+    """Parse the boxes of an MP4 file up to its end; return the fault, "", or None if a decoder must check."""
     place, whole = 0, False
     while place < size:
         head = os.pread(handle, 16, place)
@@ -95,20 +95,20 @@ def mp4_fault(handle: int, size: int) -> str | None:
 
 
 def decoder_fault(path: str, head: bytes) -> str:
-    """Open a file, which begins with `head`, with the decoder that utils/audio.py would take."""
+    """Open a file, which begins with `head`, with the decoder that utils/audio.py would use; return the fault or ""."""
     adts = head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0
     try:
         if adts or head[4:8] == b"ftyp":
             with av.open(path, format="aac" if adts else "mov") as container:
-                return "" if container.streams.audio else "unreadable: no audio in it"
+                return "" if container.streams.audio else "unreadable: holds no audio"
         with soundfile.SoundFile(path) as sound:
             return "" if sound.frames else "empty"
     except (soundfile.SoundFileError, av.FFmpegError, RuntimeError, TypeError, ValueError):
-        return "unreadable: damaged, or in no known audio format"
+        return "unreadable: damaged, or an unknown audio format"
 
 
 def judge(what: str, items: Sequence[str], total: int, limit: float, option: str, way_out: str) -> None:
-    """Report `items`, the bad ones of `total`; raises InputError when their share is above `limit`."""
+    """Report `items`, the bad ones of `total`; raises InputError if their share is above `limit`."""
     if not items:
         return
     message = f"{len(items)} of {total} {what}: {first_five(items)}"
@@ -123,7 +123,7 @@ def share(count: int, total: int) -> str:
 
 
 def by_kind(paths: Sequence[str], faults: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each kind of fault with its files."""
+    """Yield each kind of fault that occurs with its files."""
     for kind in ("missing", "empty", "cut short", "unreadable"):
         files = [path for path, fault in zip(paths, faults, strict=True) if fault.startswith(kind)]
         if files:

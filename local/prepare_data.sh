@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Make a recipe's data directories from VoxCeleb corpora: train, test (with trial lists in test/trials), and valid,
-# train_net and train_sp, which local/split_train.sh makes from train.
+# train_net and train_sp, which local/split_train.sh derives from train.
 # e.g.: local/prepare_data.sh --voxceleb1-root /corpora/VoxCeleb1 data
 voxceleb1_root=     # VoxCeleb1, in any layout in circulation
 voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
-lists=              # trial lists to use, as words (empty: those found in the corpus folder)
+lists=              # trial lists to use, separated by spaces (empty: those found in the corpus folder)
 valid_speakers=40   # training speakers held out to validate networks on
 max_missing=0.0     # share of audio files that may be missing, empty or unreadable; they are left out
 max_missing_trials=0.0 # share of trials that may lack audio; they are left out

@@ -1,8 +1,8 @@
-"""Make data/train and data/test of speechocean762: its own training and test speakers, with two lists of trials.
+"""Make data/train and data/test of speechocean762: the corpus's training and test speakers, with two trial lists.
 
 test/trials/all: all pairs of utterances of each test speaker, and as many random pairs of different speakers; hard: the
-same targets, non-targets of the same gender and age group (children up to 15, adults). spk2gender and spk2age come
-along.
+same targets, with non-targets of the same gender and age group (children up to 15, adults). spk2gender and spk2age are
+copied.
 e.g.: python3 -m local.prepare_speechocean762 --seed 1 /corpora/speechocean762 data
 """
 
@@ -30,7 +30,7 @@ def data_dir(speakers: Sequence[Speaker]) -> DataDir:
 def draw_trials(speakers: Sequence[Speaker], hard: bool, seed: int) -> list[str]:
     """Return sorted lines `utt utt target|nontarget`, as many non-targets as targets, no pair twice.
 
-    Raises InputError where there are too few pairs of different speakers (hard: of one gender and age group).
+    Raises InputError if there are too few pairs of different speakers (hard: of the same gender and age group).
     """
     ids = [[f"{one.id}-{place.replace('/', '-')}" for place, _ in one.utterances] for one in speakers]
     targets = [(*pair, "target") for own in ids for pair in combinations(own, 2)]
@@ -46,9 +46,9 @@ def draw_trials(speakers: Sequence[Speaker], hard: bool, seed: int) -> list[str]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seed", type=seed, default=1, help="of the non-targets (default: %(default)s)")
-    parser.add_argument("--speakers", type=int, default=SPEAKERS, help="that there must be (default: %(default)s)")
-    parser.add_argument("--utterances", type=int, default=UTTERANCES, help="that there must be (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=1, help="seed of the non-targets (default: %(default)s)")
+    parser.add_argument("--speakers", type=int, default=SPEAKERS, help="expected number (default: %(default)s)")
+    parser.add_argument("--utterances", type=int, default=UTTERANCES, help="expected number (default: %(default)s)")
     parser.add_argument("corpus", type=Path)
     parser.add_argument("data", type=Path)
     arguments = parser.parse_args()

@@ -1,9 +1,9 @@
 """Make data/train and data/test from VoxCeleb corpora, in any layout in circulation.
 
-train: VoxCeleb1 dev and VoxCeleb2 dev, or what --train says. test: the utterances that the trial lists
-name, with the lists as test/trials/<name> (`utt1 utt2 target|nontarget`). The layout is detected; nothing
+train: VoxCeleb1 dev and VoxCeleb2 dev, or the parts in --train. test: the utterances in the trial lists,
+with the lists as test/trials/<name> (`utt1 utt2 target|nontarget`). The layout is detected; nothing
 is ever written into a corpus folder. Without --lists, lists with official names in the corpus folder are
-used, except those that do not fit the training data (E and H when VoxCeleb1 dev is trained on).
+used, except those that share speakers with the training data (E and H if VoxCeleb1 dev is in it).
 e.g.: python3 -m local.prepare_voxceleb --voxceleb1-root /corpora/VoxCeleb1 data
 """
 
@@ -25,14 +25,14 @@ TEST_SPEAKERS = {f"id{number}" for number in range(10270, 10310)}  # of VoxCeleb
 
 
 def tell(message: str) -> None:
-    """Print a remark on the data."""
+    """Print a remark about the data."""
     print(f"prepare_voxceleb: {message}", file=sys.stderr)
 
 
 def collect(root: Path, number: int, names: Mapping[str, str], test: set[str]) -> list[Utterance]:
     """Find the utterances of VoxCeleb<number>; their `part` becomes one of PARTS.
 
-    test: which speakers are test speakers where dev and test are merged.
+    test: the test speakers, needed if dev and test are merged.
     """
     utterances = []
     for one in find_utterances(root, number, names):
@@ -44,17 +44,17 @@ def collect(root: Path, number: int, names: Mapping[str, str], test: set[str]) -
             tell(f"{root}: {part}: {len(set(speakers))} speakers, {len(speakers)} utterances")
     strange = sorted({one.speaker for one in utterances if not re.fullmatch(r"(id|simulated)\d+", one.speaker)})
     if strange:
-        what = "not in vox1_meta.csv" if names else "no ids (where the lists have ids, map them with --meta)"
+        what = "not in vox1_meta.csv" if names else "not ids (if the lists have ids, map the names with --meta)"
         tell(f"{root}: {len(strange)} names of speakers are {what}: {first_five(strange)}")
     return utterances
 
 
 def choose_lists(lists: Sequence[TrialList], named: bool, train: set[str], present: set[str],
                  limit: float) -> list[TrialList]:
-    """Return the lists to use: all that were `named`; of those found, the ones that fit audio and training.
+    """Return the lists to use: all if they were `named`; otherwise those that suit the audio and the training data.
 
-    train, present: the speakers trained on, and those with audio. limit: the share of a list's speakers
-    that may be trained on. Raises InputError when a list to use is above it, or no list is left.
+    train, present: the training speakers, and the speakers with audio. limit: the share of a list's speakers
+    that may be in the training data. Raises InputError if a list exceeds it, or if no list is left.
     """
     chosen, reasons = [], []
     for one in lists:
@@ -64,9 +64,9 @@ def choose_lists(lists: Sequence[TrialList], named: bool, train: set[str], prese
         if not named and len(absent) > number / 2:
             reasons.append(f"{one.path} left out: {len(absent)} of its {number} speakers have no audio")
         elif not named and len(shared) > number * max(limit, 1 / 2):
-            reasons.append(f"{one.path} left out: {len(shared)} of its {number} speakers are trained on")
+            reasons.append(f"{one.path} left out: {len(shared)} of its {number} speakers are in the training data")
         else:
-            judge(f"speakers of {one.path} are also trained on", shared, number, limit,
+            judge(f"speakers of {one.path} are also in the training data", shared, number, limit,
                   "--max-shared-speakers", "name lists of other speakers with --lists")
             chosen.append(one)
     for reason in reasons:
@@ -79,7 +79,7 @@ def choose_lists(lists: Sequence[TrialList], named: bool, train: set[str], prese
 
 
 def usable(utterances: Sequence[Utterance], limit: float) -> set[str]:
-    """Return the ids whose audio files can be opened; raises InputError when too many cannot."""
+    """Return the ids of usable audio files; raises InputError if too many are unusable."""
     paths = [one.path for one in utterances]
     faults = file_faults(paths)
     for kind, files in by_kind(paths, faults):
@@ -98,7 +98,7 @@ def data_dir(utterances: Sequence[Utterance], keep: set[str]) -> DataDir:
 
 
 def name_lists(chosen: Sequence[TrialList]) -> dict[str, TrialList]:
-    """Return the lists by the name that they get under trials/; raises InputError when two get the same."""
+    """Return the lists by their names under trials/; raises InputError if two have the same name."""
     named: dict[str, TrialList] = {}
     for one in chosen:
         other = named.setdefault(one.path.stem, one)
@@ -108,7 +108,7 @@ def name_lists(chosen: Sequence[TrialList]) -> dict[str, TrialList]:
 
 
 def prepare(arguments: argparse.Namespace) -> None:
-    """Find, check, then write; raises InputError before anything is written."""
+    """Find and check all data, then write; raises InputError before anything is written."""
     roots = {number: root for number, root in ((1, arguments.voxceleb1_root), (2, arguments.voxceleb2_root))
              if root}
     if not roots:
@@ -140,7 +140,7 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 def write_sets(folder: Path, train: DataDir, test: DataDir, lists: Mapping[str, TrialList],
                limit: float) -> None:
-    """Write train and test; raises InputError when too many of a list's utterances are not in test."""
+    """Write train and test; raises InputError if too many of a list's utterances are not in test."""
     known = set(test.ids)
     for one in lists.values():
         judge(f"utterances of {one.path} have no usable audio", sorted(set(one.speakers) - known),
@@ -167,10 +167,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--train", default="voxceleb1-dev,voxceleb2-dev", metavar="PARTS",
                         help=f"parts to train on, of {','.join(PARTS)}\n(default: %(default)s)")
     parser.add_argument("--meta", type=Path, metavar="FILE",
-                        help="vox1_meta.csv, which maps names to ids (default: that in the corpus folder)")
+                        help="vox1_meta.csv, which maps names to ids (default: the one in the corpus folder)")
     for option, meaning in (("--max-missing", "audio files that are missing, empty, cut short or unreadable"),
                             ("--max-missing-trials", "utterances of a trial list that have no audio"),
-                            ("--max-shared-speakers", "speakers of a trial list that are trained on")):
+                            ("--max-shared-speakers", "speakers of a trial list that are in the training data")):
         parser.add_argument(option, type=share(option), default=0.0, metavar="SHARE",
                             help=f"stop above this share of {meaning} (default: 0)")
     parser.add_argument("data", type=Path, nargs="?", help="folder to write train and test into")
@@ -178,11 +178,11 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.data is None and len(arguments.lists or ()) > 1:
         arguments.data = arguments.lists.pop()  # `--lists a b data`: argparse takes all three as lists
     if arguments.data is None:
-        parser.error("the folder to write into is missing")
+        parser.error("the argument `data`, the folder to write into, is missing")
     arguments.train = arguments.train.split(",")
     unknown = sorted(set(arguments.train) - set(PARTS))
     if unknown:
-        parser.error(f"--train: {unknown[0]!r} is none of {', '.join(PARTS)}")
+        parser.error(f"--train: {unknown[0]!r} is not one of {', '.join(PARTS)}")
     return arguments
 
 

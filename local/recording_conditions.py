@@ -1,4 +1,4 @@
-"""Where a simulated speaker is recorded: room, microphone, noise, and a telephone line where asked for."""
+"""Recording conditions of simulated speakers: room, microphone, noise, and optionally a telephone line."""
 
 from dataclasses import dataclass
 
@@ -18,12 +18,12 @@ class Conditions:
     response: np.ndarray   # (RESPONSE,) impulse response of room and microphone
     noise: np.ndarray      # (RESPONSE / 2 + 1,) magnitude spectrum of the noise
     noise_db: float        # signal-to-noise ratio
-    level_db: float        # RMS of the recording, against full scale
+    level_db: float        # RMS of the recording, relative to full scale
     telephone: bool
 
 
 def draw_conditions(generator: np.random.Generator, spread: float, telephone: float) -> Conditions:
-    """Draw a session; spread: how much sessions differ (0: all alike); telephone: share of telephone calls."""
+    """Draw a session. spread: how much sessions differ (0: all alike); telephone: share of telephone calls."""
     frequencies = fft.rfftfreq(RESPONSE, 1 / RATE)
     late = generator.uniform(0.15, 0.6)  # seconds until the room has decayed by 60 dB
     times = np.arange(RESPONSE) / RATE
@@ -49,7 +49,7 @@ def draw_conditions(generator: np.random.Generator, spread: float, telephone: fl
 
 
 def minimum_phase(magnitude: np.ndarray) -> np.ndarray:
-    """Return the spectrum of this magnitude, (RESPONSE / 2 + 1,), whose response is causal and as short as can be."""
+    """Return the minimum-phase spectrum of a magnitude, (RESPONSE / 2 + 1,): causal, with the shortest response."""
     cepstrum = fft.irfft(np.log(np.maximum(magnitude, 1e-6 * np.max(magnitude))), RESPONSE)
     cepstrum[1:RESPONSE // 2] *= 2
     cepstrum[RESPONSE // 2 + 1:] = 0
@@ -57,7 +57,7 @@ def minimum_phase(magnitude: np.ndarray) -> np.ndarray:
 
 
 def record(speech: np.ndarray, conditions: Conditions, generator: np.random.Generator) -> np.ndarray:
-    """Return `speech` (N,) as recorded there: (N,) int16, never clipped."""
+    """Return `speech` (N,) as recorded under these conditions: (N,) int16, never clipped."""
     heard = signal.oaconvolve(speech, conditions.response)[:len(speech)]
     heard = heard / np.sqrt(np.mean(heard ** 2))
     white = generator.standard_normal(len(speech), dtype=np.float32)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Assemble the sets that networks are trained and validated on from the features of train and, if there are any, of
+# Assemble the sets for training and validating networks from the features of train and, if they exist, of
 # train_sp and train_aug: valid, train_net, train_net_sp = train_net + train_sp, train_net_aug = train_net + train_aug
 # and train_net_sp_aug = train_net_sp + train_aug.
 # e.g.: local/select_sets.sh data data/fbank80
@@ -7,8 +7,8 @@
 . "$(dirname "$0")/../utils/step.sh"
 data=$1; features=$2
 
-# Assembles a set unless its records hold. Voice activity has a record of its own, so that what does not use it is not
-# made again with it.
+# Assembles a set unless its records are up to date. Voice activity has a separate record, so that steps without it do
+# not run again when it changes.
 assemble() {  # set input ... -- command ...
   local out=$features/$1 from=() inputs=()
   shift

@@ -1,16 +1,16 @@
-"""Make a corpus of simulated speakers in the layout of VoxCeleb1, to try a recipe where no corpus is at hand.
+"""Make a corpus of simulated speakers in the layout of VoxCeleb1, for trying a recipe without a real corpus.
 
-    dev/wav/<speaker>/<session>/<utterance>.wav    speakers to train on
-    test/wav/...                                   speakers of the trials
-    simulated_test.txt, simulated_test_hard.txt    trials; non-targets of the hard list have one gender
+    dev/wav/<speaker>/<session>/<utterance>.wav    training speakers
+    test/wav/...                                   test speakers
+    simulated_test.txt, simulated_test_hard.txt    trials; hard: non-targets of the same gender
     meta.csv                                       speaker, gender, length of the vocal tract in cm, part
-    README.txt                                     what this is, and how it was made
+    README.txt                                     describes the corpus and its options
     made.sha256                                    digests of all these files
 
-It is no speech: results on it say whether a system works, not how good it is. Every speaker's id begins with
-`simulated`, and so does every utterance id made of it. The same seed and options make the same bytes for any
-number of jobs, and the first speakers of a part do not depend on how many follow. A folder that is there already is
-replaced if it holds nothing but files of made.sha256, unchanged.
+It is not speech: results on it show whether a system works, not how good it is. Every speaker's id begins with
+`simulated`, and so does every utterance id. The same seed and options give the same bytes for any
+number of jobs, and the first speakers of a part do not depend on how many follow. An existing folder is
+replaced if it holds only files listed in made.sha256, unchanged.
 e.g.: python3 -m local.simulate_corpus --speakers 60 --utterances 30 --seed 1 exp/simulated
 """
 
@@ -36,15 +36,15 @@ from utils.files import write_aside
 from utils.progress import progress
 from utils.space import require_space
 
-SPREAD = 0.5  # of sessions; chosen so that i-vectors with PLDA err about as often as on real speech
-SECONDS = (3.0, 6.0)  # of an utterance
+SPREAD = 0.5  # of sessions; chosen so that i-vectors with PLDA have about the error rate of real speech
+SECONDS = (3.0, 6.0)  # range of an utterance's duration
 MADE = "made.sha256"
-UNLISTED = (MADE, ".done", "log/simulate_corpus.call")  # what the step adds
-VOICE, SESSION, UTTERANCE, TRIALS = range(4)  # what a random stream is for
+UNLISTED = (MADE, ".done", "log/simulate_corpus.call")  # files that the step adds
+VOICE, SESSION, UTTERANCE, TRIALS = range(4)  # purposes of random streams
 
 
 class Task(NamedTuple):
-    """A speaker to make."""
+    """A speaker to simulate."""
 
     seed: int
     number: int         # in its part, from 0
@@ -62,12 +62,12 @@ class Task(NamedTuple):
         return "fm"[self.number % 2]
 
     def stream(self, kind: int, *which: int) -> np.random.Generator:
-        """Return the generator of one thing, which depends on nothing that was drawn before."""
+        """Return the generator for one purpose, independent of all earlier draws."""
         part = ("dev", "test").index(self.part)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(kind, part, self.number, *which)))
 
     def files(self) -> list[tuple[int, int, str]]:
-        """Return (session, utterance, path below the part's wav folder), sessions in blocks of equal size."""
+        """Return (session, utterance, path below the part's wav folder); sessions have equal sizes."""
         return [(session, one, f"{self.speaker}/s{session + 1}/{one + 1:05}.wav")
                 for one in range(self.utterances) for session in (one * self.sessions // self.utterances,)]
 
@@ -92,7 +92,7 @@ def make_speaker(root: Path, task: Task) -> float:
 def draw_trials(tasks: Sequence[Task], hard: bool) -> list[str]:
     """Return lines `1|0 <path> <path>`, as many targets as non-targets for each speaker, in random order.
 
-    Targets are of two sessions, half of all such pairs. hard: non-targets are of one gender.
+    Targets: half of the same-speaker pairs from two sessions. hard: non-targets have the same gender.
     """
     generator = np.random.default_rng(np.random.SeedSequence(tasks[0].seed, spawn_key=(TRIALS, int(hard))))
     lines = []
@@ -116,27 +116,27 @@ def draw_trials(tasks: Sequence[Task], hard: bool) -> list[str]:
 
 
 def simulate(root: Path, tasks: Sequence[Task], jobs: int) -> None:
-    """Make the corpus of all `tasks` at `root`; an interrupted one leaves nothing.
+    """Make the corpus of all `tasks` at `root`; an interrupted run leaves no files.
 
-    Raises InputError where `root` exists and is not a corpus that this made, whole or in part.
+    Raises InputError if `root` exists and is not a corpus, complete or partial, made by this program.
     """
     if os.path.lexists(root):
         refuse_others_files(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     require_space(root, len(tasks) * tasks[0].utterances * SECONDS[1] * RATE * 2.0, "the simulated recordings")
     aside = root.parent / f".{root.name}.unfinished"
-    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(aside, ignore_errors=True)  # left by a killed run
     aside.mkdir()
     try:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            # The processes inherit that Ctrl-C is not for them: this one ends, when they have ended what they do.
+            # The processes inherit the blocked SIGINT: on Ctrl-C this process ends once they have finished their tasks.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             done = pool.map(make_speaker, [aside] * len(tasks), tasks)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             lengths = list(progress(done, len(tasks), "simulate", "speakers"))
         write_texts(aside, tasks, lengths)
         if os.path.lexists(root):
-            refuse_others_files(root)  # again: making it took minutes
+            refuse_others_files(root)  # check again: the simulation took minutes
             shutil.rmtree(root)
         os.rename(aside, root)
     except BaseException:
@@ -145,12 +145,12 @@ def simulate(root: Path, tasks: Sequence[Task], jobs: int) -> None:
 
 
 def digests(root: Path) -> dict[str, str]:
-    """Return path below `root` -> SHA-256 of each file, links as what they are; without UNLISTED."""
+    """Return path below `root` -> SHA-256 of each file, without UNLISTED; links and special files get a mark."""
     found = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            found[name] = "no file"
+            found[name] = "not a file"
         elif path.is_file() and name not in UNLISTED:
             with open(path, "rb") as stream:
                 found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -158,14 +158,15 @@ def digests(root: Path) -> dict[str, str]:
 
 
 def refuse_others_files(root: Path) -> None:
-    """Raise InputError unless all that `root` holds are files of its made.sha256, unchanged."""
+    """Raise InputError unless `root` holds only files listed in its made.sha256, unchanged."""
     if root.is_symlink() or not (root / MADE).is_file():
-        raise InputError(f"{root} exists and has no {MADE}: this did not make it; remove it or name another folder")
+        raise InputError(f"{root} exists and has no {MADE}, so it is not a simulated corpus; remove it or name "
+                         "another folder")
     lines = (root / MADE).read_text(encoding="utf-8", errors="replace").splitlines()
     made = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     others = [name for name, digest in digests(root).items() if made.get(name) != digest]
     if others:
-        raise InputError(f"{root} holds {len(others)} files that were changed or that this did not make: "
+        raise InputError(f"{root} holds {len(others)} files that were changed or added: "
                          f"{first_five(others)}; move them away or name another folder")
 
 
@@ -180,9 +181,9 @@ def write_texts(root: Path, tasks: Sequence[Task], lengths: Sequence[float]) -> 
         stream.writelines(f"{task.speaker}\t{task.gender}\t{length:.2f}\t{task.part}\n"
                           for task, length in zip(tasks, lengths, strict=True))
     with write_aside(root / "README.txt") as stream:
-        stream.write("Simulated speakers, made by local/simulate_corpus.py: this is no speech, and results on it "
-                     f"are no results on speech.\nseed {tasks[0].seed}, {len(tasks)} speakers "
-                     f"({len(test)} of them to test on), {tasks[0].utterances} utterances each in "
+        stream.write("Simulated speakers, made by local/simulate_corpus.py: this is not speech, and results on it "
+                     f"say nothing about results on speech.\nseed {tasks[0].seed}, {len(tasks)} speakers "
+                     f"({len(test)} of them test speakers), {tasks[0].utterances} utterances each in "
                      f"{tasks[0].sessions} sessions, share of telephone sessions {tasks[0].telephone:g}\n")
     made = digests(root)
     with write_aside(root / MADE) as stream:
@@ -193,16 +194,16 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for option, default, meaning in (
-            ("--speakers", 60, "speakers, of both genders alike"),
-            ("--test-speakers", None, "how many of them to test on (default: a third)"),
-            ("--utterances", 20, "utterances of a speaker"), ("--sessions", 5, "sessions of a speaker"),
+            ("--speakers", 60, "speakers, half of each gender"),
+            ("--test-speakers", None, "how many of them are test speakers (default: a third)"),
+            ("--utterances", 20, "utterances per speaker"), ("--sessions", 5, "sessions per speaker"),
             ("--nj", os.cpu_count(), "processes")):
         parser.add_argument(option, type=int, default=default, metavar="N",
                             help=meaning if default is None else f"{meaning} (default: %(default)s)")
-    parser.add_argument("--seed", type=seed, default=1, help="of everything drawn at random (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=1, help="random seed (default: %(default)s)")
     parser.add_argument("--telephone", type=share("--telephone"), default=0.0, metavar="SHARE",
                         help="share of sessions over a telephone line (default: 0)")
-    parser.add_argument("root", type=Path, help="folder to make")
+    parser.add_argument("root", type=Path, help="folder to create")
     return parser.parse_args()
 
 

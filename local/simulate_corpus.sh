@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Make a corpus of simulated speakers in VoxCeleb1's layout, to try a recipe without a corpus. It is not speech; ids,
-# lists and results say so. python3 -m local.simulate_corpus --help describes the simulation.
+# Make a corpus of simulated speakers in VoxCeleb1's layout, for trying a recipe without a real corpus. It is not
+# speech; ids, lists and results say so. python3 -m local.simulate_corpus --help describes the simulation.
 # e.g.: local/simulate_corpus.sh --speakers 60 --seed 1 exp/simulated
 speakers=60         # speakers, half of each gender; a third of them are test speakers
 utterances=20       # utterances per speaker

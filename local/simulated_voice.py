@@ -1,12 +1,12 @@
-"""A source-filter synthesiser of simulated speakers, who babble syllables of no language.
+"""A source-filter synthesiser of simulated speakers, who utter random syllables.
 
 Voiced source: the derivative of the glottal flow of Klatt & Klatt, "Analysis, synthesis, and perception of
 voice quality variations among female and male talkers", JASA 87 (1990), with jitter, shimmer, open quotient,
-aspiration and a spectral tilt. Filter: a cascade of resonances 1 / (1 - (f/F)^2 + j f B/F^2), F formant and B
-bandwidth in Hz, whose targets follow the phones and scale with 1 / vocal-tract length; nasality is a pole
-and a zero that part. The filter changes every HOP samples: short-time spectra are multiplied and overlap-added.
+aspiration and a spectral tilt. Filter: a cascade of resonances 1 / (1 - (f/F)^2 + j f B/F^2), with formant F and
+bandwidth B in Hz, whose targets follow the phones and scale with 1 / vocal-tract length; for nasality, a pole and a
+zero move apart. The filter changes every HOP samples: short-time spectra are multiplied and overlap-added.
 
-T is the number of frames, N of samples; frequencies are in Hz, levels in dB, durations in seconds.
+T is the number of frames, N the number of samples; frequencies are in Hz, levels in dB, durations in seconds.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ CONSONANTS = np.array([
     (320, 1700, 2500, -99, -11, 3600, 1100, 0),   # sh
     (320, 1100, 2200, -99, -22, 5500, 4000, 0),   # f
     (320, 1400, 2500, -14, -18, 6000, 1200, 0),   # z
-    (300, 900, 2200, -99, -99, 1000, 800, 0),     # p, then its burst; so on
+    (300, 900, 2200, -99, -99, 1000, 800, 0),     # p before its burst; likewise the stops below
     (300, 1700, 2600, -99, -99, 4500, 1500, 0),   # t
     (300, 1900, 2200, -99, -99, 2200, 900, 0),    # k
     (300, 900, 2200, -20, -99, 1000, 800, 0),     # b
@@ -48,7 +48,7 @@ COARTICULATION = 0.07  # seconds over which formants move from one target to the
 
 @dataclass(frozen=True)
 class Speaker:
-    """What is a speaker's own, constant over sessions but for `in_session`."""
+    """The parameters of a speaker, constant over sessions except for the changes of `in_session`."""
 
     gender: str              # f or m
     tract_cm: float          # length of the vocal tract
@@ -62,10 +62,10 @@ class Speaker:
     shimmer: float           # standard deviation of a pulse's log amplitude
     open_quotient: float     # share of the period during which the glottis is open
     tilt: float              # corner of the source's low-pass
-    breath: float            # level of aspiration against voicing
-    nasality: float          # how far zero and pole part in sounds that are not nasal, 0 to 1
+    breath: float            # level of aspiration relative to voicing
+    nasality: float          # distance of zero and pole in sounds that are not nasal, 0 to 1
     nasal_pole: float
-    rate: float              # syllables a second
+    rate: float              # syllables per second
 
     def in_session(self, generator: np.random.Generator, spread: float) -> "Speaker":
         """Return the speaker on another day: vocal effort, tiredness, pitch; `spread` 0 changes nothing."""
@@ -80,12 +80,12 @@ class Speaker:
 
 
 def draw_speaker(generator: np.random.Generator, gender: str, tract_cm: float | None = None) -> Speaker:
-    """Draw a speaker; `tract_cm` sets the length of the vocal tract, and changes nothing else at random."""
+    """Draw a speaker; `tract_cm` sets the length of the vocal tract without changing the other draws."""
     normal = generator.standard_normal
     length = (17.0 if gender == "m" else 14.9) + 0.75 * normal()
     length = tract_cm or float(np.clip(length, 12.5, 19.5))
     scale = REFERENCE_CM / length
-    own = np.exp(0.03 * normal(3))  # of the shape of the tract, in all sounds
+    own = np.exp(0.03 * normal(3))  # effect of the tract's shape on all sounds
     consonants = CONSONANTS.copy()
     consonants[:, :3] *= scale * own * np.exp(0.02 * normal((len(CONSONANTS), 3)))
     consonants[:, 5] *= np.sqrt(scale) * np.exp(0.06 * normal(len(CONSONANTS)))
@@ -105,14 +105,14 @@ def draw_speaker(generator: np.random.Generator, gender: str, tract_cm: float | 
 
 @dataclass
 class Track:
-    """What the articulators do, frame by frame."""
+    """The state of the articulators, frame by frame."""
 
     formants: np.ndarray   # (T, 3)
     voicing: np.ndarray    # (T,) amplitude
     frication: np.ndarray  # (T,) amplitude
     noise: np.ndarray      # (T, 2) centre and width of frication
     nasality: np.ndarray   # (T,) 0 to 1
-    accents: np.ndarray    # (T,) log f0 against the speaker's mean
+    accents: np.ndarray    # (T,) log f0 relative to the speaker's mean
 
 
 def utter(speaker: Speaker, seconds: float, generator: np.random.Generator) -> np.ndarray:
@@ -132,7 +132,7 @@ def utter(speaker: Speaker, seconds: float, generator: np.random.Generator) -> n
 
 
 def articulate(speaker: Speaker, frames: int, generator: np.random.Generator) -> Track:
-    """Draw syllables with pauses and return their targets, smoothed, for so many frames."""
+    """Draw syllables with pauses and return their smoothed targets for `frames` frames."""
     targets, lengths, accents = draw_syllables(speaker, frames * HOP / RATE, generator)
     index = np.repeat(np.arange(len(lengths)), np.maximum(np.round(lengths * RATE / HOP), 1).astype(int))
     spoken = targets[index[:frames]]
@@ -146,8 +146,8 @@ def articulate(speaker: Speaker, frames: int, generator: np.random.Generator) ->
 
 def draw_syllables(speaker: Speaker, seconds: float, generator: np.random.Generator
                    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return targets (phones, 8) like CONSONANTS, durations and accents (phones,) of at least so long."""
-    count = round(3 * seconds * speaker.rate) + 10  # more than fit
+    """Return targets (phones, 8) like CONSONANTS, durations and accents (phones,), at least `seconds` long."""
+    count = round(3 * seconds * speaker.rate) + 10  # more than needed
     syllable = 1 / speaker.rate
     silence = np.array([500, 1500, 2500, SILENCE_DB, SILENCE_DB, 3000, 1000, 0.0])
     targets, lengths, accents = [silence], [generator.uniform(0.05, 0.3)], [0.0]
@@ -175,14 +175,14 @@ def draw_syllables(speaker: Speaker, seconds: float, generator: np.random.Genera
 
 
 def burst(stop: np.ndarray) -> np.ndarray:
-    """Return the release of a stop."""
+    """Return the target of a stop's release."""
     released = stop.copy()
     released[3:5] = SILENCE_DB, BURST_DB
     return released
 
 
 def smooth(values: np.ndarray, width: int) -> np.ndarray:
-    """Return (T, any) smoothed over `width` frames twice, which makes a triangular window."""
+    """Return values (T, any) smoothed twice over `width` frames, i.e. with a triangular window."""
     once = ndimage.uniform_filter1d(values, width, axis=0, mode="nearest")
     return ndimage.uniform_filter1d(once, width, axis=0, mode="nearest")
 
@@ -191,8 +191,8 @@ def glottal_source(speaker: Speaker, track: Track, samples: int, generator: np.r
                    ) -> tuple[np.ndarray, np.ndarray]:
     """Return the flow's derivative and the envelope of aspiration, both (samples,) float32.
 
-    Flow in the open phase, u = phase / open quotient from 0 to 1: u^2 - u^3, so 2 u - 3 u^2 its derivative,
-    which jumps from -1 to 0 at closure; the jump is band-limited by its two-sample polynomial residual.
+    The flow in the open phase is u^2 - u^3, with u = phase / open quotient from 0 to 1. Its derivative 2 u - 3 u^2
+    jumps from -1 to 0 at closure; a two-sample polynomial residual band-limits the jump.
     """
     times, centres = np.arange(samples), np.arange(len(track.voicing)) * HOP + WINDOW // 2
     pitch = speaker.pitch * np.exp(np.interp(times, centres, track.accents))
@@ -224,7 +224,7 @@ def resonance(frequency: np.ndarray, bandwidth: np.ndarray) -> np.ndarray:
 
 
 def vocal_tract(speaker: Speaker, track: Track) -> np.ndarray:
-    """Return the filter of each frame, source tilt and lip-to-microphone path included: (T, FFT/2 + 1)."""
+    """Return each frame's filter, including source tilt and lip-to-microphone path: (T, FFT/2 + 1)."""
     constant = np.prod(resonance(speaker.higher, speaker.damping * (60 + 0.05 * speaker.higher)), axis=0)
     constant *= 1 + 1j * FREQUENCIES / np.float32(speaker.tilt)
     denominator = resonance(track.formants[:, 0], speaker.damping * BANDWIDTHS[0])
@@ -237,7 +237,7 @@ def vocal_tract(speaker: Speaker, track: Track) -> np.ndarray:
 
 
 def frication_shape(track: Track) -> np.ndarray:
-    """Return the spectrum of frication of each frame: (T, FFT/2 + 1) float32, a bell around its centre."""
+    """Return each frame's spectrum of frication: (T, FFT/2 + 1) float32, a bell curve around its centre."""
     shape = np.zeros((len(track.frication), len(FREQUENCIES)), np.float32)
     heard = np.flatnonzero(track.frication > 1e-4)
     centre, width = (track.noise[heard, column, None].astype(np.float32) for column in (0, 1))
@@ -247,14 +247,14 @@ def frication_shape(track: Track) -> np.ndarray:
 
 
 def short_time(signal: np.ndarray) -> np.ndarray:
-    """Return spectra of windows HOP apart: (T, FFT/2 + 1) complex64."""
+    """Return the spectra of windows at intervals of HOP: (T, FFT/2 + 1) complex64."""
     frames = np.lib.stride_tricks.sliding_window_view(signal.astype(np.float32), WINDOW)[::HOP]
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
     return fft.rfft(frames * window, FFT)
 
 
 def overlap_add(spectrum: np.ndarray) -> np.ndarray:
-    """Return the signal of spectra HOP apart: ((T - 1) HOP + FFT,) float32."""
+    """Return the signal from spectra at intervals of HOP: ((T - 1) HOP + FFT,) float32."""
     frames = fft.irfft(spectrum, FFT).reshape(len(spectrum), FFT // HOP, HOP)
     signal = np.zeros((len(spectrum) + FFT // HOP - 1, HOP), np.float32)
     for part in range(FFT // HOP):

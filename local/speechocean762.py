@@ -3,8 +3,8 @@
     train/{wav.scp,utt2spk,spk2gender,spk2age}, test/{...}    Kaldi's tables, separated by blanks or tabs
     WAVE/SPEAKER0024/000240010.WAV                            utterance 000240010 of speaker 0024
 
-Ids: speaker 0024 is id20024. The utterances of a speaker, sorted, go five by five into s1, s2, ...: groups, not
-separate recordings, where VoxCeleb has videos. Utterance 000240010 is 00010, so id20024-s1-00010.
+Ids: speaker 0024 is id20024. The sorted utterances of a speaker form groups of five, s1, s2, ..., in place of
+VoxCeleb's videos, although they are not separate recordings. Utterance 000240010 becomes id20024-s1-00010.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ ADULT = 16   # years; the corpus has children up to 15 and adults from 19
 class Speaker(NamedTuple):
     """A speaker with its utterances."""
 
-    id: str                                 # such as id20024
+    id: str                                 # e.g. id20024
     part: str                               # train or test
     gender: str                             # f or m
     age: int                                # years
-    utterances: tuple[tuple[str, str], ...]  # (path within the speaker such as s1/00010, audio file)
+    utterances: tuple[tuple[str, str], ...]  # (path below the speaker, e.g. s1/00010; audio file)
 
     @property
     def group(self) -> tuple[str, bool]:
@@ -36,7 +36,7 @@ class Speaker(NamedTuple):
 
 
 def read_corpus(root: Path, speakers: int = SPEAKERS, utterances: int = UTTERANCES) -> list[Speaker]:
-    """Return all speakers, sorted; raises InputError where tables disagree, audio is missing or counts are others."""
+    """Return all speakers, sorted; raises InputError if tables disagree, audio is missing or counts are wrong."""
     found = [speaker for part in PARTS for speaker in read_part(root, part)]
     counts = len(found), sum(len(one.utterances) for one in found)
     if counts != (speakers, utterances):
@@ -53,15 +53,15 @@ def read_part(root: Path, part: str) -> list[Speaker]:
     """Return the speakers of train or test."""
     wav, owner, gender, age = (table(root / part / name) for name in ("wav.scp", "utt2spk", "spk2gender", "spk2age"))
     if wav.keys() != owner.keys():
-        raise InputError(f"{root / part}: wav.scp and utt2spk list other utterances: "
+        raise InputError(f"{root / part}: wav.scp and utt2spk list different utterances: "
                          f"{first_five(sorted(wav.keys() ^ owner.keys()))}; unpack the archive again")
     of_speaker: dict[str, list[str]] = {}
     for utterance in sorted(owner):
         of_speaker.setdefault(owner[utterance], []).append(utterance)
     unknown = [name for name in of_speaker if gender.get(name) not in ("f", "m") or not age.get(name, "").isdigit()]
     if unknown:
-        raise InputError(f"{root / part}: no gender or age of {first_five(unknown)} in spk2gender, spk2age; unpack the "
-                         "archive again")
+        raise InputError(f"{root / part}: no gender or age for {first_five(unknown)} in spk2gender or spk2age; unpack "
+                         "the archive again")
     return [Speaker(f"id2{name}", part, gender[name], int(age[name]),
                     tuple((f"s{place // GROUP + 1}/{one[-4:]:0>5}", str(root / wav[one]))
                           for place, one in enumerate(names)))
@@ -69,7 +69,7 @@ def read_part(root: Path, part: str) -> list[Speaker]:
 
 
 def table(path: Path) -> dict[str, str]:
-    """Return the first two words of each line."""
+    """Return the first word of each line -> the second."""
     rows = [line.split() for line in read_text(path).splitlines()]
     bad = [number for number, row in enumerate(rows, start=1) if len(row) < 2]
     if bad:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Split data/train into the sets that networks use: valid (held-out training speakers and their own trials),
+# Split data/train into the sets for networks: valid (held-out training speakers with their own trials),
 # train_net (the other training speakers) and train_sp (slower and faster copies of train_net, as new speakers).
 # e.g.: local/split_train.sh --valid-speakers 10 data
 valid_speakers=40   # training speakers held out to validate networks on

@@ -19,14 +19,14 @@ LABELS = {"1": "target", "0": "nontarget"}
 
 @dataclass
 class TrialList:
-    """A list and the utterances that it names."""
+    """A trial list and its utterances."""
 
     path: Path
     names: Mapping[str, str]                                     # folder name -> speaker id
     trials: int = 0
     speakers: dict[str, str] = field(default_factory=dict)       # utterance -> speaker
     carriage_returns: int = 0
-    written: int = 0                                             # trials that `lines` has yielded
+    written: int = 0                                             # trials yielded by `lines` so far
 
     def __post_init__(self) -> None:
         for first, second, _ in self.read():
@@ -47,8 +47,8 @@ class TrialList:
                 if not fields:
                     continue
                 if len(fields) != 3:
-                    raise InputError(f"{self.path}:{number}: {len(fields)} fields where `1|0 <path> <path>` "
-                                     "belong; correct the line (write _ for a blank in a path)")
+                    raise InputError(f"{self.path}:{number}: {len(fields)} fields, expected `1|0 <path> <path>`; "
+                                     "correct the line (write _ for a blank in a path)")
                 if fields[0] not in LABELS:
                     raise InputError(f"{self.path}:{number}: label {fields[0]!r} is neither 1 nor 0; correct "
                                      "the line")
@@ -62,7 +62,7 @@ class TrialList:
     def _identify(self, path: str, number: int) -> tuple[str, str]:
         one, speaker = utterance_id(path, self.names)
         if not one or BAD_ID.search(one):
-            raise InputError(f"{self.path}:{number}: {path!r} is no <speaker>/<video>/<utterance>.wav; "
+            raise InputError(f"{self.path}:{number}: {path!r} is not <speaker>/<video>/<utterance>.wav; "
                              "correct the line")
         return one, speaker
 
@@ -75,7 +75,7 @@ class TrialList:
 
 
 def find_files(root: Path, names: tuple[str, ...]) -> list[Path]:
-    """Return the files of these names in a corpus folder, in the order of `names`; the first of each."""
+    """Return the files with these names in a corpus folder, in the order of `names`; only the first of each."""
     found = []
     for name in names:
         places = (root / place / name for place in PLACES)

@@ -1,4 +1,4 @@
-"""Whatever imports from here ends quietly on Ctrl-C: by the signal, status 130, without a traceback."""
+"""Programs that import from utils end quietly on Ctrl-C: by the signal, status 130, without a traceback."""
 
 import sys
 from types import TracebackType

@@ -1,4 +1,4 @@
-"""Work ahead of the loop that uses it: one thread that reads, or several that compute. Results come in order."""
+"""Work ahead of a loop in threads: one that reads, or several that compute. Results keep their order."""
 
 import contextlib
 import queue
@@ -13,10 +13,10 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 class ReadAhead(Generic[Item]):
-    """Takes `items` in a thread, up to `depth` of them ahead; to be iterated over once.
+    """Reads `items` in a thread, up to `depth` of them ahead. Iterate over it only once.
 
-    waited: seconds that the loop spent without an item. An error of `items` is raised in the loop, and when the loop
-    ends early, so does the thread.
+    waited: seconds that the loop spent waiting for items. The loop raises the errors of `items`; when it ends early,
+    so does the thread.
     """
 
     def __init__(self, items: Iterable[Item], depth: int) -> None:
@@ -31,7 +31,7 @@ class ReadAhead(Generic[Item]):
             for item in items:
                 if not self._put((item,)):
                     return
-        except Exception as error:  # handed to the thread of the loop
+        except Exception as error:  # raised in the loop's thread
             last = error
         self._put(last)
 
@@ -59,10 +59,10 @@ class ReadAhead(Generic[Item]):
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int, waiting: int = 1,
              start: Callable[[], object] | None = None) -> Iterator[Result]:
-    """Yield function(item) of each item, in order.
+    """Yield function(item) for each item, in order.
 
-    At most `threads` are computed at a time, and so many and `waiting` more have been taken from `items`. start: what
-    each thread calls first. When the loop ends early or an item fails, those that have not begun are left out.
+    At most `threads` items are computed at a time, and at most `threads` + `waiting` are taken from `items` in advance.
+    start: each thread calls it first. When the loop ends early or an item fails, items not yet begun are skipped.
     """
     with ThreadPoolExecutor(threads, initializer=start) as pool:
         ahead: deque = deque()

@@ -1,10 +1,10 @@
-"""Types of command-line options, for argparse: a value that will not do ends in one line."""
+"""Types of command-line options for argparse: a bad value ends the program with a one-line message."""
 
 from collections.abc import Callable
 
 from utils.errors import InputError
 
-LARGEST_SEED = 999_999_999  # NumPy, PyTorch and what is computed of it all take that
+LARGEST_SEED = 999_999_999  # NumPy, PyTorch and the seeds derived from it all accept this
 
 
 def seed(text: str) -> int:
@@ -15,7 +15,7 @@ def seed(text: str) -> int:
 
 
 def share(option: str) -> Callable[[str], float]:
-    """Return what reads the value of an option that is a share, from 0 to 1; it raises InputError on others."""
+    """Return a parser for an option whose value is a share from 0 to 1; it raises InputError for other values."""
     def read(text: str) -> float:
         try:
             value = float(text)

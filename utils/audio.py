@@ -1,7 +1,7 @@
 """Audio files as 16 kHz mono samples, decoded in this process.
 
-wav, flac, ogg and mp3 go through soundfile, m4a and aac through PyAV. What a file holds is told from its
-content, never from its name. Samples are float32 on the scale of 16-bit integers, as Kaldi's features
+soundfile decodes wav, flac, ogg and mp3, PyAV decodes m4a and aac. The format is recognised by a file's
+content, never by its name. Samples are float32 on the scale of 16-bit integers, as Kaldi's features
 expect: a 16-bit file gives exactly its integers.
 """
 
@@ -26,29 +26,29 @@ from scipy.signal import resample_poly
 from utils.errors import InputError
 
 SAMPLE_RATE = 16000
-RATES = 4000, 400000  # Hz, that a file may say
+RATES = 4000, 400000  # Hz: lowest and highest that a file may have
 SOUNDLESS = SILENT, CONSTANT, CANCELLED = (
-    "digital silence", "one constant value", "channels that cancel each other")  # notes of what holds no sound
-CANCEL = 1e-4  # of the channels' power is less left in their mean, they cancel: 40 dB
-LOUDEST = 16.0  # of floats, where 1 is full scale
+    "digital silence", "one constant value", "channels that cancel each other")  # notes for files without sound
+CANCEL = 1e-4  # channels cancel if their mean keeps less than this share of their power: 40 dB
+LOUDEST = 16.0  # for floats, where 1 is full scale
 _FULL_SCALE = 32768
-_BLOCK = 1 << 20  # frames decoded at a time: no allocation follows a header's word
+_BLOCK = 1 << 20  # frames decoded at a time: no allocation trusts the length in a header
 _OGG_TAIL = 1 << 20  # bytes in which an Ogg file's last page begins
-_STREAMED = 0x7FFF0000  # from here on a length in a WAV header means "unknown", as pipes write it
+_STREAMED = 0x7FFF0000  # a length in a WAV header from this value on means "unknown", as pipes write it
 _WAY_OUT = "copy it again or remove it from wav.scp"
 _CUT_WAV = re.compile(r"^data : (\d+) \(should be \d+\)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Audio:
-    """Samples, and what had to be changed to get them."""
+    """Samples, and notes on how the file differs from what recipes expect."""
 
     samples: np.ndarray      # float32, mono, -32768..32767 for 16-bit input
-    notes: tuple[str, ...]   # such as "44100 Hz", "2 channels", "8 bits", SILENT; empty for what recipes expect
+    notes: tuple[str, ...]   # e.g. "44100 Hz", "2 channels", "8 bits", SILENT; empty for the expected format
 
 
 class _Block(NamedTuple):
-    """Some of a file's samples, decoded: channels x frames, full scale 1."""
+    """Decoded samples of a part of a file: channels x frames, full scale 1."""
 
     samples: np.ndarray
     rate: int
@@ -58,9 +58,9 @@ class _Block(NamedTuple):
 def read_audio(path: str | os.PathLike, rate: int = SAMPLE_RATE, allow_pipes: bool = False) -> Audio:
     """Read a file, or the output of a command that ends in `|`, as mono samples at `rate` Hz.
 
-    Memory: the samples returned, 230 MB an hour at 16 kHz, and some MB more. Raises InputError, one line with the name
-    and the cause, for what is missing, empty, truncated, not a regular file, not audio, or holds NaN, and for a command
-    unless allow_pipes.
+    Memory: the returned samples, 230 MB per hour at 16 kHz, and a few MB. Raises InputError, one line with the name
+    and the cause, if the file is missing, empty, truncated, not a regular file, not audio, or holds NaN, and for a
+    command unless allow_pipes.
     """
     path = os.fspath(path)
     with io.BytesIO(_run(path, allow_pipes)) if path.endswith("|") else _open(path) as stream:
@@ -68,10 +68,10 @@ def read_audio(path: str | os.PathLike, rate: int = SAMPLE_RATE, allow_pipes: bo
 
 
 def read_samples(samples: np.ndarray, own_rate: float, rate: int = SAMPLE_RATE, name: str = "samples") -> Audio:
-    """Return mono samples at `rate` Hz, on the scale of 16 bits, of an array N at `own_rate` Hz.
+    """Return an array [N] at `own_rate` Hz as mono samples at `rate` Hz on the 16-bit scale.
 
-    Floats are on the scale of soundfile.read, 1 at full scale; 16-bit integers are what they are. Raises InputError
-    with `name` for other arrays and rates, for no samples, NaN, and floats on the scale of integers.
+    Floats are on the scale of soundfile.read, where 1 is full scale; 16-bit integers are taken as they are. Raises
+    InputError with `name` for other arrays and rates, an empty array, NaN, and floats on the scale of integers.
     """
     samples = np.asarray(samples)
     if samples.ndim != 1 or not (samples.dtype.kind == "f" or samples.dtype == np.int16):
@@ -84,15 +84,15 @@ def read_samples(samples: np.ndarray, own_rate: float, rate: int = SAMPLE_RATE, 
         scaled /= _FULL_SCALE
     elif len(scaled) and np.abs(scaled).max() > LOUDEST:
         raise InputError(f"{name}: a float of {np.abs(scaled).max():g}, where 1 is full scale; divide samples on the "
-                         f"scale of 16 bits by {_FULL_SCALE}")
+                         f"16-bit scale by {_FULL_SCALE}")
     return _audio(iter([_Block(scaled[None], round(own_rate))] if len(scaled) else []), name, rate)
 
 
 def _audio(blocks: Iterator[_Block], path: str, rate: int) -> Audio:
-    """Return the samples of a file's blocks at `rate` Hz; raises InputError for none, NaN and odd rates."""
+    """Return the samples of a file's blocks at `rate` Hz; raises InputError for no samples, NaN and odd rates."""
     first = next(blocks, None)
     if first is None:
-        raise InputError(f"{path}: no samples in it; {_WAY_OUT}")
+        raise InputError(f"{path}: holds no samples; {_WAY_OUT}")
     if not RATES[0] <= first.rate <= RATES[1]:
         raise InputError(f"{path}: a sampling rate of {first.rate} Hz; wanted {RATES[0]} to {RATES[1]}; {_WAY_OUT}")
     level = _Level()
@@ -105,7 +105,7 @@ def _audio(blocks: Iterator[_Block], path: str, rate: int) -> Audio:
 
 
 class _Level:
-    """Makes blocks mono, on the scale of 16 bits, and tells afterwards whether there was sound in them."""
+    """Makes blocks mono, on the 16-bit scale, and reports afterwards whether they held sound."""
 
     def __init__(self) -> None:
         self.low, self.high = inf, -inf
@@ -123,7 +123,7 @@ class _Level:
         return samples
 
     def notes(self) -> tuple[str, ...]:
-        """Return one of SOUNDLESS, or nothing. Less than half a step of 16 bits is no sound."""
+        """Return one of SOUNDLESS, or nothing. Less than half a 16-bit step counts as silence."""
         if self.before > 1 and self.after < CANCEL * self.before:
             return (CANCELLED,)
         if self.high - self.low < 1:
@@ -132,13 +132,13 @@ class _Level:
 
 
 def _mono(samples: np.ndarray) -> np.ndarray:
-    """Return channels x frames on the scale of 1 as their mean on that of 16 bits."""
+    """Return the mean of channels x frames with full scale 1, on the 16-bit scale."""
     scaled = samples * np.float32(_FULL_SCALE)
     return scaled[0] if len(scaled) == 1 else scaled.mean(axis=0, dtype=np.float32)
 
 
 def _grown(parts: Iterable[np.ndarray]) -> np.ndarray:
-    """Join parts without holding them twice: the array grows in place."""
+    """Join parts without keeping a second copy: the array grows in place."""
     samples = np.empty(0, np.float32)
     for part in parts:
         if not len(samples):
@@ -153,13 +153,13 @@ def _grown(parts: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _resampled(blocks: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterator[np.ndarray]:
-    """Yield what `resample` makes of the joined blocks, bit by bit, in parts."""
+    """Yield, in parts, exactly the samples that `resample` returns for the joined blocks."""
     if rate == new_rate:
         yield from blocks
         return
     up, down = new_rate // gcd(rate, new_rate), rate // gcd(rate, new_rate)
-    reach = 10 * max(up, down) // up + 2  # samples on each side that the filter of resample_poly sees
-    held, start, done = np.empty(0, np.float32), 0, 0  # samples from `start` on; `done` are out; both multiples of down
+    reach = 10 * max(up, down) // up + 2  # samples on each side within reach of resample_poly's filter
+    held, start, done = np.empty(0, np.float32), 0, 0  # `held` begins at `start`, `done` are out; multiples of down
     for block in blocks:
         ready = (start + len(held) - reach) // down * down
         if ready > done:
@@ -172,17 +172,17 @@ def _resampled(blocks: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterat
 
 
 class Recording:
-    """The samples of a file at `rate` Hz, on the scale of `read_audio`; `[start:stop]` gives some of them.
+    """The samples of a file at `rate` Hz, on the scale of `read_audio`; `[start:stop]` gives a part of them.
 
-    Of WAV and FLAC files at that rate only those are read and decoded; other files are decoded whole, once. Raises
-    InputError, one line with the name and the cause, as `read_audio`.
+    From WAV and FLAC files at that rate only this part is read and decoded; other files are decoded whole, once. Raises
+    InputError, one line with the name and the cause, like `read_audio`.
     """
 
     def __init__(self, path: str | os.PathLike, rate: int = SAMPLE_RATE) -> None:
         self.path, self._file = os.fspath(path), None
         if not self.path.endswith("|"):
-            _open(self.path).close()  # or say why it cannot be
-        with contextlib.suppress(soundfile.SoundFileError):  # of what PyAV may read, or of what is no audio
+            _open(self.path).close()  # raises InputError if it cannot be opened
+        with contextlib.suppress(soundfile.SoundFileError):  # PyAV may read it, or it is not audio
             file = soundfile.SoundFile(self.path)
             if file.format in ("WAV", "WAVEX", "FLAC") and file.samplerate == rate and file.frames:
                 self._file, self._samples = file, np.empty(0)
@@ -235,17 +235,17 @@ def _run(entry: str, allowed: bool) -> bytes:
 
 
 class _Nameless(io.FileIO):
-    """A file for decoders, which would take the format from its name."""
+    """A file without a name, so that decoders cannot guess the format from it."""
 
-    name = property(fset=lambda _, __: None)  # FileIO sets it; nobody can read it
+    name = property(fset=lambda _, __: None)  # FileIO sets it; reading it fails
 
 
 def _open(path: str) -> BinaryIO:
-    """Open a regular file; raises InputError for what is none, before anything waits for a FIFO's other end."""
+    """Open a regular file; raises InputError for anything else, before opening, since a FIFO would block."""
     try:
         kind = os.stat(path).st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-            raise InputError(f"{path}: no regular file, but a device, FIFO or socket; {_WAY_OUT}")
+            raise InputError(f"{path}: not a regular file, but a device, FIFO or socket; {_WAY_OUT}")
         return io.BufferedReader(_Nameless(path))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; {_WAY_OUT}") from error
@@ -254,12 +254,12 @@ def _open(path: str) -> BinaryIO:
 
 
 def _decode(stream: BinaryIO, path: str) -> Iterator[_Block]:
-    """Yield a file's samples in blocks; raises InputError, also at its end, where it is cut short."""
+    """Yield a file's samples in blocks; raises InputError if it is damaged, and at its end if it is truncated."""
     head = stream.read(12)
     stream.seek(0)
     if not head:
         raise InputError(f"{path}: empty, 0 bytes; {_WAY_OUT}")
-    # PyAV is told the format: left to guess, FFmpeg would also follow playlists to other files.
+    # PyAV gets the format explicitly: if it had to guess, FFmpeg would also follow playlists to other files.
     if head[4:8] == b"ftyp":
         yield from _decode_av(stream, path, "mov")
     elif head[0] == 0xFF and head[1:2] and head[1] & 0xF6 == 0xF0:
@@ -288,7 +288,7 @@ def _decode_soundfile(stream: BinaryIO, path: str, head: bytes) -> Iterator[_Blo
 
 
 def _ogg_ends_early(stream: BinaryIO) -> bool:
-    """Whether an Ogg file's last page is cut (its segment table tells the size) or not flagged as the last."""
+    """Whether an Ogg file's last page is cut (its segment table gives the size) or not flagged as the last."""
     stream.seek(max(0, stream.seek(0, os.SEEK_END) - _OGG_TAIL))
     content = stream.read()
     page = content[content.rfind(b"OggS"):].ljust(27, b"\0")
@@ -301,10 +301,10 @@ def _decode_av(stream: BinaryIO, path: str, kind: str) -> Iterator[_Block]:
     try:
         with av.open(stream, format=kind) as container:
             if not container.streams.audio:
-                raise InputError(f"{path}: no audio in it; {_WAY_OUT}")
+                raise InputError(f"{path}: holds no audio; {_WAY_OUT}")
             audio = container.streams.audio[0]
             if audio.codec_context is None:
-                raise InputError(f"{path}: damaged, or audio of a codec that is not known; {_WAY_OUT}")
+                raise InputError(f"{path}: damaged, or audio with an unknown codec; {_WAY_OUT}")
             rate, seconds = audio.rate, float((audio.duration or 0) * audio.time_base)
             planar = av.AudioResampler(format="fltp")
             for frame in chain.from_iterable(map(planar.resample, container.decode(audio))):

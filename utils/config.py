@@ -1,4 +1,4 @@
-"""System configurations: one YAML file a system, with inheritance, a scale and a strict reading.
+"""System configurations: one YAML file per system, with inheritance and a scale, read strictly.
 
     base: vgg_mha          # start from conf/vgg_mha.yaml, then apply this file
     features: fbank128
@@ -6,7 +6,7 @@
       features: fbank64
 
 Mappings are merged key by key, everything else is replaced. `python3 -m utils.config resolve` prints
-the result, which is what a model directory keeps; `... get FILE KEY` prints one value for the shell.
+the result, as kept in a model directory; `... get FILE KEY` prints one value for the shell.
 """
 
 import argparse
@@ -22,14 +22,14 @@ from typing import Annotated, Any, TypeVar
 from utils.errors import InputError, run_main
 
 Data = TypeVar("Data")
-Table = Mapping[str, tuple[Any, type]]  # what one may choose by `type`: its name, what it is, its options (a dataclass)
+Table = Mapping[str, tuple[Any, type]]  # choices of `type`: name -> (object, its options, a dataclass)
 SCALES = ("mini", "full")
-LARGEST = 2**31 - 1  # of whole numbers
+LARGEST = 2**31 - 1  # largest whole number
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The values that a number may have; stands in the hint: Annotated[float, Range(above=0)]."""
+    """The values that a number may have; used in type hints: Annotated[float, Range(above=0)]."""
 
     least: float = -math.inf
     above: float = -math.inf
@@ -49,7 +49,7 @@ Whole = Annotated[int, Range(least=0)]
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(least=0)]
 Share = Annotated[float, Range(least=0, most=1)]
-Probability = Annotated[float, Range(least=0, below=1)]  # of leaving something out: never all
+Probability = Annotated[float, Range(least=0, below=1)]  # of dropping something: never 1, which would drop everything
 
 
 def load_config(path: str | Path, scale: str = "full") -> dict[str, Any]:
@@ -60,7 +60,7 @@ def load_config(path: str | Path, scale: str = "full") -> dict[str, Any]:
 
 
 def _load(path: Path, scale: str, seen: tuple[str, ...]) -> dict[str, Any]:
-    from utils.strict_yaml import read_yaml  # here alone: programs that read no configuration start sooner
+    from utils.strict_yaml import read_yaml  # imported here so that programs that read no configuration start faster
 
     real = os.path.realpath(path)
     if real in seen:
@@ -89,15 +89,15 @@ def merge(config: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def choice(table: Table, default: str) -> Any:
-    """Return the field of a dataclass that `build` fills with the options of what `type` names in `table`."""
+    """Return a dataclass field that `build` fills with the options of the entry of `table` that `type` names."""
     return dataclasses.field(default_factory=lambda: table[default][1](type=default),
                              metadata={"table": table, "default": default})
 
 
 def choose(table: Table, mapping: Any, where: str, default: str | None = None) -> tuple[Any, Any]:
-    """Return what `table` has under the mapping's `type` (or `default`), and its options.
+    """Return the object in `table` that the mapping's `type` (or `default`) names, and its options.
 
-    Raises InputError on a type that is not in the table, and on an option that this type does not have.
+    Raises InputError if the type is not in the table or does not have an option of the mapping.
     """
     if not isinstance(mapping, dict):
         raise InputError(f"{where}: expected keys, found {mapping!r}")
@@ -115,8 +115,8 @@ def choose(table: Table, mapping: Any, where: str, default: str | None = None) -
 def build(kind: type[Data], mapping: Any, where: str) -> Data:
     """Make the dataclass `kind` from `mapping`, nested dataclasses included.
 
-    where: what the message names, e.g. "conf/xvector.yaml: optimizer".
-    Raises InputError on an unknown or missing key, or a value of another type or out of its range.
+    where: prefix of the error message, e.g. "conf/xvector.yaml: optimizer".
+    Raises InputError on an unknown or missing key, or a value of the wrong type or out of range.
     """
     if not isinstance(mapping, dict):
         raise InputError(f"{where}: expected keys, found {mapping!r}")
@@ -168,10 +168,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 
 def _number(kind: type, value: Any, where: str) -> int | float:
-    """Return a whole number of four bytes, or a number that is neither NaN nor infinite."""
+    """Return a whole number that fits into four bytes, or a finite float."""
     if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
-            number = float(value)  # YAML reads 1e-4, without a dot, as text
+            number = float(value)  # YAML reads 1e-4, which has no dot, as text
         except (ValueError, OverflowError):
             number = math.nan
         if math.isfinite(number):
@@ -184,7 +184,7 @@ def _number(kind: type, value: Any, where: str) -> int | float:
 
 
 def get(config: dict[str, Any], key: str) -> Any:
-    """Return the value at a dotted key such as `backend.lda_dim`; raises InputError when absent."""
+    """Return the value at a dotted key such as `backend.lda_dim`; raises InputError if it is absent."""
     value: Any = config
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
@@ -196,14 +196,14 @@ def get(config: dict[str, Any], key: str) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    resolve = commands.add_parser("resolve", help="print the configuration as one plain YAML")
+    resolve = commands.add_parser("resolve", help="print the configuration as one plain YAML file")
     resolve.add_argument("--scale", choices=SCALES, default="full")
     resolve.add_argument("file")
-    one = commands.add_parser("get", help="print the value of one key; lists as words")
+    one = commands.add_parser("get", help="print the value of one key; a list as words")
     one.add_argument("file")
     one.add_argument("key")
     one.add_argument("--scale", choices=SCALES, default="full")
-    one.add_argument("--default", help="printed when the key is absent")
+    one.add_argument("--default", help="printed if the key is absent")
     arguments = parser.parse_args()
     config = load_config(arguments.file, arguments.scale)
     if arguments.command == "resolve":

@@ -1,9 +1,9 @@
-"""Download an archive, resuming what broke off, from the first of several addresses that gives it whole; unpack it.
+"""Download an archive, resuming broken transfers, from the first of several addresses that serves it whole; unpack it.
 
-The part that has arrived is kept in <archive>.part: a broken connection, or the next run, goes on from there (HTTP
-ranges; a server without them starts over). An archive is whole when its length is the announced one and its own
-checksums hold; one that is not is deleted and fetched from the next address. Redirects are followed. The size and
-SHA-256 of what arrived are printed, to compare with what others have.
+The received part is kept in <archive>.part: after a broken connection, or in the next run, the download continues from
+there (HTTP ranges; a server without them starts over). An archive is complete if it has the announced length and its
+own checksums hold; otherwise it is deleted and fetched from the next address. Redirects are followed. The size and
+SHA-256 of the archive are printed, so that users can compare their copies.
 e.g.: python3 -m utils.download --out x.tar.gz --unpack x https://example.org/x.tar.gz https://mirror.org/x.tar.gz
 """
 
@@ -30,14 +30,14 @@ from utils.space import require_space
 
 BLOCK = 1 << 20   # bytes read at a time
 TIMEOUT = 60      # seconds without a byte
-BREAKS = 5        # broken connections in a row, without a byte between, until the next address
-FAULTS = (OSError, http.client.HTTPException, EOFError, zlib.error, tarfile.TarError)  # of networks and archives
+BREAKS = 5        # broken connections in a row, without a byte received, before trying the next address
+FAULTS = (OSError, http.client.HTTPException, EOFError, zlib.error, tarfile.TarError)  # errors of networks and archives
 
 
 def download(urls: Sequence[str], out: Path, pause: float = 2.0) -> None:
-    """Fetch `out`, a .tar.gz, from the first of `urls` that gives a whole one; raises InputError when none does.
+    """Fetch `out`, a .tar.gz, from the first of `urls` that serves it complete; raises InputError if none does.
 
-    pause: seconds before a broken connection is tried again, doubled each time.
+    pause: seconds before reconnecting after a broken connection, doubled each time.
     """
     if out.is_file():
         return
@@ -57,12 +57,12 @@ def download(urls: Sequence[str], out: Path, pause: float = 2.0) -> None:
         print(f"{out.name}: {part.stat().st_size} bytes, SHA-256 {digest}", file=sys.stderr)
         os.replace(part, out)
         return
-    raise InputError(f"no address gives {out.name}: {'; '.join(faults)}; try again later, name another with --url, or "
-                     "get it by other means")
+    raise InputError(f"no address serves {out.name}: {'; '.join(faults)}; try again later, name another with --url, or "
+                     "get the file by other means")
 
 
 def fetch(url: str, part: Path, pause: float) -> None:
-    """Bring `part` to the length that the server announces, in as many connections as it takes."""
+    """Download `part` up to the length that the server announces, reconnecting as often as needed."""
     broken = 0
     while True:
         before = part.stat().st_size if part.is_file() else 0
@@ -71,7 +71,7 @@ def fetch(url: str, part: Path, pause: float) -> None:
                 return
             fault = "connection broken"
         except urllib.error.HTTPError as error:
-            if error.code == 416 and before:  # what we have is longer than what there is, or just as long
+            if error.code == 416 and before:  # the part is longer than the file, or complete
                 if error.headers.get("Content-Range", "") == f"bytes */{before}":
                     return
                 part.unlink()
@@ -86,12 +86,12 @@ def fetch(url: str, part: Path, pause: float) -> None:
         broken = 1 if arrived > before else broken + 1
         if broken > BREAKS:
             raise InputError(f"{url}: {fault}, {arrived} bytes so far")
-        print(f"{url}: {fault} after {arrived} bytes; going on from there", file=sys.stderr)
+        print(f"{url}: {fault} after {arrived} bytes; resuming from there", file=sys.stderr)
         time.sleep(pause * 2 ** (broken - 1))
 
 
 def receive(url: str, part: Path, have: int) -> bool:
-    """Append one connection's bytes to `part`; return whether it is now as long as announced."""
+    """Append the bytes of one connection to `part`; return whether it now has the announced length."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
         start, total = extent(response, have)
@@ -106,11 +106,11 @@ def receive(url: str, part: Path, have: int) -> bool:
 
 
 def extent(response: Any, asked: int) -> tuple[int, int | None]:
-    """Return from which byte a response goes on, and how long the whole file is (None: it does not say)."""
+    """Return the first byte's position in a response, and the length of the whole file (None: not announced)."""
     if response.status == 206:
         found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})", response.headers.get("Content-Range", ""))
         if not found or int(found[1]) != asked:
-            raise InputError(f"{response.url}: answers another range than asked for")
+            raise InputError(f"{response.url}: answers with another range than requested")
         return asked, int(found[2])
     length = response.headers.get("Content-Length")  # 200: the whole file, from its start
     if length is not None and not re.fullmatch("[0-9]{1,18}", length):
@@ -119,7 +119,7 @@ def extent(response: Any, asked: int) -> tuple[int, int | None]:
 
 
 def blocks(response: Any) -> Iterator[bytes]:
-    """Yield what arrives, to the end or to the break."""
+    """Yield the received bytes in blocks, until the end or until the connection breaks."""
     while True:
         try:
             block = response.read(BLOCK)
@@ -131,7 +131,7 @@ def blocks(response: Any) -> Iterator[bytes]:
 
 
 def check_archive(path: Path) -> None:
-    """Read a .tar.gz to its end, checksum included; raises InputError after deleting one that is damaged."""
+    """Read a .tar.gz to its end, including the checksum; if it is damaged, deletes it and raises InputError."""
     try:
         with gzip.open(path) as stream:
             while stream.read(BLOCK):
@@ -141,13 +141,13 @@ def check_archive(path: Path) -> None:
     except FAULTS as error:
         size = path.stat().st_size
         path.unlink()
-        raise InputError(f"{path.name} of {size} bytes is no whole archive ({error}); it was deleted") from error
+        raise InputError(f"{path.name} of {size} bytes is not a complete archive ({error}); it was deleted") from error
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a .tar.gz into `folder`, which appears whole or not at all; a folder that is there is left as it is.
+    """Unpack a .tar.gz into `folder`, which appears complete or not at all; an existing folder is left unchanged.
 
-    An archive that holds one folder gives that folder's contents. Nothing is written outside `folder`.
+    If the archive holds a single folder, that folder's contents are unpacked. Nothing is written outside `folder`.
     """
     if folder.is_dir():
         return
@@ -172,9 +172,9 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def harmless(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Return a member that is a plain file or folder below the archive's root; raises TarError for any other.
+    """Return a member that is a plain file or folder below the archive's root; raises TarError for others.
 
-    Python's own filter for this is missing in 3.11.2, which Debian 12 has.
+    Python's own filter for this is missing in 3.11.2, the version in Debian 12.
     """
     path = PurePosixPath(member.name)
     if not (member.isfile() or member.isdir()) or path.is_absolute() or ".." in path.parts or "\0" in member.name:
@@ -185,7 +185,7 @@ def harmless(member: tarfile.TarInfo) -> tarfile.TarInfo:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("urls", nargs="+", help="addresses of the same .tar.gz, tried in turn")
-    parser.add_argument("--out", type=Path, required=True, help="where it goes")
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
     parser.add_argument("--unpack", type=Path, metavar="DIR", help="folder to unpack it into")
     arguments = parser.parse_args()
     download(arguments.urls, arguments.out)

@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read, and how command-line tools print it."""
+"""The error meant for users, and how command-line tools print it."""
 
 import os
 import sys
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 
 
 class InputError(Exception):
-    """Bad input: the message names the item, its value and the way out, in one line."""
+    """Bad input: the one-line message names the item, its value and the remedy."""
 
 
 def first_five(items: Iterable[object]) -> str:
-    """Return `a, b, c, d, e and 7 more`, for messages that must name what is wrong."""
+    """Return `a, b, c, d, e and 7 more`, for messages that name faulty items."""
     names = [str(item) for item in items]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more
@@ -19,7 +19,7 @@ def first_five(items: Iterable[object]) -> str:
 def run_main(main: Callable[[], None]) -> None:
     """Run a tool's `main`; turn bad input and I/O failures into one line and exit status 1.
 
-    VOX_DEBUG=1 in the environment shows the traceback instead.
+    With VOX_DEBUG=1 in the environment, the traceback is shown instead.
     """
     try:
         main()

@@ -1,4 +1,4 @@
-"""Writing files so that a reader finds a whole file or none."""
+"""Write files so that readers find a complete file or none."""
 
 import os
 import tempfile
@@ -10,7 +10,7 @@ from typing import IO
 
 @contextmanager
 def write_aside(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
-    """Open a temporary neighbour of `path`; on success sync it and rename it to `path`.
+    """Open a temporary file beside `path`; on success sync it and rename it to `path`.
 
     On any error the temporary file is removed and `path` is left as it was.
     mode: "w" (UTF-8 text, LF line ends) or "wb".
@@ -32,7 +32,7 @@ def write_aside(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
 
 
 def write_if_changed(path: str | os.PathLike, text: str) -> None:
-    """Write `text` unless the file holds just that: what depends on the file is then not made again."""
+    """Write `text` unless the file already holds it, so that files depending on it stay up to date."""
     path = Path(path)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         with write_aside(path) as stream:
@@ -40,13 +40,13 @@ def write_if_changed(path: str | os.PathLike, text: str) -> None:
 
 
 def shown(path: str | os.PathLike) -> str:
-    """Return a path as messages show it: relative where it lies below the working folder."""
+    """Return a path as messages show it: relative if it lies below the working folder."""
     path, here = Path(path), Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def count_lines(path: str | os.PathLike) -> int:
-    """Return the number of lines of a file; the last may lack its end."""
+    """Return the number of lines in a file; the last may lack a line end."""
     with open(path, "rb") as stream:
         return sum(1 for _ in stream)
 

@@ -1,7 +1,7 @@
-"""Find or make the Python environment of the recipes; print its folder. Standard library only.
+"""Find or create the Python environment of the recipes; print its folder. Standard library only.
 
-Called by path.sh, which says what is tried in which order. An interrupted installation is taken up
-again: the list of packages inside the environment, written last, says that it is whole.
+Called by path.sh, which documents the order of the attempts. An interrupted installation is started
+again: the list of packages inside the environment is written last and marks it as complete.
 """
 
 import fcntl
@@ -18,17 +18,17 @@ from utils.files import write_aside
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements.txt"
 TESTS = ROOT / "tests/requirements.txt"
-TORCH = ((2, 11), (2, 15))  # releases that the code runs on; requirements.txt pins the one that is installed
+TORCH = ((2, 11), (2, 15))  # supported releases; requirements.txt pins the one to install
 
 
 def pins(*paths: Path) -> dict[str, str]:
-    """Return package -> version of files with lines `package==version`."""
+    """Return package -> version from files with lines `package==version`."""
     lines = "\n".join(path.read_text(encoding="utf-8") for path in paths).splitlines()
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
 def fits(name: str, have: str, pinned: str) -> bool:
-    """Whether a version does for the pinned one, as requirements.txt says."""
+    """Whether a version can replace the pinned one, by the rules in requirements.txt."""
     (major, minor), (wanted_major, wanted_minor) = release(have), release(pinned)
     if name == "torch":
         return TORCH[0] <= (major, minor) <= TORCH[1]
@@ -36,13 +36,13 @@ def fits(name: str, have: str, pinned: str) -> bool:
 
 
 def release(version: str) -> tuple[int, int]:
-    """Return major and minor number."""
+    """Return the major and the minor number."""
     numbers = [int(part) for part in re.findall(r"\d+", version)]
     return tuple([*numbers, 0, 0][:2])
 
 
 def misfits(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
-    """Return which of the `wanted` packages are not `found`, or in another version."""
+    """Return which of the `wanted` packages are missing from `found` or have an unsuitable version."""
     return [f"{name} {found.get(name.lower(), 'missing')} (wanted {version})" for name, version in wanted.items()
             if name.lower() not in found or not fits(name, found[name.lower()], version)]
 
@@ -53,14 +53,14 @@ def running() -> dict[str, str]:
 
 
 def install(folder: Path) -> None:
-    """Bring the virtual environment in `folder` to requirements.txt and tests/requirements.txt, one process at a time.
+    """Install requirements.txt and tests/requirements.txt in the virtual environment `folder`, one process at a time.
 
-    One that is whole is only brought up to date; what an interrupted installation left is made anew.
+    A complete environment is only updated; one from an interrupted installation is created anew.
     """
     marker = folder / "requirements.txt"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{folder}.lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the kernel when this process ends, however it ends
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel releases it even when this process is killed
         if is_whole(folder):
             return
         print(f"path.sh: making the Python environment {folder} (once, a few minutes)", file=sys.stderr)
@@ -76,7 +76,7 @@ def install(folder: Path) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether the environment was filled to the end, with packages that still fit."""
+    """Whether the environment is completely installed, with suitable package versions."""
     marker = folder / "requirements.txt"
     if not marker.is_file():
         return False
@@ -85,7 +85,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def run(command: list[str], failure: str) -> None:
-    """Run `command`; raises InputError with `failure` and its last line of output when it fails."""
+    """Run `command`; if it fails, raises InputError with `failure` and its last line of output."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if line.strip()] or ["no output"]
@@ -95,7 +95,7 @@ def run(command: list[str], failure: str) -> None:
 def main() -> None:
     chosen = os.environ.get("VOX_VENV")
     if chosen and (Path(chosen) / "bin/python3").exists() and not Path(f"{chosen}.lock").exists():
-        print(Path(chosen).absolute())  # somebody else's environment: taken as it is, never written to
+        print(Path(chosen).absolute())  # not created by us: used unchanged, never written to
         return
     active = os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX")
     if not chosen and active and Path(sys.prefix).resolve() == Path(active).resolve():

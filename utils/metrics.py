@@ -1,14 +1,14 @@
 """Equal error rate and minimum detection cost of a score file.
 
-Conventions. A trial is accepted when its score is at or above the threshold. Each threshold gives a miss
-rate (targets rejected) and a false-alarm rate (non-targets accepted); trials of equal score cross the
-threshold together. EER: where both rates are equal on the line through these points in order of the threshold, so
-interpolated linearly inside a step. (Kaldi's compute-eer takes the miss rate before that step: the two differ by at
-most one target.) minDCF: min over all thresholds, rejecting everything included, of
-P_target miss + (1 - P_target) false alarms, unit costs, divided by min(P_target, 1 - P_target) unless called
-unnormalised. Scores and trials are joined by both ids; each trial has one score and each score one trial.
+A trial is accepted if its score is at or above the threshold. Each threshold gives a miss rate (targets
+rejected) and a false-alarm rate (non-targets accepted); trials of equal score cross the threshold together.
+EER: the point where both rates are equal, interpolated linearly between consecutive thresholds. (Kaldi's compute-eer
+takes the miss rate at the threshold before: the two differ by at most one target.) minDCF: the minimum over all
+thresholds, including the one that rejects everything, of P_target miss + (1 - P_target) false alarms, with unit costs,
+divided by min(P_target, 1 - P_target) unless called unnormalised. Scores and trials are joined by both ids; each trial
+has one score and each score one trial.
 
-Time n log n; about 60 bytes of memory a trial, so 3.5 GB for 58 million.
+Time n log n; memory about 60 bytes per trial, i.e. 3.5 GB for 58 million.
 """
 
 import argparse
@@ -31,7 +31,7 @@ PRIORS = (0.01, 0.05)
 
 @dataclass
 class Metrics:
-    """What is reported of a list; rates in % for the EER, 0 to 1 elsewhere."""
+    """The figures reported for a trial list; the EER in %, the others from 0 to 1."""
 
     trials: int
     targets: int
@@ -43,7 +43,7 @@ class Metrics:
 
 
 def measure(targets: np.ndarray, nontargets: np.ndarray) -> Metrics:
-    """Return the metrics of target and non-target scores (1-D each); raises InputError where one is empty."""
+    """Return the metrics of target and non-target scores (1-D each); raises InputError if one is empty."""
     targets, nontargets = np.sort(targets), np.sort(nontargets)
     for scores, kind in ((targets, "target"), (nontargets, "nontarget")):
         if not len(scores):
@@ -66,10 +66,10 @@ def _eer(targets: np.ndarray, nontargets: np.ndarray) -> float:
         miss, false_alarm = rates(score, "right")
         return miss >= false_alarm
 
-    # The first target whose rejection brings the misses to the false alarms; the last target does.
+    # The first target whose rejection raises the misses to the false alarms; the last target always does.
     score = targets[bisect_left(targets, True, key=crossed)]
     miss, false_alarm = rates(score, "left")
-    if miss >= false_alarm:  # non-targets below it have done so already
+    if miss >= false_alarm:  # rejecting the non-targets below it was enough
         return miss
     after_miss, after_false_alarm = rates(score, "right")
     above, below = false_alarm - miss, after_miss - after_false_alarm
@@ -79,8 +79,9 @@ def _eer(targets: np.ndarray, nontargets: np.ndarray) -> float:
 def _min_dcf(targets: np.ndarray, nontargets: np.ndarray, prior: float) -> float:
     """Minimum detection cost of sorted scores, unnormalised.
 
-    The best threshold is one of the target scores (raising it further up to the next target only saves false
-    alarms) or above all. With equal targets, all but the first get too many misses here, which is never the minimum.
+    The best threshold is one of the target scores (raising a threshold up to the next target only saves false
+    alarms) or above all scores. Among equal targets, all but the first count too many misses here, which never gives
+    the minimum.
     """
     misses = np.arange(len(targets)) / len(targets)
     false_alarms = 1 - np.searchsorted(nontargets, targets) / len(nontargets)
@@ -88,13 +89,13 @@ def _min_dcf(targets: np.ndarray, nontargets: np.ndarray, prior: float) -> float
 
 
 def _read_trials(block: Block) -> tuple[np.ndarray, np.ndarray]:
-    """Read lines `id id label`: hashes of the pairs of ids (uint64), and whether each is a target (bool)."""
+    """Read lines `id id label`: return hashes of the id pairs (uint64), and whether each is a target (bool)."""
     lines, is_target = read_trials(block)
     return hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]), is_target
 
 
 def _read_scores(block: Block) -> tuple[np.ndarray, np.ndarray]:
-    """Read lines `id id score`: hashes of the pairs of ids (uint64), and the scores (float64)."""
+    """Read lines `id id score`: return hashes of the id pairs (uint64), and the scores (float64)."""
     lines = locate(block, 3)
     return hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]), _numbers(lines, 2)
 
@@ -103,8 +104,8 @@ def _numbers(lines: Lines, column: int) -> np.ndarray:
     numbers = parse_numbers(lines.text, lines.starts[:, column], lines.ends[:, column])
     wrong = np.flatnonzero(np.isnan(numbers))
     if len(wrong):
-        raise InputError(f"{lines.block.place(wrong[0])}: score {lines.field(wrong[0], column)!r} is no number; "
-                         "score again")
+        raise InputError(f"{lines.block.place(wrong[0])}: score {lines.field(wrong[0], column)!r} is not a finite "
+                         "number; score again")
     return numbers
 
 
@@ -114,15 +115,15 @@ def _read_kaldi(block: Block) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_kaldi_scores(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return target and non-target scores of the input of Kaldi's compute-eer: lines `score target|nontarget`."""
+    """Return target and non-target scores of a file for Kaldi's compute-eer: lines `score target|nontarget`."""
     values, is_target = map(np.concatenate, zip(*in_threads(_read_kaldi, read_blocks(path)), strict=True))
     return values[is_target], values[~is_target]
 
 
 def read_labelled_scores(trials: str | os.PathLike, scores: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return target and non-target scores (float64) of a trial list and a score file, in any order each.
+    """Return target and non-target scores (float64) of a trial list and a score file; their orders may differ.
 
-    A list may hold a pair twice, as long as the score file does. Raises InputError naming pairs without a score,
+    A list may hold a pair twice if the score file does. Raises InputError naming pairs without a score,
     scores without a trial, a trial of an id with itself, or a pair that is both target and nontarget.
     """
     readers, parts = (_read_trials, _read_scores), ([], [])
@@ -144,10 +145,10 @@ def read_labelled_scores(trials: str | os.PathLike, scores: str | os.PathLike) -
 
 
 def _refuse_both_labels(path: str | os.PathLike, pairs: np.ndarray, is_target: np.ndarray) -> None:
-    """Raise InputError naming a pair that has both labels, and its lines; pairs: hashes."""
+    """Raise InputError naming a pair that has both labels, and its lines. pairs: hashes."""
     targets, others = pairs[is_target], pairs[~is_target]
-    # Most lists have far more non-targets than targets, and no pair twice: a table of the targets' leading bits
-    # leaves a few non-targets to be compared.
+    # Most lists have far more non-targets than targets, and no pair twice: after a look-up in a table of the targets'
+    # leading bits, few non-targets remain to be compared.
     shift = np.uint64(64 - min(len(targets).bit_length() + 6, 26))
     marked = np.zeros(1 << (64 - int(shift)), bool)
     marked[targets >> shift] = True
@@ -177,12 +178,12 @@ def _mismatch(trials: str | os.PathLike, pairs: np.ndarray, scores: str | os.Pat
                 "name the list that was scored")
     (known, times), (scored, scored_times) = (np.unique(p, return_counts=True) for p in (pairs, scored_pairs))
     odd = known[times != scored_times]
-    return (f"{scores}: {len(odd)} pairs have not as many scores as {trials} has trials of them: "
+    return (f"{scores}: {len(odd)} pairs have more or fewer scores than trials in {trials}: "
             f"{_name(trials, odd)}; remove the duplicates")
 
 
 def _name(path: str | os.PathLike, wanted: np.ndarray) -> str:
-    """Name the first five pairs whose hashes are among `wanted`."""
+    """Return the names of the first five pairs whose hashes are among `wanted`."""
     names: dict[str, None] = {}
     for block in read_blocks(path):
         lines = locate(block, 3)
@@ -195,8 +196,8 @@ def _name(path: str | os.PathLike, wanted: np.ndarray) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("trials", type=Path, help="lines `utt1 utt2 target|nontarget`; or, alone, the input of "
-                        "Kaldi's\ncompute-eer, lines `score target|nontarget`")
+    parser.add_argument("trials", type=Path, help="lines `utt1 utt2 target|nontarget`; or, without scores, the input "
+                        "of Kaldi's\ncompute-eer, lines `score target|nontarget`")
     parser.add_argument("scores", type=Path, nargs="?", help="lines `utt1 utt2 score`")
     arguments = parser.parse_args()
     if arguments.scores:

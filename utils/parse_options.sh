@@ -1,6 +1,6 @@
-# shellcheck shell=bash disable=SC2034,SC2154  # options come from and go to the script that sources this
+# shellcheck shell=bash disable=SC2034,SC2154  # the sourcing script declares and uses the options
 # Sourced by run.sh and by every step: reads --name value options into the variables declared above
-# the line that sources this file. The script itself is the manual; its usage text is its own head:
+# the line that sources this file. The head of the script is its usage text:
 #
 #   #!/usr/bin/env bash
 #   # What the script does.
@@ -8,17 +8,17 @@
 #   nj=2        # number of jobs                 <- option, default, meaning
 #   # <data> <exp>                               <- the positional arguments; "# (no arguments)" for none
 #
-# An option that is not declared stops the script. true|false, whole numbers and shares (0.0) are checked against the
-# default's kind; none is negative. --name=value works too, and a boolean option alone means true.
+# An undeclared option stops the script. A value must be of the same kind as its default: true|false, a whole number or
+# a share (0.0); negative values are refused. --name=value works too, and a boolean option without a value means true.
 
 if [ "${BASH_VERSINFO[0]}" -lt 4 ]; then
   echo "$0: error: bash ${BASH_VERSION} is too old, wanted 4 or later; install one and call it by name: /path/to/bash $0" >&2
   exit 1
 fi
 
-unset CDPATH  # else cd may go elsewhere, and print where
+unset CDPATH  # with CDPATH, cd may change to another folder and print its name
 script=$0
-step_options=()   # names of the options, for the record of what was done
+step_options=()   # names of the options, for the step's record
 parse_wanted=none parse_usage=() parse_head=()
 while IFS= read -r parse_line; do
   if [[ $parse_line =~ ^"# ("|^"# <" ]]; then parse_wanted=${parse_line#\# }; break
@@ -33,7 +33,7 @@ parse_wanted=${parse_wanted/"(no arguments)"/}
 
 usage() {
   printf '%s\n' "${parse_head[@]}" "Usage: $script [options] $parse_wanted" "Options:" "${parse_usage[@]}" >&2
-  ! declare -F more_usage > /dev/null || more_usage >&2  # of a script that has more to say
+  ! declare -F more_usage > /dev/null || more_usage >&2  # a script may define it
 }
 
 bad_call() {  # message
@@ -42,7 +42,7 @@ bad_call() {  # message
   exit 1
 }
 
-# Prints words as one would type them.
+# Prints words as a user would type them in a shell.
 as_typed() {  # word ...
   local word
   for word in "$@"; do
@@ -54,13 +54,13 @@ as_typed() {  # word ...
   done
 }
 
-# Whether a path holds what launchers replace by a job's number, or what tables of words and lines cannot hold.
+# Whether a path holds JOB, which launchers replace by a job's number, or characters that line-based tables cannot hold.
 parse_bad_path() {  # path
   [[ $1 == *[$'\t\r\n']* || $1 =~ (^|[^A-Za-z0-9_])JOB([^A-Za-z0-9_]|$) ]]
 }
 parse_why_bad="has a tab, a line end, or the word JOB, which stands for a job's number; name another"
 
-script_call=("$script" "$@") parse_named=" "   # names of the options that the call gives
+script_call=("$script" "$@") parse_named=" "   # names of the options given on the command line
 for parse_value in "$@"; do
   ! parse_bad_path "$parse_value" || bad_call "$(printf '%q' "$parse_value") $parse_why_bad"
 done
@@ -74,7 +74,7 @@ while [ $# -gt 0 ] && [[ $1 == --* ]]; do
   parse_default=${!parse_name}
   if ! $parse_given; then
     if [[ $parse_default =~ ^(true|false)$ && ${1-} != @(true|false) ]]; then parse_value=true
-    elif [ $# -eq 0 ]; then bad_call "option $parse_option wants a value"
+    elif [ $# -eq 0 ]; then bad_call "option $parse_option needs a value"
     else parse_value=$1; shift
     fi
   fi
@@ -92,9 +92,9 @@ while [ $# -gt 0 ] && [[ $1 == --* ]]; do
   parse_named+="$parse_name "
 done
 
-given() { [[ $parse_named == *" $1 "* ]]; }  # option: whether the call gives it
+given() { [[ $parse_named == *" $1 "* ]]; }  # option: whether it was given on the command line
 
-# Gives an option another default. The call, where it is reported, names it.
+# Gives an option another default. Reports of the call include it.
 default_to() {  # option value
   given "$1" || { printf -v "$1" %s "$2"; script_call=("$script" "--${1//_/-}" "$2" "${script_call[@]:1}"); }
 }

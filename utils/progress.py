@@ -1,6 +1,6 @@
-"""Progress of long work: a bar on a terminal, a plain line each 10 % in a log.
+"""Progress of long work: a bar on a terminal, a plain line every 10 % in a log.
 
-Where VOX_PROGRESS names a file, it is noted there too, for the line that the launcher shows (utils/jobs/live.py).
+If VOX_PROGRESS names a file, progress is written there too, for the line that the launcher shows (utils/jobs/live.py).
 """
 
 import contextlib
@@ -15,11 +15,11 @@ from typing import TypeVar
 from tqdm import tqdm
 
 Item = TypeVar("Item")
-NOTE_SECONDS = 2.0  # between two notes
+NOTE_SECONDS = 2.0  # between two writes to the file
 
 
 def clock(seconds: float) -> str:
-    """Return a time as people read it: 0:12, 1:02:03."""
+    """Return a time as text: 0:12, 1:02:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
@@ -27,10 +27,10 @@ def clock(seconds: float) -> str:
 
 def progress(items: Iterable[Item], total: int, name: str, unit: str = "utt",
              status: Callable[[], str] = str) -> Iterator[Item]:
-    """Yield from `items`, showing how far it is.
+    """Yield from `items`, showing the progress.
 
-    total: the number of items, for the percentage; name: what is being done; unit: of one item;
-    status: returns what else is to be shown, asked each time that something is.
+    total: the number of items, for the percentage; name: of the work; unit: the name of one item;
+    status: returns further text to show, called at each update.
     """
     if sys.stderr.isatty():
         with tqdm(total=total, desc=name, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True, leave=False) as bar:
@@ -49,7 +49,7 @@ def progress(items: Iterable[Item], total: int, name: str, unit: str = "utt",
         left = seconds * (total - count) / count
         if note and (now - noted > NOTE_SECONDS or count == total):
             noted = now
-            with contextlib.suppress(OSError):  # a line on a terminal is not worth a job
+            with contextlib.suppress(OSError):  # a job must not fail for its progress line
                 Path(note).write_text(json.dumps({"count": count, "total": total, "unit": unit, "left": left,
                                                   "status": status()}), encoding="utf-8")
         if tenth > shown and seconds > 5:

@@ -1,7 +1,7 @@
-# shellcheck shell=bash disable=SC2034,SC2154  # options come from and go to the script that sources this
-# Sourced by egs/*/run.sh after its options were read (parse_options.sh): environment, folders, lock, systems, stages.
-# Sets: work (made absolute), data, exp, conf, jobs, threads, systems (their names); resolves conf/<system>.yaml of every
-# system at --scale into exp/<system>/system.yaml, with facts.sh beside it (read_facts).
+# shellcheck shell=bash disable=SC2034,SC2154  # the sourcing script declares and uses the options
+# Sourced by egs/*/run.sh after parse_options.sh: sets up environment, folders, lock, systems and stages.
+# Sets: work (made absolute), data, exp, conf, jobs, threads, systems (their names). Resolves each system's
+# conf/<system>.yaml at --scale and writes exp/<system>/system.yaml and facts.sh beside it (read_facts).
 
 # shellcheck source=../path.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
@@ -11,7 +11,7 @@ if [ -z "$cmd" ]; then
 fi
 
 [ "$stage" -le "$stop_stage" ] && [ "$stage" -le 7 ] ||
-  bad_call "--stage $stage to --stop-stage $stop_stage: there is no stage to run; stages are 0 to 7"
+  bad_call "--stage $stage to --stop-stage $stop_stage: no stage to run; stages are 0 to 7"
 work=${work:-$here}
 case $work in /*) ;; *) work=$PWD/$work ;; esac
 conf=${conf:-$VOX_ROOT/egs/voxceleb/conf}
@@ -20,28 +20,28 @@ for place in "$work" "$conf"; do
 done
 
 take_lock() {
-  # All that is started from here inherits the open lock. (See utils/jobs/lock.py.)
+  # All child processes inherit the open lock. (See utils/jobs/lock.py.)
   export VOX_LOCK=$work/.lock VOX_LOCK_FD VOX_RUN
   exec {VOX_LOCK_FD}>> "$VOX_LOCK"
   VOX_RUN=$(python3 -m utils.jobs.lock take "$VOX_LOCK" "$VOX_LOCK_FD" $$)
-  # Machines that do not see the lock are to see that its holder lives.
+  # Where machines do not see each other's locks, the file's time shows that the holder is alive.
   (exec {VOX_LOCK_FD}>&-; while kill -0 $$ && grep -qsF "$VOX_RUN" "$VOX_LOCK"; do touch -c "$VOX_LOCK"; sleep 20; done) \
     < /dev/null > /dev/null 2>&1 &
   VOX_KEEPER=$!
 }
 
-# A recipe that made its own data goes on as this script, in the same process (go_on_with), and has begun already.
+# A recipe that has made its own data continues as this script in the same process (go_on_with): set-up is already done.
 begun=false
 [ "${VOX_RECIPE:-}" != $$ ] || begun=true
 if ! $begun; then
   export VOX_RECIPE=$$ VOX_SCRATCH VOX_CALL VOX_KEEPER=
-  # What is kept for this run alone: the state of the audio, looked at once; with --status also what is reported.
+  # Files of this run alone: the state of the audio, checked once; with --status also the report.
   VOX_SCRATCH=$(mktemp -d)
   VOX_CALL=$(as_typed "${script_call[@]}")
 fi
 trap 'rm -rf "$VOX_SCRATCH"' EXIT
 if [ "$status" = true ]; then
-  # Nothing is written to the work folder, in which a run may be going on.
+  # Write nothing to the work folder: another run may be active in it.
   export VOX_STATUS=$VOX_SCRATCH/status
   touch "$VOX_STATUS"
   [ ! -d "$work" ] || work=$(cd "$work" && pwd)
@@ -63,7 +63,7 @@ systems=$(python3 -m steps.systems --scale "$scale" --conf "$conf" --exp "$resol
   ${names[@]+"${names[@]}"})
 
 # Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online, scoring (see utils/systems.py);
-# config; feats, the folder of its data with features; noises, corpora for what augments online.
+# config; feats, the folder of its data with features; noises, the options that name corpora for online augmentation.
 read_facts() {  # system
   # shellcheck source=/dev/null
   . "$resolved/$1/facts.sh"
@@ -71,7 +71,7 @@ read_facts() {  # system
   [ "$online" = false ] || noises=(--musan-root "$musan_root" --rirs-root "$rirs_root")
 }
 
-# Prints the words of one fact, each once, over all systems; or over those whose other fact has a value.
+# Prints the words of one fact over all systems, each word once; or over those systems whose other fact has this value.
 each() {  # fact [other-fact value]
   local system
   for system in $systems; do
@@ -80,8 +80,8 @@ each() {  # fact [other-fact value]
   done | awk '!seen[$0]++'
 }
 
-# For a recipe that made its own data: the further stages are those of another recipe, which takes this one's options but
-# those named. It takes this process's place, so that the lock stays held.
+# For a recipe that has made its own data: continues with the stages of another recipe, which gets this one's options
+# except those named. It replaces this process, so that the lock stays held.
 go_on_with() {  # run.sh own-option ...
   local own=" stage ${*:2} " words=() option
   stage_ended
@@ -92,7 +92,7 @@ go_on_with() {  # run.sh own-option ...
   exec "$BASH" "$1" --stage $((stage > 1 ? stage : 1)) "${words[@]}"
 }
 
-# Whether a stage is to run; says so, and how long the stage before it took.
+# Whether a stage is to run; prints its title, and the duration of the stage before it.
 stage() {  # number title
   stage_ended
   [ "$stage" -le "$1" ] && [ "$1" -le "$stop_stage" ] || return 1
@@ -103,7 +103,7 @@ stage() {  # number title
   SECONDS=0
 }
 
-# Says of a stage whether it is done, stale, partial or to do, and of its steps what is not done, with the reason.
+# Prints whether a stage is done, stale, partial or to do, and which of its steps are not done, with the reasons.
 print_status() {
   tail -n +$((status_lines + 1)) "$VOX_STATUS" | work=$work/ awk -F '\t' -v stage="$current_stage" -v title="$current_title" '
     { count[$1]++; if (index($2, ENVIRON["work"]) == 1) $2 = substr($2, length(ENVIRON["work"]) + 1) }
@@ -115,7 +115,7 @@ print_status() {
     }'
 }
 
-# Says where the results are, and what to try next.
+# Prints where the results are and what to try next.
 recipe_ended() {
   stage_ended
   [ -z "${VOX_STATUS:-}" ] && [ "$stop_stage" -ge 7 ] || return 0
@@ -128,14 +128,14 @@ END
   [ "${voxceleb1_root:-}" = simulated ] || return 0
   cat >&2 <<END
 
-These speakers are simulated: the figures show that the system works, not how good it is. To go on:
+These speakers are simulated: the figures show that the system works, not how good it is. To continue:
   $call --systems "ivector vgg_statistics vgg_mha"    another pooling on the same speakers
   $VOX_ROOT/egs/speechocean762/run.sh    real, free speech, which it downloads
   $call --voxceleb1-root /corpora/VoxCeleb1 --device cuda    VoxCeleb, at the papers' sizes
 END
 }
 
-# Says what the stage took: the time, and the memory of its largest job (from the logs that it wrote).
+# Prints the time that the stage took and the memory of its largest job (from its logs).
 current_stage=
 stage_ended() {
   [ -n "$current_stage" ] || return 0

@@ -1,12 +1,12 @@
-"""How simulated speakers are told from real ones: by their ids, which every list, score and embedding carries."""
+"""Recognise simulated speakers by their ids, which every list, score and embedding carries."""
 
 from pathlib import Path
 
-PREFIX = "simulated"  # of the ids of simulated speakers, and so of their utterances
+PREFIX = "simulated"  # the ids of simulated speakers and of their utterances start with it
 
 
 def is_simulated(name: str) -> bool:
-    """Whether the id of a speaker or utterance is that of a simulated speaker."""
+    """Whether the id of a speaker or utterance belongs to a simulated speaker."""
     return name.startswith(PREFIX)
 
 

@@ -1,4 +1,4 @@
-"""Disk space: what a step is about to write against what is free."""
+"""Check that the disk has room for the files that a step will write."""
 
 import os
 import shutil
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from utils.errors import InputError
 
-SPARE = 1.05  # file systems take a little more than files
+SPARE = 1.05  # file systems need a little more space than the files
 
 
 def require_space(folder: str | os.PathLike, needed: float, what: str) -> None:
-    """Raise InputError when fewer than `needed` bytes are free where `folder` is, or will be."""
+    """Raise InputError if fewer than `needed` bytes are free on the disk of `folder`, which need not exist yet."""
     place = Path(folder).absolute()
     while not place.exists():
         place = place.parent
@@ -21,5 +21,5 @@ def require_space(folder: str | os.PathLike, needed: float, what: str) -> None:
 
 
 def megabytes(size: float) -> str:
-    """Return a size in words: `12 MB`, `3.4 GB`."""
+    """Return a size as text: `12 MB`, `3.4 GB`."""
     return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

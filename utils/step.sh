@@ -1,6 +1,6 @@
-# shellcheck shell=bash disable=SC2034,SC2154  # options come from and go to the script that sources this
+# shellcheck shell=bash disable=SC2034,SC2154  # the sourcing script declares and uses the options
 # Sourced by every steps/*.sh after its options: strict mode, option parsing, environment, and the
-# few functions that all steps share.
+# functions that all steps share.
 
 set -euo pipefail
 # shellcheck source=parse_options.sh
@@ -8,7 +8,7 @@ set -euo pipefail
 # shellcheck source=../path.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
 
-# What a person sees of a step: a line when its work begins, and at its end a line with the time that it took.
+# The user sees one line when a step's work begins and one at its end, with the time that it took.
 step=${script##*/} step=${step%.sh} step_out=${!#} step_began='' step_said='' step_details=''
 step_begins() {
   [ -z "$step_began" ] || return 0
@@ -19,9 +19,9 @@ step_ends() {
   if [ $? = 0 ] && [ -n "$step_began" ]; then echo "         ... $((SECONDS - step_began)) s${step_said:+: $step_said}" >&2; fi
 }
 trap step_ends EXIT
-log() { step_said=$*; step_said=${step_said#"$step_out: "}; }  # what that last line is to say
+log() { step_said=$*; step_said=${step_said#"$step_out: "}; }  # text for that last line
 
-# Details that are kept in a file beside the logs of the jobs: the full call, and what programs print of their work.
+# Details are kept in a file beside the logs of the jobs: the full call and the output of programs such as validation.
 detail() { step_details+="$("$@")"$'\n'; }  # command ...
 validate() { detail python3 -m utils.kaldi.validate_data_dir "$1"; }  # data
 keep_call() {  # record
@@ -33,12 +33,12 @@ keep_call() {  # record
 
 die() { echo "$script: error: $*" >&2; exit 1; }
 
-in_status() { [ -n "${VOX_STATUS:-}" ]; }  # a recipe asks for the state of its steps; nothing is to be written
+in_status() { [ -n "${VOX_STATUS:-}" ]; }  # a recipe asks for the state of its steps: write nothing
 
-# A run whose lock another has taken over, as after a standstill, must write no more. (See utils/jobs/lock.py.)
+# A run that was suspended may have lost its lock to another; it must not write any more. (See utils/jobs/lock.py.)
 require_lock() {
   [ -z "${VOX_RUN:-}" ] || grep -qsF "$VOX_RUN" "$VOX_LOCK" ||
-    die "$VOX_LOCK: the lock is no longer this run's, which ends here; another run may have taken over"
+    die "$VOX_LOCK: this run no longer holds the lock and ends here; another run may have taken over"
 }
 
 require_file() {  # path ...
@@ -50,9 +50,9 @@ require_file() {  # path ...
   done
 }
 
-# Whether the outputs that RECORD lists are whole and were made with these options from these inputs.
+# Whether the outputs listed in RECORD are intact and were made with these options from these inputs.
 # Options that cannot change a result (how many jobs, where they run, what a report names) are left out of the record.
-# While a recipe asks for its status, the record's state is only reported, and no step does anything.
+# When a recipe asks for its status, this only reports the record's state, and no step does any work.
 up_to_date() {  # record input ...
   if in_status; then
     python3 -m utils.jobs.done status "$1" --report "$VOX_STATUS" --step "${script##*/}" "${step_record[@]}" --inputs "${@:2}"
@@ -61,19 +61,19 @@ up_to_date() {  # record input ...
   ask_records check "$@"
 }
 
-# Adds to inputs the records of voice activity that data directories have: for steps that leave unvoiced frames out.
+# Adds the voice activity records of data directories, where they exist, to inputs: for steps that skip unvoiced frames.
 add_voicing() {  # data ...
   local data
   for data in "$@"; do [ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad"); done
 }
 
-leaves_unvoiced_out() {  # config: whether a system does
+leaves_unvoiced_out() {  # config: whether the system skips unvoiced frames
   local vad
   vad=$(python3 -m utils.config get --default False "$1" frontend.vad) || exit 1
   [ "$vad" = True ]
 }
 
-ask_records() {  # check | begin, record input ...: fails where the step must run; an error ends it
+ask_records() {  # check | begin, record input ...: fails if the step must run; an error ends the step
   local code=0
   python3 -m utils.jobs.done "$1" "$2" --step "${script##*/}" "${step_record[@]}" --inputs "${@:3}" || code=$?
   [ "$code" = 0 ] || [ "$code" = 3 ] || exit "$code"
@@ -91,9 +91,9 @@ mark_done() {  # record input ... [-- output ...]; without outputs, every file b
     ${outputs[@]+"${outputs[@]}"}
 }
 
-# Before work that goes on for long: keeps in FOLDER what a killed run with the same options, jobs and inputs left. Fails
-# where there is nothing to go on from: the folder is made anew, empty, and outputs of an earlier run are to be deleted.
-# Jobs that leave a marker in FOLDER (utils/once) do not run again.
+# Before long work: keeps the contents of FOLDER if a killed run with the same options, jobs and inputs left them.
+# Otherwise empties the folder and fails: the caller must then delete the outputs of an earlier run.
+# Jobs with a marker in FOLDER (utils/once) do not run again.
 begin() {  # folder input ...
   local step_record=("${step_record[@]}" --option "nj=${nj:-}") code=0
   ask_records begin "$@" || code=$?
@@ -101,7 +101,7 @@ begin() {  # folder input ...
   return "$code"
 }
 
-# Threads of a job, where 0 leaves them to us: this machine gives it all its cores, an engine is asked for 4.
+# Threads per job; 0 means automatic: all cores on this machine, 4 on a batch system.
 if [ "${num_threads:-}" = 0 ]; then
   case " ${cmd%% *}" in *[/\ ]run | *[/\ ]run.pl) num_threads=$(getconf _NPROCESSORS_ONLN) ;; *) num_threads=4 ;; esac
 fi

@@ -1,7 +1,7 @@
-"""YAML as configurations use it: mappings, lists, numbers, words. What could hang, hide or mislead is refused.
+"""The part of YAML that configurations need: mappings, lists, numbers, words. Dangerous forms are refused.
 
-Refused, with the line: a key given twice, anchors and aliases (a few lines of them stand for gigabytes), tags, merge
-keys, more than 16 levels, and characters that do not print, such as NUL, in a value.
+Errors name the line of a duplicate key, an anchor or alias (a few lines of them can expand to gigabytes), a tag, a
+merge key, more than 16 levels, or an unprintable character, such as NUL, in a value.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ DEEPEST = 16
 
 
 class StrictLoader(yaml.SafeLoader):
-    """The safe loader, with a look at every node before it is built."""
+    """The safe loader, which also checks every node before building it."""
 
     depth = 0
 
@@ -26,9 +26,9 @@ class StrictLoader(yaml.SafeLoader):
         if event.tag is not None:
             refuse(f"the tag {event.tag!r}; leave it out", event)
         if isinstance(event, yaml.ScalarEvent) and not event.value.isprintable():
-            refuse(f"{event.value[:80]!r} holds a character that does not print; take it out", event)
+            refuse(f"{event.value[:80]!r} holds an unprintable character; remove it", event)
         if self.depth == DEEPEST:
-            refuse(f"nested more than {DEEPEST} levels deep; write it flatter", event)
+            refuse(f"nested more than {DEEPEST} levels deep; reduce the nesting", event)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -47,18 +47,18 @@ class StrictLoader(yaml.SafeLoader):
 
 
 def refuse(problem: str, place: yaml.Event | yaml.Node) -> None:
-    """Raise the loader's error with the place of an event or a node."""
+    """Raise the loader's error with the position of an event or a node."""
     raise yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; raises InputError naming the file, and the line where there is one."""
+    """Read a YAML mapping; raises InputError naming the file, and the line if known."""
     try:
         content = StrictLoader(path.read_text(encoding="utf-8")).get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise InputError(f"{path}: line {mark.line + 1}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, the 40th of May
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, or a date such as 40 May
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected `key: value` lines, found {type(content).__name__}")

@@ -1,7 +1,7 @@
 """Resolve the configurations of the chosen systems; print their names.
 
-The resolved configuration goes to <exp>/<name>/system.yaml, rewritten only when it changed. Its first line, a comment,
-names the scale. Beside it, facts.sh holds what the recipe's shell must know of the system, as variables:
+The resolved configuration is written to <exp>/<name>/system.yaml, only if it has changed. Its first line, a comment,
+names the scale. Beside it, facts.sh holds the facts that the recipe's shell scripts need, as variables:
 
     kind=network
     features=fbank80
@@ -27,34 +27,34 @@ from utils.files import write_if_changed
 
 KINDS = ("ivector", "network")
 SCALE_LINE = "# scale: "
-ScoringOf = Callable[[dict[str, Any], str], list[str]]  # of a configuration and its file; steps/systems.py has one
+ScoringOf = Callable[[dict[str, Any], str], list[str]]  # takes a configuration and its file; see steps/systems.py
 
 
 def names_of(words: list[str], conf: Path) -> list[str]:
-    """Return the chosen names, `all` spelt out; raises InputError on one without a configuration."""
+    """Return the chosen names, with `all` expanded; raises InputError on one without a configuration."""
     known = sorted(path.stem for path in conf.glob("*.yaml"))
     names = known if words == ["all"] else words
     for name in names:
         if name not in known:
-            raise InputError(f"no system {name!r} in {conf}; there are: {', '.join(known)}")
+            raise InputError(f"no system {name!r} in {conf}; available: {', '.join(known)}")
     if not names:
-        raise InputError(f"no system chosen; --systems takes names in {conf}: {', '.join(known)}")
+        raise InputError(f"no system chosen; --systems takes names from {conf}: {', '.join(known)}")
     return list(dict.fromkeys(names))
 
 
 def scale_of(path: Path) -> str:
-    """Return the scale that a resolved configuration was made at, `-` when its first line does not say."""
+    """Return the scale of a resolved configuration, `-` if its first line does not name it."""
     with path.open(encoding="utf-8") as stream:
         first = stream.readline()
     return first.removeprefix(SCALE_LINE).strip() if first.startswith(SCALE_LINE) else "-"
 
 
 def facts_of(config: dict[str, Any], path: Path, augmented: bool, scoring_of: ScoringOf) -> dict[str, str]:
-    """Return what the recipe must know of a system: kind, features, train_set, sets, vad, online, scoring.
+    """Return the facts that a recipe needs about a system: kind, features, train_set, sets, vad, online, scoring.
 
-    path: of its configuration; augmented: whether there are stored augmented copies to train networks on.
+    path: of its configuration; augmented: whether stored augmented copies exist for training networks.
     sets: the data directories whose features the system reads. Raises InputError, naming the file, on values that
-    the recipe cannot work with.
+    the recipe cannot handle.
     """
     kind, features, folder = config.get("kind"), config.get("features"), path.parent / "features"
     if kind not in KINDS:
@@ -68,7 +68,7 @@ def facts_of(config: dict[str, Any], path: Path, augmented: bool, scoring_of: Sc
         raise InputError(f"{path}: frontend: expected keys, found {frontend!r}")
     scoring = scoring_of(config, str(path))
     online = bool(config.get("online"))
-    reads_audio = online or frontend.get("type", "kaldi") != "kaldi"  # and no augmented copies, which have none
+    reads_audio = online or frontend.get("type", "kaldi") != "kaldi"  # augmented copies hold features only
     augmented = augmented and kind == "network" and not reads_audio
     sets = ["train", "test", *["train_sp"] * (train_set == "train_net_sp"), *["train_aug"] * augmented]
     return {"kind": kind, "features": features, "train_set": f"{train_set}{'_aug' * augmented}", "sets": " ".join(sets),
@@ -76,17 +76,17 @@ def facts_of(config: dict[str, Any], path: Path, augmented: bool, scoring_of: Sc
 
 
 def as_shell(facts: dict[str, str]) -> str:
-    """Return facts as lines that a shell may source, whatever the values hold."""
+    """Return facts as lines that a shell can source, with quoted values."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items())
 
 
 def main(scoring_of: ScoringOf) -> None:
-    """The program; scoring_of: returns the kinds of scores that a configuration asks for, or raises InputError."""
+    """Run the program. scoring_of: returns the kinds of scores that a configuration requests, or raises InputError."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--conf", type=Path, required=True)
     parser.add_argument("--exp", type=Path, required=True)
-    parser.add_argument("--augmented", action="store_true", help="there are augmented copies to train on")
+    parser.add_argument("--augmented", action="store_true", help="augmented copies exist for training")
     parser.add_argument("systems", nargs="*")
     arguments = parser.parse_args()
     names = names_of(arguments.systems, arguments.conf)

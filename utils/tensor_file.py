@@ -1,6 +1,6 @@
-"""What a training leaves on disk while it goes on: named tensors, and where it stands, in one file with a checksum.
+"""The state that a training run keeps on disk: named tensors and its position, in one file with a checksum.
 
-safetensors: nothing is pickled, and what is read has the bits that were written.
+The format is safetensors: no pickle, and tensors are restored bit by bit.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ from utils.files import write_aside
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], where: Mapping[str, Any]) -> None:
-    """Write tensors, and what JSON holds of where a training stands, aside and rename them to `path`."""
-    # Copies: safetensors refuses tensors that share memory, as best and current weights may.
+    """Write tensors and the training position `where`, a JSON object, to a temporary file and rename it to `path`."""
+    # Copy: safetensors refuses tensors that share memory, as best and current weights may.
     copies = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
               for name, value in tensors.items()}
     text = json.dumps(where)
@@ -29,7 +29,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], where: Mapping[str, 
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Read what `save_tensors` wrote; None where there is nothing, or only a damaged file, which is removed."""
+    """Read a file of `save_tensors`; return None if it is missing or damaged. A damaged file is removed."""
     if not path.is_file():
         return None
     try:
@@ -42,12 +42,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         path.unlink(missing_ok=True)
         message = " ".join(str(error).split())[:200]
-        print(f"warning: {path} was damaged and is removed: {message}; going on from before it", file=sys.stderr)
+        print(f"warning: {path} was damaged and has been removed: {message}; continuing without it",
+              file=sys.stderr)
         return None
 
 
 def checksum(tensors: Mapping[str, Tensor], text: str) -> str:
-    """Return the SHA-256 of tensors, in the order of their names, and of a text."""
+    """Return the SHA-256 of tensors, in the order of their names, and a text."""
     found = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         value = tensors[name]

@@ -1,8 +1,8 @@
-"""Trial lists and score files as arrays: millions of lines a second, in bounded memory.
+"""Trial lists and score files as arrays: millions of lines per second, in bounded memory.
 
-Lines of words are read in blocks and located by the positions of their spaces. Words are then
-handled by length, all words of one length at a time, as fixed-size records and 64-bit words; no
-Python object is made for a line. Lines that are not plain (tabs, runs of spaces) take a slower way.
+Lines are read in blocks, and words are located by the positions of the spaces. Words are then
+processed by length, all words of one length at a time, as fixed-size records and 64-bit words; no
+Python object is created per line. Lines with tabs or runs of spaces take a slower path.
 """
 
 import os
@@ -15,14 +15,14 @@ import numpy as np
 from utils.ahead import Item, Result, in_order
 from utils.errors import InputError
 
-BLOCK = 1 << 20  # bytes of text read at a time: what stays in a core's cache
-PAD = 16         # bytes around the text, so that a record may reach over its ends
+BLOCK = 1 << 20  # bytes of text read at a time: fits into a core's cache
+PAD = 16         # bytes around the text, so that a record may extend beyond its ends
 NEWLINE, SPACE = 10, 32
 
 
 @dataclass
 class Block:
-    """Whole lines of a file: text[PAD:stop], with PAD bytes more on both sides."""
+    """Whole lines of a file: text[PAD:stop], with PAD extra bytes on both sides."""
 
     path: str | os.PathLike
     offset: int       # of the first line in the file, in bytes
@@ -45,7 +45,7 @@ class Lines:
     """The fields of a block: field j of line i is text[starts[i, j]:ends[i, j]]."""
 
     block: Block
-    text: np.ndarray    # uint8, with PAD bytes more on both sides
+    text: np.ndarray    # uint8, with PAD extra bytes on both sides
     starts: np.ndarray  # lines x columns
     ends: np.ndarray    # lines x columns
 
@@ -56,7 +56,7 @@ class Lines:
 
 
 def read_blocks(path: str | os.PathLike) -> Iterator[Block]:
-    """Yield a file in blocks of whole lines; raises InputError when it is empty."""
+    """Yield a file in blocks of whole lines; raises InputError if it is empty."""
     offset, rest = 0, np.empty(0, np.uint8)
     with open(path, "rb", buffering=0) as stream:
         while True:
@@ -91,12 +91,12 @@ def _after_last_newline(text: np.ndarray) -> int:
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield function(item) in the order of the items, in threads: array operations release Python's lock.
 
-    As many as there are cores, or as the launcher says in OMP_NUM_THREADS; at most 8. A few items are worked on ahead
-    of the one that is yielded, not all.
+    The number of threads is that of the cores or, if smaller, the launcher's OMP_NUM_THREADS; at most 8. Only a few
+    items are processed ahead of the yielded one.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
     threads = min(len(os.sched_getaffinity(0)), int(given) if re.fullmatch("[1-9][0-9]{0,5}", given) else 8, 8)
-    # glibc keeps memory for the next block, instead of returning it page by page, once it has freed so large a piece.
+    # After freeing a piece this large, glibc keeps memory for the next block instead of returning it page by page.
     np.empty(31 << 20, np.uint8)
     return in_order(function, items, threads, waiting=threads + 1)
 
@@ -104,15 +104,15 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
 def locate(block: Block, columns: int) -> Lines:
     """Find the fields of a block whose lines have `columns` fields each.
 
-    Raises InputError naming file and line: another number of fields, a carriage return, a NUL byte, not UTF-8.
+    Raises InputError naming file and line: a wrong number of fields, a carriage return, a NUL byte, not UTF-8.
     """
     inside = block.text[PAD:block.stop]
     if inside.max() > 127:
         _check_utf8(block)
     ends = np.flatnonzero(inside <= SPACE)
     lines = len(ends) // columns
-    # Plain lines: as many blanks as fields, the last one the line end, the others spaces. (Where a field is empty
-    # and another missing, the empty one is found later: it is no id.)
+    # Plain lines have as many blanks as fields: the last is the line end, the others are spaces. (If one field is empty
+    # and another missing, the empty one is found later, since it is not an id.)
     wanted = np.full((lines, columns), SPACE, np.uint8)
     wanted[:, -1] = NEWLINE
     if lines * columns != len(ends) or not np.array_equal(inside.take(ends), wanted.ravel()):
@@ -143,14 +143,14 @@ def _locate_slowly(block: Block, columns: int) -> Lines:
             raise InputError(f"{block.place(number)}: a NUL byte in {line.decode('utf-8', 'replace')!r}; the file is "
                              "damaged, make it again")
         if len(words) != columns:
-            raise InputError(f"{block.place(number)}: {len(words)} fields where {columns} belong: "
+            raise InputError(f"{block.place(number)}: {len(words)} fields, expected {columns}: "
                              f"{line.decode('utf-8', 'replace')!r}; correct the line")
     text, starts, ends = join([word for words in fields for word in words])
     return Lines(block, text, starts.reshape(-1, columns), ends.reshape(-1, columns))
 
 
 def join(words: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Put words into one text, one space between them: text, starts and ends."""
+    """Join words into one text with single spaces; return text, starts and ends."""
     text = np.frombuffer(b"%b%b%b" % (b" " * PAD, b" ".join(words), b" " * PAD), np.uint8)
     lengths = np.fromiter(map(len, words), np.int64, len(words))
     ends = PAD - 1 + np.cumsum(lengths + 1)
@@ -163,12 +163,12 @@ def records(text: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
 
 
 def windows(text: np.ndarray, size: int) -> np.ndarray:
-    """Return a view of `text` as overlapping records, one at each byte."""
+    """Return a view of `text` as overlapping records, one starting at each byte."""
     return np.ndarray((text.size - size + 1,), f"V{size}", text, strides=(1,))
 
 
 def by_length(lengths: np.ndarray) -> Iterator[tuple[int, np.ndarray | slice]]:
-    """Yield each length with the rows that have it; a plain slice when all have the same."""
+    """Yield each length with the rows that have it; a plain slice if all are equal."""
     if not len(lengths):
         return
     if (low := int(lengths.min())) == lengths.max():
@@ -184,13 +184,13 @@ def last_eight(text: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def refuse_self_trials(lines: Lines) -> None:
-    """Raise InputError naming file, line and id where the first two fields of a line are the same id."""
+    """Raise InputError naming file, line and id if the first two fields of a line are the same id."""
     last, other_last = (lines.text.take(lines.ends[:, column] - 1) for column in range(2))
     rows = np.flatnonzero(last == other_last)  # the others need no closer look
     starts, ends = lines.starts[rows, :2], lines.ends[rows, :2]
     lengths = ends - starts
     one, other = (last_eight(lines.text, ends[:, column]) for column in range(2))
-    above = 8 * np.maximum(8 - lengths[:, 0], 0)  # bits of what stands before a shorter id
+    above = 8 * np.maximum(8 - lengths[:, 0], 0)  # bits of the text before a shorter id
     alike = (lengths[:, 0] == lengths[:, 1]) & ((one ^ other) >> above.astype(np.uint64) == 0)
     for row in rows[alike].tolist():
         if (name := lines.field(row, 0)) == lines.field(row, 1):
@@ -207,7 +207,7 @@ def hash_words(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.nda
         words[:, -1] &= np.uint64((1 << 8 * (length - 8 * count + 8)) - 1)
         mixed = np.full(len(words), length, np.uint64)
         for word in words.T:
-            # Multiplication carries upwards only, so that the high half is folded down after it.
+            # Multiplication carries upwards only, so the high half is folded down afterwards.
             mixed ^= word
             mixed *= np.uint64(0x9E3779B97F4A7C15)
             mixed ^= mixed >> np.uint64(32)
@@ -218,30 +218,30 @@ def hash_words(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.nda
 class IdTable:
     """Rows of ids, looked up for whole columns of text at once.
 
-    Hashes are sorted; `first` says for each value of their leading bits where such hashes begin. 26 bytes an id.
+    Hashes are sorted; `first` gives their first position for each value of their leading bits. 26 bytes per id.
     """
 
     def __init__(self, ids: Sequence[str]) -> None:
-        """ids: one name a row; raises InputError when one comes twice."""
+        """ids: one name per row; raises InputError on a duplicate."""
         hashes = hash_words(*join([name.encode() for name in ids]))
         self.rows = np.argsort(hashes, kind="stable")
         self.hashes = hashes[self.rows]
         same = np.flatnonzero(self.hashes[1:] == self.hashes[:-1])
         if len(same):
-            raise InputError(f"id {ids[self.rows[same[0]]]} comes twice")
+            raise InputError(f"id {ids[self.rows[same[0]]]} occurs twice")
         bits = max(len(ids).bit_length() + 1, 8)
         self.shift = np.uint64(64 - bits)
         self.first = np.searchsorted(self.hashes >> self.shift, np.arange(1 << bits, dtype=np.uint64))
 
     def find(self, text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return the row of text[start:end] for each pair of `starts` and `ends`, -1 where it is no id."""
+        """Return the row of text[start:end] for each pair of `starts` and `ends`, -1 if it is not an id."""
         if not len(self.hashes):
             return np.full(len(starts), -1)
         wanted = hash_words(text, starts, ends)
         last = len(self.hashes) - 1
         place = np.minimum(self.first[wanted >> self.shift], last)
         open_ = np.flatnonzero(self.hashes[place] < wanted)
-        while len(open_):  # other ids share the leading bits: step on until the hash is not below the wanted
+        while len(open_):  # other ids share the leading bits: advance until the hash is at least the wanted one
             place[open_] += 1
             open_ = open_[place[open_] <= last]
             open_ = open_[self.hashes[place[open_]] < wanted[open_]]

@@ -1,4 +1,4 @@
-"""Numbers from and to text, a whole column at a time, eight characters in one 64-bit word.
+"""Convert text to numbers and back, a whole column at a time, eight characters in one 64-bit word.
 
 Character i of eight is byte i of the word (little-endian), so that one operation acts on all eight.
 """
@@ -9,9 +9,9 @@ import numpy as np
 
 from utils.text_lines import by_length, records
 
-WIDTH = 9      # characters of every number that `format_numbers` writes
-LONGEST = 15   # characters up to which `parse_numbers` is fast; as many digits are exact in float64
-LARGEST = 1e6  # `format_numbers` takes magnitudes below it
+WIDTH = 9      # characters of each number from `format_numbers`
+LONGEST = 15   # `parse_numbers` is fast up to this many characters; float64 holds this many digits exactly
+LARGEST = 1e6  # `format_numbers` takes magnitudes below this
 
 _BYTE = np.uint64(0x0101010101010101)  # times b: eight bytes b
 _ZEROS, _POINTS = _BYTE * np.uint64(ord("0")), _BYTE * np.uint64(ord("."))
@@ -22,19 +22,19 @@ _BYTES_BELOW = np.array([(1 << 8 * i) - 1 for i in range(8)], np.uint64)  # mask
 _POINT_AT = np.array([ord(".") << 8 * i for i in range(8)], np.uint64)
 
 
-# For a point after i bytes of the first half and j of the second (8: not there), at 9 i + j: s = 10^decimals and 10 s.
+# Index 9 i + j: the point follows i bytes of the first half or j of the second (8: none); s = 10^decimals and 10 s.
 _DECIMALS = np.array([[15 - i if i < 8 else 7 - j if j < 8 else 0 for j in range(9)] for i in range(9)]).ravel()
 _SCALES = 10.0 ** _DECIMALS
 _LIMITS = 10 * _SCALES
-_LIMITS[80] = np.inf  # without a point there is nothing to take apart
-_SCALES[[9 * i + j for i in range(8) for j in range(8)]] = np.nan  # a point in each half: no number
+_LIMITS[80] = np.inf  # without a point, A = 0
+_SCALES[[9 * i + j for i in range(8) for j in range(8)]] = np.nan  # a point in each half: not a number
 _DECIMAL = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def parse_numbers(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return the numbers text[start:end] as float64, NaN for words that are no finite decimal number.
+    """Return the numbers text[start:end] as float64, NaN for words that are not finite decimal numbers.
 
-    Digits with a minus and a point are read here, other forms (1e-05, +1, more digits) by Python, one by one.
+    Digits with a minus and a point are parsed here, other forms (1e-05, +1, more digits) by Python, one by one.
     """
     values = np.empty(len(ends))
     for length, rows in by_length(ends - starts):
@@ -52,9 +52,9 @@ def _parse_one(word: bytes) -> float:
 def _parse(text: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
     """Parse numbers of `length` characters, at most LONGEST; NaN for unusual forms.
 
-    The 16 bytes up to the end of a number, its point replaced by the digit 0, are the integer
+    The 16 bytes up to the end of a number, with its point replaced by the digit 0, form the integer
     V = 10 s A + B with s = 10^decimals; A stands before the point, B < s after it. The number is A + B / s
-    = (V - 9 s A) / s, of integers below 2^53: as exact as Python's own.
+    = (V - 9 s A) / s. All integers are below 2^53, so the result is as exact as Python's.
     """
     words = records(text, ends - 16, 16).view(np.uint64).reshape(-1, 2)
     half_of_sign, byte_of_sign = divmod(16 - length, 8)
@@ -62,7 +62,7 @@ def _parse(text: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
     value, place, odd = 0.0, 8 * half_of_sign, np.uint64(0)
     for half in range(half_of_sign, 2):
         word = words[:, half]
-        if half == half_of_sign:  # what stands before the number counts as zeros, and so does its minus
+        if half == half_of_sign:  # text before the number counts as zeros, and so does its minus
             before = np.uint64((1 << 8 * byte_of_sign) - 1)
             word = word & ~before | _ZEROS & before
             word += negative * np.uint64(ord("0") - ord("-") << 8 * byte_of_sign)
@@ -71,7 +71,7 @@ def _parse(text: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
         under = point - np.uint64(1)
         place = 9 * place + ((under & _BYTE) * _BYTE >> np.uint64(56))  # bytes before the point; 8 without
         digits = word + point * np.uint64(ord("0") - ord(".")) - _ZEROS
-        odd |= (digits | digits + _BYTE * np.uint64(0x76)) & _HIGH1 | point & under  # no digit; a second point
+        odd |= (digits | digits + _BYTE * np.uint64(0x76)) & _HIGH1 | point & under  # not a digit; a second point
         value = value * 1e8 + _eight_digits(digits)
     place = place.astype(np.intp)
     scale = _SCALES[place]
@@ -82,7 +82,7 @@ def _parse(text: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
 
 
 def _eight_digits(digits: np.ndarray) -> np.ndarray:
-    """Return the integer whose decimal digits are the bytes, as uint64: pairs, then fours, then eight."""
+    """Return the integer (uint64) whose decimal digits are the bytes: combined in pairs, then fours, then eight."""
     pairs = digits * np.uint64(10) + (digits >> np.uint64(8))
     mask = np.uint64(0x000000FF000000FF)
     high = (pairs & mask) * np.uint64(100 + (1000000 << 32))
@@ -91,9 +91,9 @@ def _eight_digits(digits: np.ndarray) -> np.ndarray:
 
 
 def format_numbers(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Write each number in WIDTH characters: as many decimals as fit after sign, digits and point.
+    """Write each number in WIDTH characters, with as many decimals as fit after sign, digits and point.
 
-    For example 0.1234568, -46.72852, 123.45678: seven decimals or eight digits, one less after a minus.
+    For example 0.1234568, -46.72852, 123.45678: eight digits in all, one less after a minus.
     values: |value| < LARGEST. Returns the first eight characters as uint64 and the last as uint8.
     """
     negative = values < 0

@@ -1,4 +1,4 @@
-"""What a model was trained with: versions.yaml of its folder."""
+"""Write the versions that a model was trained with to versions.yaml in its folder."""
 
 import platform
 from importlib import metadata
@@ -9,7 +9,7 @@ import yaml
 from utils.files import write_aside
 from utils.jobs.done import code_version
 
-LIBRARIES = ("torch", "numpy", "kaldi-native-fbank")  # whose version may change a bit of a model
+LIBRARIES = ("torch", "numpy", "kaldi-native-fbank")  # their versions can change a model's bits
 
 
 def write_versions(folder: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_job_that_the_engine_kills_is_noticed(engine, tmp_path):
     assert done.returncode == 1
     assert "1 of 2 jobs failed" in done.stderr
     assert "job 2 on" in done.stderr
-    assert "ended without a word" in done.stderr
+    assert "ended without an end marker" in done.stderr
 
 
 def test_removing_the_job_behind_the_launchers_back_is_noticed(engine, tmp_path):

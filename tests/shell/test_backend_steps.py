@@ -112,7 +112,7 @@ def test_speakers_who_are_trained_on_are_refused(work):
     for kind in ("cosine", "plda"):
         done = score(work, kind)
         assert done.returncode == 1
-        assert "veri.clean: 2 of its 5 speakers are also trained on: s100, s101; take them out" in done.stderr
+        assert "veri.clean: 2 of its 5 speakers are also in the training data: s100, s101; remove them" in done.stderr
         assert "or allow it with --max-shared-speakers 0.4" in done.stderr
         assert not (work / f"exp/net/scores_test/veri.clean.{kind}").exists()
         assert score(work, kind, "--max-shared-speakers", 0.4).returncode == 0
@@ -124,7 +124,7 @@ def test_speakers_who_are_trained_on_are_refused(work):
     (work / "elsewhere").write_text("".join(trials.read_text().splitlines(keepends=True)[1:]))
     done = score(work, "plda", trials=work / "elsewhere")
     assert done.returncode == 1
-    assert "elsewhere: 2 of its 5 speakers are also trained on: s203, s204; take" in done.stderr
+    assert "elsewhere: 2 of its 5 speakers are also in the training data: s203, s204; remove" in done.stderr
 
 
 def test_models_of_several_utterances_and_adaptation(work):

@@ -112,7 +112,7 @@ def test_features_of_unknown_options_are_taken_with_one_remark(work, tmp_path):
     shutil.copytree(work / "data/fbank40/test", tmp_path / "data")
     (tmp_path / "data/feats.conf").unlink()
     done = succeed("extract_embeddings.sh", "--nj", 2, work / "exp/net", tmp_path / "data", tmp_path / "out")
-    assert done.stderr.count("does not say the options of its features; they were not compared with those of ") == 1
+    assert done.stderr.count("does not name the options of its features; they were not compared with those of ") == 1
 
 
 def test_training_refuses_validation_and_models_of_other_options(work, tmp_path):

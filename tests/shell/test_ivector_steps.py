@@ -104,7 +104,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(made, trained, tm
         content[-9] ^= 16
         (exp / "unfinished" / sign).write_bytes(content)
     done = succeed(script, *options, *words)
-    assert "going on where a run was stopped" in done.stderr
+    assert "continuing where a run was stopped" in done.stderr
     expected = trained if nj else made / "ubm"
     for name in ("final.ie", "final.ubm") if nj else ("final.dubm", "final.ubm"):
         assert (exp / name).read_bytes() == (expected / name).read_bytes()

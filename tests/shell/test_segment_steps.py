@@ -72,7 +72,7 @@ def test_speakers_who_are_trained_on_are_refused(model, tmp_path):
     call("extract_segments.sh", "--segments", 2, "--segment-frames", 20, exp, data, tmp_path / "out")
     done = call("score_segments.sh", exp, tmp_path / "out", data / "trials/valid", tmp_path / "s/x.segments")
     assert done.returncode == 1
-    assert "trials/valid: 3 of its 3 speakers are also trained on: s0, s1, s2; take them" in done.stderr
+    assert "trials/valid: 3 of its 3 speakers are also in the training data: s0, s1, s2; remove them" in done.stderr
     assert not (tmp_path / "s/x.segments").exists()
 
 

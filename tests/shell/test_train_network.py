@@ -25,7 +25,7 @@ def test_validation_on_speakers_who_are_trained_on_is_refused(tmp_path: Path) ->
 
     done = train_network()
     assert done.returncode == 1
-    assert f"{valid}: 3 of its 3 speakers are also trained on: s0, s1, s2; take them out" in done.stderr
+    assert f"{valid}: 3 of its 3 speakers are also in the training data: s0, s1, s2; remove them" in done.stderr
     assert not (tmp_path / "exp/model.safetensors").exists() and not (tmp_path / "exp/log").exists()
     done = train_network("--max-shared-speakers", 1)
     assert done.returncode == 0, done.stderr[-3000:]

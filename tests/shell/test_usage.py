@@ -87,7 +87,7 @@ def test_usage_prints_options_with_their_defaults(probe):
     (["--name", "a\tb", "x"], "$'a\\tb' has a tab, a line end, or the word JOB"),
     (["x\n"], "has a tab, a line end"),
     (["/a/JOB/b"], "/a/JOB/b has a tab, a line end, or the word JOB, which stands for a job's number; name another"),
-    (["--dim"], "--dim wants a value"),
+    (["--dim"], "--dim needs a value"),
     (["--root=x", "x"], "unknown option --root"),
     (["x", "y"], "wanted 1 arguments"),
     ([], "wanted 1 arguments"),
@@ -120,8 +120,8 @@ RECIPES = sorted(ROOT.glob("egs/*/run.sh"))
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
 @pytest.mark.parametrize(("words", "message"), [
     (["--stage", "9" * 20], "wanted a whole number"), (["--stop-stage", "two"], "wanted a whole number"),
-    (["--stage", "8"], "--stage 8 to --stop-stage 7: there is no stage to run; stages are 0 to 7"),
-    (["--stage", "3", "--stop-stage", "2"], "there is no stage to run"), (["--nj", "-1"], "wanted a whole number"),
+    (["--stage", "8"], "--stage 8 to --stop-stage 7: no stage to run; stages are 0 to 7"),
+    (["--stage", "3", "--stop-stage", "2"], "no stage to run"), (["--nj", "-1"], "wanted a whole number"),
     (["--num-processes", "0"], "wanted at least 1"), (["--work", "{0}/a\tb"], "has a tab"),
     (["--work", "{0}/a\nb"], "has a tab, a line end"), (["--work", "{0}/JOB"], "the word JOB")])
 def test_recipes_refuse_what_they_cannot_do_and_leave_nothing(recipe, words, message, tmp_path):

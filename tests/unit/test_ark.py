@@ -77,7 +77,7 @@ def test_rows_of_a_script(tmp_path, matrices, method):
         assert np.array_equal(rows.read(index, 1, 8), whole[name][1:8])
         assert rows.read(index, 3, 3).shape == (0, 6)
         assert np.array_equal(part.read(index, 1, 5), whole[name][3:7])
-        with pytest.raises(InputError, match=f"{name} has 6 rows; 0 to 7 asked for"):
+        with pytest.raises(InputError, match=f"{name} has 6 rows; 0 to 7 requested"):
             part.read(index, 0, 7)
     with pytest.raises(IndexError):
         rows.ids[len(ids)]
@@ -212,7 +212,7 @@ def test_locations():
 
 @pytest.mark.parametrize(("content", "message"), [
     ("a b\nc\n", "line 2: expected `id value`"), ("a b\r\n", "line 1: ends in CRLF"),
-    ("a b\na c\n", "id a comes twice"),
+    ("a b\na c\n", "id a occurs twice"),
     (" b\n", "line 1: expected `id value`"),
 ])
 def test_malformed_tables(tmp_path, content, message):
@@ -244,9 +244,9 @@ def test_damaged_archives(tmp_path, matrices):
 def test_row_ranges_beyond_the_end(tmp_path, matrices):
     scp = write(tmp_path / "feats", matrices)
     (tmp_path / "ranged.scp").write_text(f"id {read_table(scp)[1][0]}[5:900]\n")
-    with pytest.raises(InputError, match="rows 5 to 900 asked for"):
+    with pytest.raises(InputError, match="rows 5 to 900 requested"):
         list(iterate(tmp_path / "ranged.scp"))
-    with pytest.raises(InputError, match="rows up to 900 asked for"):
+    with pytest.raises(InputError, match="rows up to 900 requested"):
         RowReader(tmp_path / "ranged.scp")
 
 

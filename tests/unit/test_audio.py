@@ -104,7 +104,7 @@ def test_what_is_no_audio(tmp_path, content, message):
 
 def test_an_unknown_codec_is_refused(folder, tmp_path):
     (tmp_path / "x.m4a").write_bytes((folder / "a.m4a").read_bytes().replace(b"stsd", b"zzzz"))
-    with pytest.raises(InputError, match="x.m4a: damaged, or audio of a codec that is not known; copy it again"):
+    with pytest.raises(InputError, match="x.m4a: damaged, or audio with an unknown codec; copy it again"):
         read_audio(tmp_path / "x.m4a")
 
 
@@ -148,7 +148,7 @@ def test_missing_folder_empty_and_nan(tmp_path):
         with pytest.raises(InputError, match=message):
             read_audio(path)
     soundfile.write(tmp_path / "a", np.zeros(0), RATE, format="WAV")
-    with pytest.raises(InputError, match="no samples in it"):
+    with pytest.raises(InputError, match="holds no samples"):
         read_audio(tmp_path / "a")
     for wrong in (np.nan, np.inf):
         soundfile.write(tmp_path / "a", np.array([0, wrong, 0]), RATE, format="WAV", subtype="FLOAT")
@@ -161,9 +161,9 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path):
     os.symlink("/dev/zero", tmp_path / "link")
     for path in (tmp_path / "fifo", "/dev/zero", tmp_path / "link"):
         for read in (read_audio, Recording):
-            with pytest.raises(InputError, match=f"{path}: no regular file, but a device, FIFO or socket; copy"):
+            with pytest.raises(InputError, match=f"{path}: not a regular file, but a device, FIFO or socket; copy"):
                 read(path)
-        assert file_fault(str(path)) == "unreadable: no regular file"
+        assert file_fault(str(path)) == "unreadable: not a regular file"
     for read in (read_audio, Recording):
         with pytest.raises(InputError, match=r"'a.x00.wav': embedded null byte; copy it again"):
             read("a\0.wav")

@@ -87,7 +87,7 @@ def test_a_circle_of_bases_is_an_error(tmp_path):
     ("? [a]\n: 1", "line 1: a key that is not a word"),
     ("a: " + 10**5 * "[", "line 1: nested more than 16 levels deep"),
     ("a: 1\n" + "".join(f"{depth * ' '}b:\n" for depth in range(40)), "line 17: nested more than 16 levels deep"),
-    ('base: "x\\0y"', r"line 1: 'x.x00y' holds a character that does not print"),
+    ('base: "x\\0y"', r"line 1: 'x.x00y' holds an unprintable character"),
     ("a: x\0y", "not YAML: unacceptable character #x0000"),
     ("a: 2001-40-40", "not YAML: month must be in 1..12"),
     ("a: " + 5000 * "9", "not YAML: Exceeds the limit"),

@@ -189,7 +189,7 @@ def test_fix_keeps_the_first_of_two(data: Path, run, capsys: pytest.CaptureFixtu
     edit(data / "wav.scp", lambda content: content + b"id10000-video0-00000 /other.wav\n")
     run("utils.kaldi.fix_data_dir", data)
     assert read_data_dir(data) == example()
-    assert "wav.scp: dropped 1 second lines of an utterance: id10000-video0-00000" in capsys.readouterr().out
+    assert "wav.scp: dropped 1 duplicate lines of an utterance: id10000-video0-00000" in capsys.readouterr().out
 
 
 def test_fix_leaves_alone_what_it_cannot_repair(data: Path, run) -> None:
@@ -256,7 +256,7 @@ def test_combine(data: Path, tmp_path: Path, run, capsys: pytest.CaptureFixture)
     assert len(both.ids) == 60 and set(both.columns) == {"utt2spk", "wav.scp", "utt2speed"}
     assert both.columns["utt2speed"] == ["1"] * 30 + ["0.9"] * 30
     assert "without utt2num_frames" in capsys.readouterr().err
-    with pytest.raises(InputError, match="two utterances of the id id10000-video0-00000"):
+    with pytest.raises(InputError, match="two utterances with the id id10000-video0-00000"):
         run("utils.kaldi.combine_data", tmp_path / "twice", data, data)
 
 
@@ -299,7 +299,7 @@ def test_subset_by_speaker(data: Path, tmp_path: Path, run, capsys: pytest.Captu
     assert read_data_dir(tmp_path / "one").ids == ["id10000-video0-00000"]
     assert "1 utterances are not in the directory: id1000x-unknown" in capsys.readouterr().err
     (tmp_path / "list").write_text("nobody\n")
-    with pytest.raises(InputError, match="no utterance is left"):
+    with pytest.raises(InputError, match="no utterances left"):
         run("utils.kaldi.subset_data_dir", "--spk-list", tmp_path / "list", data, tmp_path / "none")
 
 

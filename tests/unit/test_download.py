@@ -138,7 +138,7 @@ def test_the_next_address_is_tried(server, tmp_path, capsys, bad):
     download([address(server, bad), address(server, "silent-length")], tmp_path / "x.tar.gz", pause=0)
     assert (tmp_path / "x.tar.gz").read_bytes() == ARCHIVE
     said = capsys.readouterr().err
-    assert {"cut": "is no whole archive", "damaged": "is no whole archive", "none": "404", "busy": "503",
+    assert {"cut": "is not a complete archive", "damaged": "is not a complete archive", "none": "404", "busy": "503",
             "other-range": "another range"}[bad] in said
 
 
@@ -168,7 +168,7 @@ def test_without_any_good_address_one_line_says_so_and_nothing_is_left(server, t
                           text=True, check=False)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert "no address gives x.tar.gz" in last and "404" in last and "refused" in last and "--url" in last
+    assert "no address serves x.tar.gz" in last and "404" in last and "refused" in last and "--url" in last
     assert not list(tmp_path.iterdir())
 
 
@@ -206,6 +206,6 @@ def test_an_archive_that_reaches_out_is_refused(tmp_path, name, kind, link):
 def test_a_damaged_archive_is_deleted(tmp_path):
     for content in (ARCHIVE[:-5], ARCHIVE[:-4] + b"abcd", b"<html>login</html>"):
         (tmp_path / "x").write_bytes(content)
-        with pytest.raises(InputError, match="no whole archive"):
+        with pytest.raises(InputError, match="not a complete archive"):
             check_archive(tmp_path / "x")
         assert not (tmp_path / "x").exists()

@@ -65,7 +65,7 @@ def test_a_model_refuses_voice_activity_of_other_options(models, data, tmp_path,
             "made with the same options, or train again\n") in done.stderr
     (other / "vad.conf").unlink()
     done = succeed(EXTRACT[kind], models / kind, other, tmp_path)
-    assert done.stderr.count("does not say the options of its voice activity; they were not compared") == 1
+    assert done.stderr.count("does not name the options of its voice activity; they were not compared") == 1
 
 
 def cosine(a, b):
@@ -118,9 +118,9 @@ SOUND = np.random.default_rng(0).normal(size=9000) / 9
 BAD = [
     (SOUND, {}, "input 1: an array without its sampling rate; give rate="),
     ([SOUND, SOUND[:100]], {"rate": 16000}, "input 2: 100 samples at 16000 Hz are too short for one frame"),
-    (SOUND[:0], {"rate": 16000}, "input 1: no samples in it"),
+    (SOUND[:0], {"rate": 16000}, "input 1: holds no samples"),
     (np.where(np.arange(9000) == 7, np.nan, SOUND), {"rate": 16000}, "input 1: NaN or infinite samples"),
-    (SOUND * 32768, {"rate": 16000}, "where 1 is full scale; divide samples on the scale of 16 bits by 32768"),
+    (SOUND * 32768, {"rate": 16000}, "where 1 is full scale; divide samples on the 16-bit scale by 32768"),
     (SOUND[:, None], {"rate": 16000}, r"input 1: an array \[9000, 1\] of float64; wanted one channel"),
     (SOUND.astype(np.int64), {"rate": 16000}, "of int64; wanted one channel: .N. of floats or int16"),
     (SOUND, {"rate": 16000.5}, "input 1: a sampling rate of 16000.5 Hz; wanted a whole number"),

@@ -90,7 +90,7 @@ def test_jobs_get_gpus_of_their_own_and_no_more_run_at_once(tmp_path, visible, e
 def test_more_gpus_than_there_are_is_one_line(tmp_path):
     done = launch("--gpu", 3, tmp_path / "x.log", "true", env={**os.environ, "CUDA_VISIBLE_DEVICES": "0,1"})
     assert done.returncode == 1
-    assert "--gpu 3: this machine has 2 GPUs to give (0, 1); ask for fewer" in done.stderr
+    assert "--gpu 3: only 2 GPUs are available (0, 1); ask for fewer" in done.stderr
 
 
 def test_gpus_are_counted_by_nvidia_smi_and_jobs_without_keep_the_variable(tmp_path, monkeypatch):
@@ -131,10 +131,10 @@ def test_interrupting_ends_the_jobs(tmp_path):
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--memory", "4G", "x.log", "ls"], "unknown option --memory"),
-    (["--mem"], "--mem wants a value"),
+    (["--mem"], "--mem needs a value"),
     (["JOB=3:1", "x.JOB.log", "ls"], "empty job range"),
-    (["JOB=1:2", "x.log", "ls"], "must hold JOB"),
-    (["JOB=1:2", "JOBS.log", "ls"], "must hold JOB"),
+    (["JOB=1:2", "x.log", "ls"], "must contain JOB"),
+    (["JOB=1:2", "JOBS.log", "ls"], "must contain JOB"),
     (["x.log"], "wanted"),
 ])
 def test_wrong_calls(words, message):

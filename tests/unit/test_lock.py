@@ -144,7 +144,7 @@ python3 -m utils.jobs.run "$1/x.log" bash -c '{job}' "$1" & wait""", stderr=subp
     assert time.monotonic() - began < 15
     assert not started_at(launcher) and not started_at(job) and not (tmp_path / "written").exists()
     assert read_holder(tmp_path / ".lock")["run"] == run
-    assert f"waiting for what process {process.pid}, which is gone, left behind" in capsys.readouterr().err
+    assert f"waiting for the children of process {process.pid}, which is gone" in capsys.readouterr().err
 
 
 def test_a_job_whose_launcher_was_killed_too_is_ended(tmp_path):
@@ -193,10 +193,10 @@ def test_a_run_that_lost_its_lock_notices(tmp_path, monkeypatch):
     (tmp_path / "made").unlink()
     for change in (lambda: write(tmp_path / ".lock", run="r2"), lambda: (tmp_path / ".lock").unlink()):
         change()
-        with pytest.raises(InputError, match="no longer this run's"):
+        with pytest.raises(InputError, match="no longer holds the lock"):
             require_held()
         done = step()
-        assert done.returncode == 1 and done.stderr.count("no longer this run's") == 1
+        assert done.returncode == 1 and done.stderr.count("no longer holds the lock") == 1
         assert not (tmp_path / "made").exists()
     write(tmp_path / ".lock", pid=dead_process())
     with pytest.raises(InputError, match="is gone; run it again"):
@@ -208,7 +208,7 @@ def test_a_record_is_not_written_without_the_lock(tmp_path):
     (tmp_path / "probe.sh").write_text("# <out>\n" + mark)
     write(tmp_path / ".lock", run="r2")
     done = subprocess.run(["bash", tmp_path / "probe.sh", tmp_path], capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "no longer this run's" in done.stderr
+    assert done.returncode == 1 and "no longer holds the lock" in done.stderr
     assert not (tmp_path / ".done").exists()
 
 

@@ -106,21 +106,21 @@ def test_ids_are_not_glued_together(files):
 @pytest.mark.parametrize(("trials", "scores", "message"), [
     (TRIALS, SCORES[1:], "1 trials of .*trials have no score: a b; score"),
     (TRIALS[1:], SCORES, "1 scores belong to no trial of .*: a b; name"),
-    (TRIALS, [*SCORES, SCORES[2]], "1 pairs have not as many scores .*: bb c; remove"),
+    (TRIALS, [*SCORES, SCORES[2]], "1 pairs have more or fewer scores .*: bb c; remove"),
     (TRIALS, ["a c 1", *SCORES[:2], SCORES[3]], "1 trials of .*: bb c"),
     ([*TRIALS, "a b maybe"], SCORES, "trials:5: label 'maybe' is neither"),
     ([*TRIALS, "a b xontarget"], SCORES, "trials:5: label 'xontarget'"),
     ([*TRIALS, "a b nontargets"], SCORES, "trials:5: label"),
     ([*TRIALS, "a b 1target"], SCORES, "trials:5: label"),
-    (TRIALS, [*SCORES, "a d nan"], "scores:5: score 'nan' is no number"),
+    (TRIALS, [*SCORES, "a d nan"], "scores:5: score 'nan' is not a finite number"),
     ([*TRIALS, "a b nontarget"], [*SCORES, "a b 3.5"],
      "trials:5: a b is nontarget here and target in .*/trials:1; remove one"),
     ([*TRIALS, "bc bc target"], [*SCORES, "bc bc 99"], "trials:5: a trial of bc with itself; remove the line"),
     ([*TRIALS, "id10270-abc id10270-abc target"], SCORES, "trials:5: a trial of id10270-abc with itself"),
-    (TRIALS, [*SCORES, "a d inf"], "scores:5: score 'inf' is no number"),
-    (TRIALS, [*SCORES, "a d 1.899526.64"], "scores:5: score '1.899526.64' is no number"),
-    (TRIALS, [*SCORES, "a d 1_0"], "scores:5: score '1_0' is no number"),
-    (TRIALS, [*SCORES, "a d"], "scores:5: 2 fields where 3 belong"),
+    (TRIALS, [*SCORES, "a d inf"], "scores:5: score 'inf' is not a finite number"),
+    (TRIALS, [*SCORES, "a d 1.899526.64"], "scores:5: score '1.899526.64' is not a finite number"),
+    (TRIALS, [*SCORES, "a d 1_0"], "scores:5: score '1_0' is not a finite number"),
+    (TRIALS, [*SCORES, "a d"], "scores:5: 2 fields, expected 3"),
     (["a b target\r"], ["a b 1"], "trials:1: carriage return"),
     ([], SCORES, "trials: empty"),
     (["a b target"], ["a b 1"], "no nontarget trial"),
@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_an_error_that_names_it(files, trials, scores, mess
 
 def test_a_pair_listed_twice_needs_two_scores(files):
     assert joined(files([*TRIALS, TRIALS[0]], [*SCORES, "a b 4"])) == ([2, 3.5, 4], [-1, 1e-3])
-    with pytest.raises(InputError, match="1 pairs have not as many scores .*: a b;"):
+    with pytest.raises(InputError, match="1 pairs have more or fewer scores .*: a b;"):
         joined(files([*TRIALS, TRIALS[0]], SCORES))
 
 

@@ -173,7 +173,7 @@ def test_a_damaged_checkpoint_is_thrown_away(corpus, trained, tmp_path):
     path.write_bytes(content)
     done = train(corpus, tmp_path / "x", seed=1)
     assert done.returncode == 0, done.stderr
-    assert "was damaged and is removed: its checksum is wrong" in done.stderr
+    assert "was damaged and has been removed: its checksum is wrong" in done.stderr
     assert (tmp_path / "x/model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 

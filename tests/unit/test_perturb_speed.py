@@ -37,7 +37,7 @@ def test_copies(data, tmp_path):
 
 
 @pytest.mark.parametrize(("speeds", "message"), [
-    ("0.9,1", "'1' is not a factor"), ("fast", "'fast' is not a factor"), ("0.9,0.90", "a factor comes twice"),
+    ("0.9,1", "'1' is not a factor"), ("fast", "'fast' is not a factor"), ("0.9,0.90", "a factor is given twice"),
     ("-1", "is not a factor"), ("0.9,", "'' is not a factor"), ("99", "'99' is not a factor"),
 ])
 def test_wrong_speeds(data, tmp_path, speeds, message):

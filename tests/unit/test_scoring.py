@@ -37,7 +37,7 @@ def test_lines_come_out_as_python_splits_them(tmp_path, block_size, text):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("a b\nc\nd e\n", "list:2: 1 fields where 2 belong: 'c'"), ("a b\nc d e\nf\n", "list:2: 3 fields"),
+    ("a b\nc\nd e\n", "list:2: 1 fields, expected 2: 'c'"), ("a b\nc d e\nf\n", "list:2: 3 fields"),
     ("a b\n\nc d\n", "list:2: 0 fields"), ("a b\nc d\r\n", "list:2: carriage return"), ("", "list: empty")])
 def test_malformed_lines_are_named(tmp_path, block_size, text, message):
     (tmp_path / "list").write_bytes(text.encode())
@@ -118,7 +118,7 @@ def test_ids_are_found_and_others_are_not(number):
     wanted = rng.integers(0, number, 3000)
     assert (table.find(*join([ids[row].encode() for row in wanted])) == wanted).all()
     assert (table.find(*join([b"%d" % index for index in range(500)])) == -1).all()
-    with pytest.raises(InputError, match=f"id {ids[0]} comes twice"):
+    with pytest.raises(InputError, match=f"id {ids[0]} occurs twice"):
         IdTable([*ids, ids[0]])
 
 

@@ -17,8 +17,8 @@ def test_a_copy_has_the_voice_of_its_original() -> None:
 
 def test_the_first_five_are_named_above_the_share() -> None:
     trained, others = [f"sp0.9-s{n}" for n in range(8)], [f"s{n}" for n in range(16)]
-    with pytest.raises(InputError, match=r"x: 8 of its 16 speakers are also trained on: s0, s1, s2, s3, s4 and 3 more; "
-                       r"take .* or allow it with --max-shared-speakers 0.5$"):
+    with pytest.raises(InputError, match=r"x: 8 of its 16 speakers are also in the training data: s0, s1, s2, s3, s4 "
+                       r"and 3 more; remove .* or allow it with --max-shared-speakers 0.5$"):
         refuse_shared(trained, others, "x", 0.49)
     refuse_shared(trained, others, "x", 0.5)
     refuse_shared([], others, "x", 0)
@@ -34,7 +34,7 @@ def test_validation_on_trained_speakers_is_refused(tmp_path: Path, monkeypatch: 
     for words, refused in ((["same"], True), (["other"], False), (["--max-shared-speakers", "0.5", "same"], False)):
         monkeypatch.setattr(sys, "argv", ["x", *words[:-1], str(tmp_path / "train"), str(tmp_path / words[-1])])
         if refused:
-            with pytest.raises(InputError, match="same: 1 of its 2 speakers are also trained on: b;"):
+            with pytest.raises(InputError, match="same: 1 of its 2 speakers are also in the training data: b;"):
                 shared_speakers.main()
         else:
             shared_speakers.main()

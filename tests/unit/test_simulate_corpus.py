@@ -71,7 +71,7 @@ def test_layout_is_what_the_recipe_reads(corpus: Path, tmp_path: Path, monkeypat
     assert rows[0] == ["speaker_id", "gender", "vocal_tract_cm", "set"]
     assert Counter((row[1], row[3]) for row in rows[1:]) == {("f", "dev"): 1, ("m", "dev"): 1,
                                                              ("f", "test"): 2, ("m", "test"): 2}
-    assert "this is no speech" in (corpus / "README.txt").read_text()
+    assert "this is not speech" in (corpus / "README.txt").read_text()
 
 
 @pytest.mark.parametrize("hard", [False, True])
@@ -181,7 +181,7 @@ def test_the_step_replaces_its_own_corpus_alone(tmp_path: Path) -> None:
     before = digests(root)
     done = step(root, *SPEAKERS, "--seed", 3)
     assert done.returncode == 1
-    assert "holds 2 files that were changed or that this did not make: README.txt, dev/mine.txt; move" in done.stderr
+    assert "holds 2 files that were changed or added: README.txt, dev/mine.txt; move" in done.stderr
     assert digests(root) == before
 
 

@@ -1,16 +1,16 @@
 """Augmented copies of recordings: noise, music, babble, reverberation, telephone.
 
-What is done to a copy is a plan, a JSON mapping in the table utt2augment; it names the files that take part and the
-seed of everything else, so that a copy is the same in each run and with any number of jobs:
+Each copy has a plan, a JSON mapping in the table utt2augment; it names the files to use and the seed for all other
+random choices, so that a copy is the same in each run and with any number of jobs:
 
     {"kind": "noise", "snr_db": 10, "files": ["/musan/noise/free-sound/noise-0001.wav"], "seed": 93}
-    {"kind": "noise", "snr_db": 5, "files": [], "seed": 94}         noise made up: white to red, its level wavering
+    {"kind": "noise", "snr_db": 5, "files": [], "seed": 94}         synthetic noise, white to red, of varying level
     {"kind": "babble", "snr_db": 17, "files": [3 to 7 other speakers' recordings], "seed": 95}
     {"kind": "reverb", "files": ["/RIRS_NOISES/.../Room001-00001.wav"], "seed": 96}
     {"kind": "reverb", "files": [], "seed": 97}                     a simulated room
     {"kind": "telephone", "files": [], "seed": 98}                  300 to 3,400 Hz, 8 kHz, mu-law
 
-The ratios of levels are those of Kaldi's egs/voxceleb.
+The signal-to-noise ratios are those of Kaldi's egs/voxceleb.
 """
 
 import json
@@ -34,7 +34,7 @@ MU = 255
 
 @dataclass(frozen=True)
 class Sources:
-    """Files of noises, music, room responses, and of the voices of which babble is made, with their speakers."""
+    """Files with noises, music, room responses, and voices for babble, with their speakers."""
 
     noise: Sequence[str] = ()
     music: Sequence[str] = ()
@@ -45,7 +45,7 @@ class Sources:
     @classmethod
     def find(cls, musan: Path | None, rirs: Path | None, voices: Sequence[str],
              speakers: Sequence[str]) -> "Sources":
-        """Look for MUSAN and RIRS_NOISES; raises InputError when a folder holds none of their files."""
+        """Find the files of MUSAN and RIRS_NOISES; raises InputError if a folder holds none."""
         def files(folder: Path, pattern: str) -> list[str]:
             found = sorted(map(str, folder.glob(pattern)))
             if not found:
@@ -57,7 +57,7 @@ class Sources:
 
 
 def make_plan(kind: str, sources: Sources, speaker: str, rng: np.random.Generator) -> dict[str, Any]:
-    """Return a plan for a copy of a recording of `speaker`; raises InputError when there is nothing to add."""
+    """Return a plan for a copy of a recording of `speaker`; raises InputError if there is nothing to add."""
     files: list[str] = []
     if kind == "music" and not sources.music:
         raise InputError("music needs MUSAN; name its folder or leave music out")
@@ -79,22 +79,22 @@ def make_plan(kind: str, sources: Sources, speaker: str, rng: np.random.Generato
 
 
 def read_plan(text: str) -> dict[str, Any]:
-    """Read a plan from its line; raises InputError when it is none."""
+    """Read a plan from its text; raises InputError if it is not a valid plan."""
     try:
         plan = json.loads(text)
         if plan and (plan["kind"] not in KINDS or not isinstance(plan["files"], list) or plan["seed"] < 0
                      or (plan["kind"] in SNR_DB and not np.isfinite(plan["snr_db"]))):
             raise ValueError
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{text!r} is no plan of an augmentation; run steps/augment_data.sh again") from error
+        raise InputError(f"{text!r} is not an augmentation plan; run steps/augment_data.sh again") from error
     return plan
 
 
 def augment(samples: np.ndarray, plan: dict[str, Any], rate: int,
             read: Callable[[str], np.ndarray | Recording]) -> np.ndarray:
-    """Return the copy of `samples` (16-bit scale) that a plan describes, of the same length; {}: no change.
+    """Return the copy of `samples` (16-bit scale) that a plan describes, with the same length; {}: no change.
 
-    read: returns the samples of a file at `rate` Hz, or what reads some of them when they are asked for.
+    read: returns the samples of a file at `rate` Hz, or a Recording that reads parts of it on demand.
     """
     if not plan:
         return samples
@@ -113,7 +113,7 @@ def augment(samples: np.ndarray, plan: dict[str, Any], rate: int,
 
 
 def fit(sound: np.ndarray | Recording, length: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `length` samples from a random place of a sound, which is repeated when it is shorter."""
+    """Return `length` samples from a random position in a sound, which is repeated if it is shorter."""
     spare = len(sound) - length
     start = int(rng.integers(spare + 1)) if spare > 0 else int(rng.integers(len(sound)))
     if spare > 0:
@@ -130,7 +130,7 @@ def add_at(samples: np.ndarray, added: np.ndarray, snr_db: float) -> np.ndarray:
 
 
 def made_up_noise(length: int, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Return noise whose power falls by 0 to 6 dB an octave and whose level wavers by some dB within seconds."""
+    """Return noise whose power falls by 0 to 6 dB per octave and whose level varies by a few dB within seconds."""
     slope = rng.uniform(0, 2)
     spectrum = np.fft.rfft(rng.standard_normal(length))
     frequency = np.maximum(np.fft.rfftfreq(length, 1 / rate), 20)
@@ -141,7 +141,7 @@ def made_up_noise(length: int, rate: int, rng: np.random.Generator) -> np.ndarra
 
 
 def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """Return the samples in a room: the direct sound in its place, the power as before."""
+    """Return the samples in a room, with the direct sound not delayed and the power unchanged."""
     direct = int(np.argmax(np.abs(response)))
     wet = fftconvolve(samples.astype(np.float64), response)[direct:direct + len(samples)]
     power = np.mean(np.square(wet))
@@ -151,7 +151,7 @@ def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
 
 def simulated_room(rate: int, rng: np.random.Generator) -> np.ndarray:
     """Return the response of a shoe-box room by the image method (Allen and Berkley 1979)."""
-    import pyroomacoustics  # takes a second, which only those who simulate rooms should wait for
+    import pyroomacoustics  # takes a second to import, needed only for simulated rooms
 
     size = rng.uniform((3, 3, 2.4), (10, 8, 4))
     walls = pyroomacoustics.Material(float(rng.uniform(0.2, 0.8)))
@@ -163,7 +163,7 @@ def simulated_room(rate: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def telephone(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Return the samples after a telephone line: 300 to 3,400 Hz, 8 kHz, 8 bits by the mu-law (ITU-T G.711)."""
+    """Return the samples after a telephone line: 300 to 3,400 Hz, 8 kHz, 8-bit mu-law (ITU-T G.711)."""
     narrow = resample(samples, rate, 8000)
     band = sosfilt(butter(4, (300, 3400), "bandpass", fs=8000, output="sos"), narrow) / FULL_SCALE
     band = np.clip(band, -1, 1)

@@ -6,9 +6,9 @@ VARIANCE_FLOOR = 1e-10
 
 
 def sliding_windows(frames: int, window: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return first frame and end (exclusive) of the window of each frame, two int arrays of size T.
+    """Return the first frame and the end (exclusive) of each frame's window, two int arrays of size T.
 
-    The window is centred on the frame; near an end it is moved inwards, not shortened, as in Kaldi
+    The window is centred on the frame; near an end it is shifted inwards, not shortened, as in Kaldi
     (apply-cmvn-sliding --center=true). Shorter utterances are normalised over all their frames.
     """
     start = np.arange(frames) - window // 2
@@ -19,7 +19,7 @@ def sliding_windows(frames: int, window: int) -> tuple[np.ndarray, np.ndarray]:
 def normalise(features: np.ndarray, window: int | None = None, norm_vars: bool = False) -> np.ndarray:
     """Subtract the mean of each frame's window, T x F; divide by the standard deviation if `norm_vars`.
 
-    window: frames; None takes all frames. Sums are cumulative, in float64, so that the cost does not depend
+    window: frames; None takes all frames. Sums are cumulative, in float64, so the cost does not depend
     on the window. Returns float32. A window of one frame gives zeros.
     """
     frames = len(features)

@@ -1,4 +1,4 @@
-"""MFCC and log mel energies of an utterance, by kaldi-native-fbank."""
+"""MFCC and log mel energies of an utterance, computed with kaldi-native-fbank."""
 
 import kaldi_native_fbank
 import numpy as np
@@ -6,18 +6,18 @@ import numpy as np
 from utils.errors import InputError
 from utils.features.options import FeatureOptions
 
-AT_ONCE = 1 << 20  # samples given to the library at a time
+AT_ONCE = 1 << 20  # samples passed to the library at a time
 
 
 def compute_features(samples: np.ndarray, options: FeatureOptions) -> np.ndarray:
     """Return the features of mono `samples` (16-bit scale, at options.rate): T x options.dim, float32.
 
-    Raises InputError when the samples are too few for one frame, or so large that a feature is infinite.
+    Raises InputError if the samples are too few for one frame, or so large that a feature is infinite.
     """
     kind = kaldi_native_fbank.OnlineMfcc if options.kind == "mfcc" else kaldi_native_fbank.OnlineFbank
     computer = kind(options.kaldi)
     found = []
-    # In parts: as a list, which the library takes, samples need eight times their memory.
+    # In parts: the library takes a list, which needs eight times the memory of the samples.
     for start in range(0, len(samples), AT_ONCE):
         computer.accept_waveform(options.rate, samples[start:start + AT_ONCE].tolist())
         if start + AT_ONCE >= len(samples):
@@ -32,8 +32,8 @@ def compute_features(samples: np.ndarray, options: FeatureOptions) -> np.ndarray
 
 
 def _new_frames(computer: kaldi_native_fbank.OnlineFbank, first: int) -> list[np.ndarray]:
-    """Return the frames from `first` on, as one array where there are any."""
+    """Return the frames from `first` on as a list of one array, or an empty list."""
     frames = [computer.get_frame(frame) for frame in range(first, computer.num_frames_ready)]
     found = [np.stack(frames)] if frames else []
-    computer.pop(len(frames))  # after they were copied: it frees their memory
+    computer.pop(len(frames))  # frees their memory, now that they are copied
     return found

@@ -6,7 +6,7 @@ import numpy as np
 def delta_filters(order: int, window: int) -> list[np.ndarray]:
     """Return the filter of each derivative from 0 to `order`; filter i spans 2 * i * window + 1 frames.
 
-    Each is the one before convolved with the regression slope over 2 * window + 1 frames,
+    Each is the previous one convolved with the regression slope over 2 * window + 1 frames, i.e.
     -window..window divided by the sum of their squares.
     """
     slope = np.arange(-window, window + 1, dtype=np.float64)
@@ -20,7 +20,7 @@ def delta_filters(order: int, window: int) -> list[np.ndarray]:
 def add_deltas(features: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
     """Return [features, first derivative, ...]: T x F to T x F (order + 1), float32.
 
-    The first and last frame are repeated beyond the ends, for higher orders as well, as in Kaldi.
+    The first and last frames are repeated beyond the ends, also for higher orders, as in Kaldi.
     """
     frames, context = len(features), order * window
     if frames == 0 or order == 0:

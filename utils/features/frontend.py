@@ -1,4 +1,4 @@
-"""What a system does to stored features before it models them: deltas, normalisation, voiced frames."""
+"""Processing of stored features before a model sees them: deltas, normalisation, selection of voiced frames."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ from utils.features.deltas import add_deltas
 
 @dataclass(frozen=True)
 class FrontendOptions:
-    """Applied in this order, which is that of Kaldi's i-vector recipe."""
+    """Options in the order of application, which is that of Kaldi's i-vector recipe."""
 
     type: Literal["kaldi"] = "kaldi"
     deltas: Whole = 0       # derivatives appended to the features: 1 doubles, 2 triples the dimension
@@ -25,9 +25,9 @@ class FrontendOptions:
 
     def __post_init__(self) -> None:
         if self.delta_window != 2 and not self.deltas:
-            raise ValueError(f"delta_window is {self.delta_window}, but deltas 0: there are none; leave it out")
+            raise ValueError(f"delta_window is {self.delta_window}, but deltas is 0; leave it out")
         if self.cmn_window != 300 and self.cmn != "sliding":
-            raise ValueError(f"cmn_window is {self.cmn_window}, but cmn {self.cmn}; it is for cmn sliding")
+            raise ValueError(f"cmn_window is {self.cmn_window}, but cmn is {self.cmn}; it needs cmn sliding")
         if self.norm_vars and self.cmn == "none":
             raise ValueError("norm_vars needs cmn utterance or sliding")
 
@@ -37,10 +37,10 @@ class FrontendOptions:
 
 
 def frontend_margin(options: FrontendOptions) -> int:
-    """Return how many frames on each side of a chunk its front end needs.
+    """Return how many frames on each side of a chunk the front end needs.
 
-    Normalisation over the utterance needs none: it takes the frames that it is given, which in training
-    is the chunk itself.
+    Normalisation over the utterance needs none: it uses the given frames, which in training are
+    the chunk itself.
     """
     window = options.cmn_window if options.cmn == "sliding" else 0
     return options.deltas * options.delta_window + window
@@ -50,12 +50,12 @@ def apply_frontend(features: np.ndarray, vad: np.ndarray | None, options: Fronte
                    keep: tuple[int, int] | None = None) -> np.ndarray:
     """Return the frames that a model sees, T' x F', float32.
 
-    features: T x F; vad: T values, 0 for unvoiced (needed only with options.vad; else ignored).
+    features: T x F; vad: T values, 0 for unvoiced (used only with options.vad).
     keep: the frames to return, start and stop; the others are context. A chunk start..stop of an utterance,
-        read with `frontend_margin` more frames on each side where the utterance has them, gives the
-        frames start..stop of the whole utterance's result (cmn utterance: normalised over them alone).
-    An utterance without any voiced frame keeps all its frames: it is in somebody's trials. compute_vad
-    counts and names such utterances. Raises InputError when vad is missing or of another length.
+        read with `frontend_margin` more frames on each side if the utterance has them, gives the
+        frames start..stop of the whole utterance's result (cmn utterance: normalised over the chunk alone).
+    An utterance without any voiced frame keeps all its frames, because trials may need it. compute_vad
+    counts and names such utterances. Raises InputError if vad is missing or differs in length.
     """
     kept = slice(None) if keep is None else slice(*keep)
     if options.vad and (vad is None or len(vad) != len(features)):

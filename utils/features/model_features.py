@@ -1,7 +1,6 @@
-"""The options of features and voice activity that a model was trained on: kept with it, and compared with those of the
-data that it is given.
+"""Keep the options of features and voice activity with a model, and compare them with those of its input data.
 
-A network keeps them in its config.yaml, an i-vector model in feats.conf and vad.conf of its folder, written out.
+A network keeps them in its config.yaml, an i-vector model in feats.conf and vad.conf of its folder, with defaults.
 """
 
 import sys
@@ -16,7 +15,7 @@ from utils.kaldi.data_dir import OPTION_FILES, write_options
 
 
 class Options(NamedTuple):
-    """Options by their names in the files; None: they are not known, as of Kaldi's data."""
+    """Options by their names in the files; None: unknown, e.g. for data from Kaldi."""
 
     features: Mapping[str, Any] | None
     vad: Mapping[str, Any] | None  # empty: all frames are used
@@ -32,7 +31,7 @@ def kept_options(folder: Path, vad: bool) -> Options:
 
 
 def keep_options(folder: Path, options: Options) -> None:
-    """Write feats.conf and vad.conf of a model, or remove what the training data did not say."""
+    """Write feats.conf and vad.conf of a model; remove the file of options that are unknown."""
     def text(value: Any) -> str:
         return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -42,10 +41,10 @@ def keep_options(folder: Path, options: Options) -> None:
 
 
 def check_options(data: Path, wanted: Options, model: Path, remark: bool = True) -> Options:
-    """Return the options of the features of `data`; raises InputError unless they are those of `model`.
+    """Return the options of the features of `data`; raises InputError if they differ from those of `model`.
 
-    wanted: the options that belong to `model`, a model or other data.
-    remark: say so where nothing can be compared, which one of several jobs does.
+    wanted: the options of `model`, a model or other data.
+    remark: warn if options cannot be compared; only one of several jobs should.
     """
     found = kept_options(data, wanted.vad != {})
     for what, ours, theirs in zip(OPTION_FILES.values(), found, wanted, strict=True):
@@ -53,7 +52,7 @@ def check_options(data: Path, wanted: Options, model: Path, remark: bool = True)
             _compare(data, what, ours, theirs, model)
         elif remark:
             silent, other = (data, model) if ours is None else (model, data)
-            print(f"warning: {silent} does not say the options of its {what}; they were not compared with those of "
+            print(f"warning: {silent} does not name the options of its {what}; they were not compared with those of "
                   f"{other}", file=sys.stderr)
     return found
 

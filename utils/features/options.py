@@ -1,10 +1,10 @@
-"""Option files in Kaldi's format (conf/features/*.conf), and what of Kaldi's features they may set.
+"""Option files in Kaldi's format (conf/features/*.conf), and the options of Kaldi's features that they may set.
 
     # 24 cepstra for i-vectors
-    --feature-type=mfcc     # ours: which features this file describes, mfcc or fbank (log mel energies)
+    --feature-type=mfcc     # our own option: the kind of features, mfcc or fbank (log mel energies)
     --num-ceps=24
 
-Every other option has Kaldi's name, meaning and default, but for dither, which is 0 here.
+All other options have Kaldi's names, meanings and defaults, except that dither is 0.
 """
 
 import os
@@ -47,7 +47,7 @@ _OF_TYPE = {
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """What a feature file describes. kaldi: the options object of kaldi_native_fbank."""
+    """The contents of a feature file. kaldi: the options object of kaldi_native_fbank."""
 
     kind: str  # mfcc or fbank
     kaldi: Any
@@ -68,18 +68,18 @@ class FeatureOptions:
         return round(self.kaldi.frame_opts.samp_freq * self.kaldi.frame_opts.frame_length_ms) // 1000
 
     def samples_of(self, frames: int) -> int:
-        """Return how many samples make so many frames without anything beyond their ends."""
+        """Return how many samples `frames` frames span, without samples beyond the ends."""
         return (frames - 1) * self.shift + self.length
 
     def frames_of(self, samples: int) -> int:
-        """Return how many frames an utterance of so many samples has."""
+        """Return how many frames an utterance of `samples` samples has."""
         if self.kaldi.frame_opts.snip_edges:
             return max(0, 1 + (samples - self.length) // self.shift)
         return (samples + self.shift // 2) // self.shift
 
     @property
     def dim(self) -> int:
-        """Values a frame."""
+        """Values per frame."""
         if self.kind == "mfcc":
             return self.kaldi.num_ceps
         return self.kaldi.mel_opts.num_bins + self.kaldi.use_energy
@@ -88,11 +88,11 @@ class FeatureOptions:
 def read_conf(path: str | os.PathLike, types: Mapping[str, type] | None = None) -> dict[str, Any]:
     """Read `--name=value` lines; `#` starts a comment.
 
-    types: the options there may be, with their types (None: any, as text). Raises InputError naming file
-    and line for anything else, an unknown or repeated option, or a value of another type.
+    types: the allowed options with their types (None: any option, as text). Raises InputError naming file
+    and line for a malformed line, an unknown or repeated option, or a value of the wrong type.
     """
     options: dict[str, Any] = {}
-    with open(path, encoding="utf-8", errors="replace") as stream:  # what is no UTF-8 is no option either
+    with open(path, encoding="utf-8", errors="replace") as stream:  # invalid UTF-8 is not an option either
         for number, line in enumerate(stream, start=1):
             line = re.sub(r"(^|\s)#.*", "", line).strip()
             if not line:
@@ -103,7 +103,7 @@ def read_conf(path: str | os.PathLike, types: Mapping[str, type] | None = None) 
                 raise InputError(f"{where}: expected --name=value, found {line!r}")
             name, value = found.groups()
             if types is not None and name not in types:
-                raise InputError(f"{where}: unknown option --{name}; there are {', '.join(sorted(types))}")
+                raise InputError(f"{where}: unknown option --{name}; allowed: {', '.join(sorted(types))}")
             if name in options:
                 raise InputError(f"{where}: --{name} is given twice")
             options[name] = value if types is None else _convert(value, types[name], f"{where}: --{name}")
@@ -111,7 +111,7 @@ def read_conf(path: str | os.PathLike, types: Mapping[str, type] | None = None) 
 
 
 def read_feature_options(path: str | os.PathLike) -> FeatureOptions:
-    """Read a feature file; raises InputError for options that are unknown or do not fit together."""
+    """Read a feature file; raises InputError for options that are unknown or contradict each other."""
     kind = read_conf(path).get("feature-type")
     if kind not in _OF_TYPE:
         found = "no --feature-type" if kind is None else f"--feature-type={kind}"
@@ -122,7 +122,7 @@ def read_feature_options(path: str | os.PathLike) -> FeatureOptions:
 
 
 def as_written_out(values: Mapping[str, Any], where: str) -> FeatureOptions:
-    """Return the options that `written_out` wrote; raises InputError with `where` unless they are whole and known."""
+    """Return the options from a mapping of `written_out`; raises InputError with `where` if it is not complete."""
     kind = values.get("feature-type")
     known = _OF_TYPE.get(str(kind))
     if known is None:
@@ -139,7 +139,7 @@ def as_written_out(values: Mapping[str, Any], where: str) -> FeatureOptions:
 
 
 def _make(kind: str, values: Mapping[str, Any], where: str | os.PathLike) -> FeatureOptions:
-    """Return the options of a kind of features; values: by Kaldi's names, of their types."""
+    """Return the options of a kind of features. values: converted, by Kaldi's names."""
     known = _OF_TYPE[kind]
     kaldi = kaldi_native_fbank.MfccOptions() if kind == "mfcc" else kaldi_native_fbank.FbankOptions()
     kaldi.frame_opts.dither = 0.0
@@ -152,9 +152,9 @@ def _make(kind: str, values: Mapping[str, Any], where: str | os.PathLike) -> Fea
 
 
 def written_out(options: FeatureOptions) -> dict[str, Any]:
-    """Return every option that counts, by Kaldi's name and with defaults: files that mean the same give the same.
+    """Return every effective option by Kaldi's name, including defaults: equivalent files give equal results.
 
-    Left out is what other options switch off; --high-freq is in Hz even where the file counts down from Nyquist.
+    Options that others switch off are left out; --high-freq is in Hz even if the file counts down from Nyquist.
     """
     found: dict[str, Any] = {"feature-type": options.kind}
     for name, (group, attribute, kind) in _OF_TYPE[options.kind].items():
@@ -174,7 +174,7 @@ def _convert(value: str, kind: type, where: str) -> Any:
     readers: dict[type, Callable[[str], Any]] = {bool: {"true": True, "false": False}.__getitem__}
     try:
         found = readers.get(kind, kind)(value)
-        if kind in (int, float) and not abs(found) < 2**31:  # NaN neither
+        if kind in (int, float) and not abs(found) < 2**31:  # also refuses NaN
             raise ValueError
         return found
     except (ValueError, KeyError) as error:
@@ -183,7 +183,7 @@ def _convert(value: str, kind: type, where: str) -> Any:
 
 
 def _check(kaldi: Any, kind: str, path: str | os.PathLike) -> None:
-    """Refuse what the C++ library would end the process for, and what would not be repeatable."""
+    """Refuse values that would abort the process in the C++ library, or make features differ between runs."""
     frame, mel = kaldi.frame_opts, kaldi.mel_opts
     nyquist = frame.samp_freq / 2
     high = mel.high_freq if mel.high_freq > 0 else nyquist + mel.high_freq

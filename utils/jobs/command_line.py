@@ -1,9 +1,9 @@
-"""The command line that every launcher takes, Kaldi's:
+"""The command line of every launcher, the same as Kaldi's:
 
     <launcher> [--mem 4G] [--num-threads 4] [--gpu 1] [--max-jobs-run 10] [--time 24:00:00] [--retries 1]
                [--config FILE] [--dry-run] [JOB=1:n] <log> <command ...>
 
-`--config` and `--dry-run` are for engines. Any other option is an error.
+`--config` and `--dry-run` are only for engines. Any other option is an error.
 """
 
 import re
@@ -21,7 +21,7 @@ class Call:
 
     launcher: str
     options: dict[str, str]
-    variable: str | None  # the whole word replaced by the job's number, usually JOB
+    variable: str | None  # the whole word, usually JOB, that the job's number replaces
     first: int
     last: int
     log: str
@@ -34,7 +34,7 @@ class Call:
         return range(self.first, self.last + 1)
 
     def number(self, option: str, default: int) -> int:
-        """Return a numeric option; raises InputError when it is not a positive whole number."""
+        """Return a numeric option; raises InputError if it is not a positive whole number."""
         value = self.options.get(option, str(default))
         if not re.fullmatch("[0-9]{1,9}", value) or int(value) < 1 and option not in ZERO_ALLOWED:
             raise InputError(f"{self.launcher}: --{option} is {value!r}, wanted a whole number above 0")
@@ -45,7 +45,7 @@ class Call:
         return [self.fill(word, job) for word in self.command]
 
     def fill(self, text: str, job: int) -> str:
-        """Return `text` with the job variable replaced by the number, where it is a word of its own."""
+        """Return `text` with the job variable, where it is a separate word, replaced by the number."""
         return re.sub(whole_word(self.variable), str(job), text) if self.variable else text
 
     def log_of(self, job: int) -> str:
@@ -54,7 +54,7 @@ class Call:
 
 
 def whole_word(variable: str) -> str:
-    """Return the expression that finds a variable, but not as a part of another word: JOB in x.JOB, not in MYJOBS."""
+    """Return a regular expression for a variable that is not part of another word: JOB in x.JOB, not in MYJOBS."""
     return rf"(?<![A-Za-z0-9_]){variable}(?![A-Za-z0-9_])"
 
 
@@ -69,7 +69,7 @@ def parse_call(launcher: str, words: list[str]) -> Call:
         if name not in OPTIONS:
             raise InputError(f"{launcher}: unknown option --{name}; allowed: --{', --'.join(OPTIONS)}, --dry-run")
         if not rest:
-            raise InputError(f"{launcher}: option --{name} wants a value")
+            raise InputError(f"{launcher}: option --{name} needs a value")
         options[name] = rest.pop(0)
     variable, first, last = None, 1, 1
     array = re.fullmatch(r"([A-Za-z_]+)=(\d+)(?::(\d+))?", rest[0]) if rest else None
@@ -82,5 +82,5 @@ def parse_call(launcher: str, words: list[str]) -> Call:
         got = " ".join(words)
         raise InputError(f"{launcher}: wanted [options] [JOB=1:n] <log> <command ...>, got {got!r}")
     if variable and last > first and not re.search(whole_word(variable), rest[0]):
-        raise InputError(f"{launcher}: the log {rest[0]} must hold {variable}, else all jobs write one file")
+        raise InputError(f"{launcher}: the log {rest[0]} must contain {variable}, otherwise all jobs write to one file")
     return Call(launcher, options, variable, first, last, rest[0], rest[1:], dry_run)

@@ -1,15 +1,15 @@
-"""Records of what was done: a step's options, the fingerprints of its inputs and outputs (utils/jobs/fingerprint.py).
+"""Records of finished steps: options, and fingerprints of inputs and outputs (utils/jobs/fingerprint.py).
 
-`python3 -m utils.jobs.done check RECORD ...` exits with 0 when the record exists and everything in it still
-holds, else with AGAIN after saying why on standard error (nothing is said where nothing was done yet).
-`... mark RECORD ...` writes the record, as the last act of a step. `... begin FOLDER ...` prepares a folder for what is
-kept while a step goes on: it stays as a killed run left it if that had the same step, options and inputs (exit
-status 0), else it is made anew, empty (exit status AGAIN). `... status RECORD --report FILE ...` appends to FILE
-a line `state<TAB>record<TAB>reason`, the state one of done, stale, to do; it writes nothing else.
+`python3 -m utils.jobs.done check RECORD ...` exits with 0 if the record exists and is still valid, otherwise with AGAIN
+after printing the reason on standard error (nothing is printed if there is no record yet).
+`... mark RECORD ...` writes the record at the end of a step. `... begin FOLDER ...` prepares a folder for files that a
+running step keeps: if a killed run with the same step, options and inputs left it, it is kept (exit status 0);
+otherwise it is created anew, empty (exit status AGAIN). `... status RECORD --report FILE ...` appends a line
+`state<TAB>record<TAB>reason` to FILE and writes nothing else; allowed states: done, stale, to do.
 
-A record has two digests: `digest`, of step, options and inputs, says whether the step must run again; `made`, of that
-and the outputs, is the record's own fingerprint where it is the input of another step. So a change at the start of the
-chain reaches its end, and so does an output that was made again and differs.
+A record has two digests: `digest`, of step, options and inputs, decides whether the step must run again; `made`, of
+`digest` and the outputs, is the record's own fingerprint when another step has it as input. So a change of an option,
+an input or an output reaches every step after it.
 """
 
 import argparse
@@ -32,17 +32,17 @@ AGAIN = 3  # exit status: the step must run; 1 is an error
 
 
 def describe(path: Path, step: str, options: dict[str, str], inputs: list[str]) -> dict[str, Any]:
-    """Return the part of the record at `path` that decides whether its step must run again, with its digest."""
+    """Return the part of the record at `path` that decides whether its step must run again, including its digest."""
     known = {"step": step,
              "options": {name: without_place(value.encode(), path).decode() for name, value in options.items()},
              "inputs": {name: fingerprint(Path(name)) for name in inputs}}
-    # Not the names of the inputs: a work folder may be moved.
+    # Without the inputs' names, because a work folder may be moved.
     text = json.dumps([step, known["options"], list(known["inputs"].values())], sort_keys=True)
     return known | {"digest": digest([text])}
 
 
 def why_stale(path: Path, now: dict[str, Any]) -> str | None:
-    """Return the reason why the step of this record must run again, None when it need not."""
+    """Return the reason why the step of this record must run again, None if it need not."""
     try:
         then = read_record(path)
     except InputError as error:
@@ -63,7 +63,7 @@ def why_stale(path: Path, now: dict[str, Any]) -> str | None:
 
 
 def mark(path: Path, now: dict[str, Any], outputs: list[Path]) -> None:
-    """Write the record of a finished step, and remove what killed runs of it left of its outputs."""
+    """Write the record of a finished step, and remove temporary files that killed runs left beside its outputs."""
     made = {}
     for output in sorted(outputs):
         if not output.is_file():
@@ -79,13 +79,13 @@ def mark(path: Path, now: dict[str, Any], outputs: list[Path]) -> None:
 
 
 def begin(folder: Path, now: dict[str, Any]) -> bool:
-    """Keep the unfinished work of the same step with the same options and inputs, or make the folder anew.
+    """Keep the unfinished work of the same step with the same options and inputs, or create the folder anew.
 
-    Returns whether there is work to go on from.
+    Returns whether unfinished work was kept.
     """
     note = folder / ".begun"
     if note.is_file() and note.read_text(encoding="utf-8").strip() == now["digest"]:
-        print(f"{shown(folder)}: going on where a run was stopped", file=sys.stderr)
+        print(f"{shown(folder)}: continuing where a run was stopped", file=sys.stderr)
         return True
     shutil.rmtree(folder, ignore_errors=True)
     with write_aside(note) as stream:
@@ -96,8 +96,8 @@ def begin(folder: Path, now: dict[str, Any]) -> bool:
 def state(path: Path, now: dict[str, Any] | None, reported: Path) -> tuple[str, str]:
     """Return the state of a record and the reason: done, stale, or to do.
 
-    now: the step as it would run, None when an input is missing. reported: what was said of the steps before; an
-    output of one that is not done will change.
+    now: the step as it would run, None if an input is missing. reported: the report on the earlier steps; outputs of
+    those not done will change.
     """
     if not path.is_file():
         return "to do", ""
@@ -116,7 +116,7 @@ def state(path: Path, now: dict[str, Any] | None, reported: Path) -> tuple[str, 
 
 
 def code_version() -> str:
-    """Return the commit of this checkout, with `-dirty` when files differ from it."""
+    """Return the commit of this checkout, with `-dirty` if files differ from it."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--inputs", nargs="*", default=[])
     parser.add_argument("--outputs", nargs="*", type=Path)
-    parser.add_argument("--report", type=Path, help="of status: the file that states are appended to")
+    parser.add_argument("--report", type=Path, help="for status: file to append the state to")
     arguments = parser.parse_args()
     path = arguments.record
     if arguments.action == "check" and not path.is_file():
@@ -158,7 +158,7 @@ def main() -> None:
         return
     reason = why_stale(path, now)
     if reason:
-        print(f"{shown(path.parent)}: made again by {arguments.step}: {reason}", file=sys.stderr)
+        print(f"{shown(path.parent)}: {arguments.step} runs again: {reason}", file=sys.stderr)
         path.unlink()
         sys.exit(AGAIN)
     step = arguments.step.removesuffix(".sh")

@@ -1,9 +1,9 @@
-"""What Grid Engine and Slurm have in common: an array of jobs is submitted, watched to its end, and failed jobs again.
+"""The common part of Grid Engine and Slurm: submit an array of jobs, watch it until it ends, run failed jobs again.
 
-A job is over when its log ends with the end marker (task.py). Between looks at the logs the engine is asked what it
-still has: a job that it has lost, that sits on a dead node or can never start is noticed, not waited for. An
-engine that does not answer, as while its daemon restarts, is asked again for a while. Each array has a name of its own,
-which is noted before it is submitted: what a killed launcher left in the queue is found by it.
+A job is over when its log ends with the end marker (task.py). Between checks of the logs, the engine is asked for its
+jobs, so that the launcher does not wait for a job that was lost, is on a dead node or can never start. If the
+engine does not answer, for example while its daemon restarts, it is asked again for a while. Each array has a unique
+name, noted before submission, so that the next launcher finds jobs that a killed one left in the queue.
 """
 
 import abc
@@ -31,38 +31,38 @@ from utils.jobs.lock import join, require_held
 from utils.jobs.report import failure
 from utils.jobs.task import REQUEUE, ended
 
-LOOK_SECONDS = 0.5     # between looks at the logs, growing to
+LOOK_SECONDS = 0.5     # between checks of the logs, growing to SLOWEST_LOOK
 SLOWEST_LOOK = 5.0
-ASK_SECONDS = 5.0      # between questions to the engine
-PATIENCE_SECONDS = 15.0  # an array of which no job has started for so long may ask for what no host has
-GRACE_SECONDS = 15.0   # a job that the engine no longer has may still be writing its log, on a network disk
-SILENT_SECONDS = 900.0  # an engine that does not answer for so long is given up
+ASK_SECONDS = 5.0      # between queries to the engine
+PATIENCE_SECONDS = 15.0  # if no job of an array starts in this time, no host may meet its request
+GRACE_SECONDS = 15.0   # after a job has left the engine, its log may still arrive over a network disk
+SILENT_SECONDS = 900.0  # give up an engine that does not answer for this long
 MOST_REQUEUES = 100    # a job that asks for more makes no progress
-DEAD_SECONDS = 300.0   # a node may be out of reach for so long
+DEAD_SECONDS = 300.0   # a node may be unreachable for this long
 PASSED_ON = ("PATH", "PYTHONPATH", "LC_ALL", "PYTHONUNBUFFERED", "VOX_ROOT", "VOX_READY")
 
 
 class Engine(abc.ABC):
-    """One kind of engine: its programs and what they answer."""
+    """One kind of engine: its programs and their answers."""
 
     name: str
-    task_variable: str  # where a job finds its number
-    unreachable: re.Pattern[str]  # what its programs say when they cannot reach its daemon
+    task_variable: str  # environment variable with a job's number
+    unreachable: re.Pattern[str]  # matches errors of programs that cannot reach the daemon
 
     @abc.abstractmethod
     def submit_words(self, name: str, count: int, output: Path, at_once: int | None) -> list[str]:
-        """Return what follows the configured command, before the script."""
+        """Return the words between the configured command and the script."""
 
     @abc.abstractmethod
     def job_id(self, answer: str) -> str:
-        """Return the array's id from what the submit command printed."""
+        """Return the array's id from the output of the submit command."""
 
     @abc.abstractmethod
     def states(self, job_id: str) -> dict[int, str]:
-        """Return for each task that the engine still has: `waiting`, `running`, `dead node ...` or `never: why`."""
+        """Return the state of each task still in the engine: `waiting`, `running`, `dead node ...` or `never: why`."""
 
     def why_never(self, job_id: str) -> str:
-        """Return why an array that waits can never start, or nothing: an engine may refuse such requests at once."""
+        """Return why a waiting array can never start, or ""; engines that refuse such requests at once return ""."""
         return ""
 
     @abc.abstractmethod
@@ -71,19 +71,19 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def cancel_named(self, name: str) -> None:
-        """Remove the arrays of a name, if there are any."""
+        """Remove all arrays with this name; it is not an error if none exists."""
 
     @abc.abstractmethod
     def has(self, name: str) -> bool:
-        """Whether the queue still has an array of that name."""
+        """Whether the queue still has an array with this name."""
 
     @abc.abstractmethod
     def account(self, job_id: str, task: int) -> str:
-        """Return in words what the engine knows of a job's end, or nothing."""
+        """Return a text with the engine's information on how a job ended, or ""."""
 
 
 def ask(words: list[str], seconds: float = 60) -> str:
-    """Return what an engine's program prints; raises OSError when it fails or does not answer."""
+    """Return the output of an engine's program; raises OSError if it fails or does not answer."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=seconds)
     except subprocess.TimeoutExpired as error:
@@ -102,7 +102,7 @@ class ArrayRun:
         given = {name: value for name, value in call.options.items() if name not in ("config", "retries")}
         self.command = EngineConfig(Path(config))
         if ("max_jobs_run", "*") not in self.command.options:
-            given.pop("max-jobs-run", None)  # the engine's launcher says it in its own way
+            given.pop("max-jobs-run", None)  # submit_words passes it on
         self.words = self.command.words(given)
         self.job_id: str | None = None  # of the array in the queue
         self.array: str | None = None   # its name
@@ -111,17 +111,17 @@ class ArrayRun:
         stem = stem.replace(f".{call.variable}", "") if call.variable else stem
         self.name = "j" + "".join(c if c.isalnum() or c in "._-" else "_" for c in stem)
         self.folder = log.parent / "q"
-        self.note = self.folder / f"{self.name}.name"  # keeps that name while the array is there
+        self.note = self.folder / f"{self.name}.name"  # file that keeps the name while the array exists
 
     def submit_line(self, name: str, count: int) -> list[str]:
-        """Return the command that submits `count` jobs under a name."""
+        """Return the command that submits `count` jobs as the array `name`."""
         at_once = self.call.number("max-jobs-run", 0) if "max-jobs-run" in self.call.options else None
         output = self.folder / f"{self.name}.o"
         return [*self.words, *self.engine.submit_words(name, count, output, at_once),
                 str(self.folder / f"{self.name}.sh")]
 
     def run(self) -> dict[int, int | str]:
-        """Run every job to its end, the failed again as often as allowed; return how the others ended."""
+        """Run every job, and failed jobs again as often as allowed; return how those that failed for good ended."""
         self._clear_earlier()
         left = dict.fromkeys(self.call.jobs, self.call.number("retries", 1))
         requeues = dict.fromkeys(self.call.jobs, MOST_REQUEUES)
@@ -145,26 +145,26 @@ class ArrayRun:
         return failed
 
     def stop(self) -> None:
-        """Remove what was submitted, or is being; where that fails the note stays, and the next call removes it."""
+        """Remove the array, even during submission; if that fails, the note stays and the next call removes it."""
         if self.array is not None:
             with contextlib.suppress(OSError):
                 self.engine.cancel_named(self.array)
                 self.note.unlink(missing_ok=True)
 
     def _clear_earlier(self) -> None:
-        """Remove the jobs of a launcher that was killed: they would write the same files."""
+        """Remove the jobs of a killed launcher, since they would write the same files."""
         if self.note.is_file():
             name = self.note.read_text().strip()
             self._until_reached(lambda: self.engine.cancel_named(name))
             started = time.monotonic()
-            while self._until_reached(lambda: self.engine.has(name)):  # its jobs still write
+            while self._until_reached(lambda: self.engine.has(name)):  # its jobs are still writing
                 if time.monotonic() - started > DEAD_SECONDS:
-                    raise InputError(f"the jobs {name} of an earlier call cannot be removed; ask {self.engine.name}")
+                    raise InputError(f"the jobs {name} of an earlier call cannot be removed; check {self.engine.name}")
                 time.sleep(LOOK_SECONDS)
             self.note.unlink()
 
     def _until_reached(self, action: Callable[[], Any]) -> Any:
-        """Do what needs the engine's daemon, again while it cannot be reached."""
+        """Run an action that needs the engine's daemon, and repeat it while the daemon is unreachable."""
         started = time.monotonic()
         while True:
             try:
@@ -175,7 +175,7 @@ class ArrayRun:
             time.sleep(ASK_SECONDS)
 
     def _submit(self, count: int) -> str:
-        """Submit an array under a name of its own; return its id."""
+        """Submit an array under a unique name; return its id."""
         name = self.array = f"{self.name}.{secrets.token_hex(4)}"
         with write_aside(self.note) as stream:
             stream.write(f"{name}\n")
@@ -183,7 +183,7 @@ class ArrayRun:
 
         def attempt() -> str:
             nonlocal tried
-            if tried:  # an engine that could not answer may have taken the array all the same
+            if tried:  # the engine may have accepted the array without being able to answer
                 self.engine.cancel_named(name)
             tried = True
             return self.engine.job_id(ask(self.submit_line(name, count)))
@@ -213,10 +213,10 @@ class ArrayRun:
         return "\n".join(["#!/usr/bin/env bash", f"cd {shlex.quote(os.getcwd())}", *kept, task, ""])
 
     def _watch(self, jobs: list[int]) -> dict[int, int | str]:
-        """Wait until each job is over; return exit codes, or words for jobs without an end marker."""
+        """Wait until all jobs are over; return exit codes, or a text for jobs without an end marker."""
         task_of = {job: task for task, job in enumerate(jobs, start=1)}
         ends: dict[int, int | str] = {}
-        since: dict[int, float] = {}  # when a job was first seen to be gone, or on a dead node
+        since: dict[int, float] = {}  # when a job was first missing or on a dead node
         pause, asked, answered = LOOK_SECONDS, time.monotonic(), time.monotonic()
         doubted = asked + PATIENCE_SECONDS
         while True:
@@ -240,7 +240,7 @@ class ArrayRun:
                 continue
             answered = time.monotonic()
             if answered > doubted and set(states.values()) == {"waiting"} and not ends:
-                doubted = math.inf  # once is enough: what it asks for does not change
+                doubted = math.inf  # once is enough: the request does not change
                 never = self._why_never()
                 states = dict.fromkeys(states, f"never: {never}") if never else states
             for job in [job for job in jobs if job not in ends]:
@@ -249,14 +249,14 @@ class ArrayRun:
                     ends[job] = end
 
     def _why_never(self) -> str:
-        """Return why the array can never start, or nothing where it can, or the engine does not tell."""
+        """Return why the array can never start; "" if it can, or if the engine does not answer."""
         try:
             return self.engine.why_never(self.job_id)
         except OSError:
             return ""
 
     def _judge(self, job: int, task: int, state: str | None, since: dict[int, float]) -> str | None:
-        """Return in words why a job without an end marker will have none, or None to go on waiting."""
+        """Return why a job without an end marker will never write one, or None to continue waiting."""
         if state in ("waiting", "running"):
             since.pop(job, None)
             return None
@@ -265,7 +265,7 @@ class ArrayRun:
             if gone < GRACE_SECONDS:
                 return None
             known = self.engine.account(self.job_id, task)
-            return f"ended without a word, killed by the engine or with its node{f' ({known})' if known else ''}"
+            return f"ended without an end marker, killed by the engine or with its node{f' ({known})' if known else ''}"
         if state.startswith("dead node") and gone < DEAD_SECONDS:
             return None
         with contextlib.suppress(OSError):

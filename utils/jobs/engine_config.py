@@ -1,8 +1,8 @@
-"""Site options of an engine, in the format of Kaldi's queue.conf: how a launcher's options become the engine's.
+"""Site options of an engine, in the format of Kaldi's queue.conf: translate a launcher's options to the engine's.
 
-    command qsub -V -cwd        # the program and what it always gets
+    command qsub -V -cwd        # the program and its fixed options
     option mem=* -l mem_free=$0 # for --mem 4G: `-l mem_free=4G`
-    option num_threads=1        # an exact value before `*`: nothing is added
+    option num_threads=1        # an exact value takes precedence over `*`; this one adds nothing
     option num_threads=* -pe smp $0
     default gpu=0               # as if --gpu 0 had been given
 """
@@ -14,7 +14,7 @@ from utils.errors import InputError
 
 
 class EngineConfig:
-    """What one configuration file says."""
+    """The contents of one configuration file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,7 +50,7 @@ class EngineConfig:
             raise ValueError("expected `command ...`, `option name=value ...` or `default name=value`")
 
     def words(self, given: dict[str, str]) -> list[str]:
-        """Return the engine's command for a launcher's options; an option that no line names is an error."""
+        """Return the engine's command for a launcher's options; an option without a line is an error."""
         words = list(self.command)
         for name, value in {**self.defaults, **{key.replace("-", "_"): value for key, value in given.items()}}.items():
             added = self.options.get((name, value), self.options.get((name, "*")))

@@ -1,12 +1,12 @@
-"""Fingerprints: what tells one state of a step's input or output from another.
+"""Fingerprints: detect changes in a step's inputs and outputs.
 
     file                 its content; above WHOLE_FILE its size and SAMPLES blocks of it
     script (*.scp)       its lines, and the fingerprints of the archives that they name
     wav.scp              its lines, and size and time of each audio file
-    record (.done*)      what the step was asked to do, and what it made
-    directory            its record's fingerprint, else those of the files in it
+    record (.done*)      the step's options, inputs and outputs
+    directory            its record's fingerprint, or else those of its files
 
-A work folder may be moved or copied: its own path, which `.place` at its top holds (utils/jobs/place.py), is left out.
+A work folder may be moved or copied: its own path, kept in `.place` at its top (utils/jobs/place.py), is left out.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from utils.errors import InputError
 from utils.jobs.place import HOLD_PATHS, in_this_place, without_place
 
 RECORD = ".done"
-WHOLE_FILE = 64 << 20  # bytes up to which all of a file is read
-OFFSET = re.compile(r":\d+(\[[^][]*\])?$")  # of a matrix in an archive, and its rows
+WHOLE_FILE = 64 << 20  # bytes: up to this size a file is read completely
+OFFSET = re.compile(r":\d+(\[[^][]*\])?$")  # offset of a matrix in an archive, and its row range
 SAMPLES, SAMPLE = 64, 1 << 16  # blocks of a larger file, and bytes of each
 
 
 def fingerprint(path: Path) -> str:
-    """Return the fingerprint of an input; raises InputError when it is missing."""
+    """Return the fingerprint of an input; raises InputError if it is missing."""
     if path.is_dir():
         record = path / RECORD
         return fingerprint(record) if record.is_file() else of_folder(path)
@@ -49,7 +49,7 @@ def digest(parts: Iterable[str]) -> str:
 
 
 def of_content(path: Path) -> str:
-    """Return the fingerprint of a file by its content alone, wherever the work folder is that holds it."""
+    """Return the fingerprint of a file's content, independent of the location of its work folder."""
     size = path.stat().st_size
     if size <= WHOLE_FILE or HOLD_PATHS.fullmatch(path.name):
         return hashlib.sha256(without_place(path.read_bytes(), path)).hexdigest()
@@ -62,7 +62,7 @@ def of_content(path: Path) -> str:
 
 
 def of_folder(folder: Path) -> str:
-    """Return the fingerprint of a directory without a record: of its files but logs, splits and hidden ones."""
+    """Return the fingerprint of a directory without a record, from all files except logs, splits and hidden ones."""
     inside = []
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
@@ -73,9 +73,9 @@ def of_folder(folder: Path) -> str:
 
 
 def of_audio(script: Path) -> str:
-    """Return the fingerprint of a wav.scp: a file that was replaced differs in size or time.
+    """Return the fingerprint of a wav.scp: a replaced audio file differs in size or time.
 
-    Within a run of a recipe (VOX_SCRATCH) the files are looked at once.
+    Within a run of a recipe (VOX_SCRATCH) the audio files are checked only once.
     """
     content = of_content(script)
     kept = Path(os.environ["VOX_SCRATCH"]) / f"audio.{content}" if "VOX_SCRATCH" in os.environ else None
@@ -90,28 +90,28 @@ def of_audio(script: Path) -> str:
 
 
 def size_and_time(path: str) -> str:
-    """Return what tells whether an audio file was replaced; nothing for a command or a missing file."""
+    """Return an audio file's size and time, which change if it is replaced; "" for a command or a missing file."""
     try:
         status = os.stat(path)
-    except (OSError, ValueError):  # the step that reads it says what is wrong
+    except (OSError, ValueError):  # the step that reads it reports the error
         return ""
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def archives(script: Path) -> list[Path]:
-    """Return the archives that a script names (`id archive:offset[rows]`), each once, in its order."""
+    """Return the archives that a script names (`id archive:offset[rows]`), each once, in the script's order."""
     return list(dict.fromkeys(Path(OFFSET.sub("", place)) for place in named(script)))
 
 
 def named(script: Path) -> Iterator[str]:
-    """Yield what the lines of a script name, whatever bytes they hold."""
+    """Yield the paths or commands in a script's lines, which may hold any bytes."""
     with open(script, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         for line in lines:
             yield in_this_place(line.partition(" ")[2].strip(), script)
 
 
 def state_of(archive: Path) -> str:
-    """Return the fingerprint of an archive, or nothing where there is none: the step that reads it says so."""
+    """Return the fingerprint of an archive, "" if it is missing: the step that reads it reports the error."""
     try:
         return of_content(archive) if archive.is_file() else ""
     except (OSError, ValueError):
@@ -119,12 +119,12 @@ def state_of(archive: Path) -> str:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a record; raises InputError when it is damaged or of an earlier version of this program."""
+    """Read a record; raises InputError if it is damaged or from an earlier version of this program."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         record["digest"], record["options"], record["inputs"], record["outputs"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged record; delete it to redo the step") from error
     if not isinstance(record.get("made"), str):
-        raise InputError(f"{path}: record of an earlier version; delete it to redo the step")
+        raise InputError(f"{path}: record from an earlier version; delete it to redo the step")
     return record

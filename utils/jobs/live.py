@@ -1,7 +1,7 @@
-"""The live line: on a terminal, how many jobs of an array are over and how far the others are. A log has none.
+"""The live line: on a terminal, shows how many jobs of an array are over and how far the others are. Logs have none.
 
-Jobs note how far they are (utils/progress.py) in files beside their logs, which VOX_PROGRESS names, so that jobs on
-other machines can do so too.
+Jobs write their progress (utils/progress.py) to files beside their logs, named by VOX_PROGRESS, so that it also works
+for jobs on other machines.
 """
 
 import contextlib
@@ -16,17 +16,17 @@ from typing import Any
 from utils.jobs.command_line import Call
 from utils.progress import clock
 
-SECONDS = 1.0       # between two looks
-CLEAR = "\r\x1b[K"  # to the start of the line, and clear it
-TAIL = 1000         # bytes of a log that are looked at
+SECONDS = 1.0       # between two updates
+CLEAR = "\r\x1b[K"  # return to the start of the line and clear it
+TAIL = 1000         # bytes read from the end of a log
 
 
 class Live:
-    """Draws the line while it is entered as a context."""
+    """Context manager that draws the line."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
-        self.over: set[int] = set()  # jobs that are
+        self.over: set[int] = set()  # finished jobs
         self.shows = sys.stderr.isatty() and not call.dry_run
         self.name = Path(call.log).name.removesuffix(".log").removesuffix(f".{call.variable}")
         self.started = time.monotonic()
@@ -34,11 +34,11 @@ class Live:
         self.thread = threading.Thread(target=self._draw, daemon=True)
 
     def note_of(self, job: int) -> Path:
-        """Return the file in which a job notes how far it is."""
+        """Return the file to which a job writes its progress."""
         return Path(f"{self.call.log_of(job)}.progress").absolute()
 
     def variables(self, job: int) -> dict[str, str]:
-        """Return the variables that a job's environment needs for the line."""
+        """Return the environment variables that a job needs for the line."""
         return {"VOX_PROGRESS": str(self.note_of(job))} if self.shows else {}
 
     def __enter__(self) -> "Live":
@@ -55,7 +55,7 @@ class Live:
             self._remove_notes()
 
     def clear(self) -> None:
-        """Make room for a message; the line comes again."""
+        """Clear the line for a message; it is drawn again at the next update."""
         if self.shows:
             print(CLEAR, end="", file=sys.stderr, flush=True)
 
@@ -65,7 +65,7 @@ class Live:
 
     def _draw(self) -> None:
         while not self.ends.wait(SECONDS):
-            with contextlib.suppress(OSError):  # a terminal that is gone
+            with contextlib.suppress(OSError):  # the terminal is gone
                 width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
                 print(CLEAR + fitting(self.text(), width - 1), end="", file=sys.stderr, flush=True)
 
@@ -85,14 +85,14 @@ class Live:
 
 
 def fitting(text: str, width: int) -> str:
-    """Return a line without the last of its parts, `, ` between them, for which there is no room."""
+    """Return a line without the last of its parts, separated by `, `, that do not fit into `width`."""
     if len(text) <= width:
         return text
     return text[:width + 1].rpartition(", ")[0] or text[:width]
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
-    """Return what a job noted; None where it has not yet, or is just writing."""
+    """Return the progress of a job; None if there is none yet, or the job is just writing it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -100,7 +100,7 @@ def read_note(path: Path) -> dict[str, Any] | None:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line that a job wrote into its log so far."""
+    """Return the last line in a job's log so far."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - TAIL))

@@ -1,12 +1,12 @@
 """The lock of a work folder, so that two runs do not write the same files: an flock on `<work>/.lock`.
 
-utils/recipe.sh opens the file and keeps it open, and all that it starts on this machine inherits it: the lock is free
-when the last of them is gone, however they ended, and only then. The file says in JSON who holds it and, one line each,
-which launchers and jobs are to be ended (SIGTERM) when they outlive their run; it is empty while nobody holds it.
+utils/recipe.sh opens the file and keeps it open, and all its child processes on this machine inherit it: the lock is
+free as soon as the last of them is gone, however it ended. The file names the holder in JSON and, one per line, the
+launchers and jobs to end (SIGTERM) if they outlive their run; it is empty while nobody holds the lock.
 
-Where another machine does not see the flock, as on some network disks, the holder's touching the file every 20 seconds
-(utils/recipe.sh does) stands for it: a holder of another machine that did not for STALE_SECONDS is taken for dead. One
-that had only stopped notices before each step, array of jobs and record that the file no longer names it, and ends.
+Some network disks do not show an flock to other machines. There, utils/recipe.sh touches the file every 20 seconds, and
+a holder on another machine that has not done so for STALE_SECONDS counts as dead. If it was only suspended, it finds,
+before each step, array of jobs and record, that the file no longer names it, and ends.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from typing import Any
 from utils.errors import InputError, run_main
 
 STALE_SECONDS = 120.0
-END_SECONDS = 10.0  # for what outlives its run to end, before a run that ends goes without waiting for it
+END_SECONDS = 10.0  # how long an ending run waits for its launchers and jobs to end
 WORDS = ("host", "boot", "namespace", "started", "since", "run")
 
 
 def started_at(pid: int) -> str:
-    """Return when a process started, as the kernel counts; empty where it is gone or /proc is not there."""
+    """Return when a process started, in the kernel's clock ticks; "" if it is gone or /proc does not exist."""
     try:
         state, *words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if state in "ZX" else words[18]
@@ -40,7 +40,7 @@ def started_at(pid: int) -> str:
 
 
 def is_alive(pid: int, started: str) -> bool:
-    """Return whether a process of this PID namespace still runs, and is not another with its number."""
+    """Return whether a process of this PID namespace still runs, and its number has not been reused."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -51,7 +51,7 @@ def is_alive(pid: int, started: str) -> bool:
 
 
 def me(pid: int, run: str) -> dict[str, Any]:
-    """Return what the lock says of a process here: host, running kernel, PID namespace, number, start, time, run."""
+    """Return the lock's entry for a local process: host, running kernel, PID namespace, number, start, time, run."""
     boot, namespace = "", ""
     with contextlib.suppress(OSError):  # no /proc
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -61,18 +61,18 @@ def me(pid: int, run: str) -> dict[str, Any]:
 
 
 def one_kernel(holder: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two processes, perhaps of two containers, run on one kernel, where an flock binds both."""
+    """Whether two processes, perhaps in two containers, run on one kernel, so that an flock binds both."""
     return (holder["boot"] or holder["host"]) == (other["boot"] or other["host"])
 
 
 def age(path: Path) -> float:
-    """Return the seconds since a file was touched, both times by the clock of its file system."""
+    """Return the seconds since a file was touched, by the clock of its file system."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".clock.") as now:
         return os.stat(now.name).st_mtime - path.stat().st_mtime
 
 
 def read_holder(path: Path) -> dict[str, Any] | None:
-    """Return what a lock says, with the `processes` (pid, start) that it lists; None when it is free or damaged."""
+    """Return the lock's entry, with the listed `processes` (pid, start); None if the lock is free or damaged."""
     try:
         first, *rest = path.read_text(encoding="utf-8").splitlines()
         holder = json.loads(first)
@@ -86,7 +86,7 @@ def read_holder(path: Path) -> dict[str, Any] | None:
 
 
 def end_processes(processes: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Send SIGTERM to those of a run's launchers and jobs that still run; return them. A job leads a group."""
+    """Send SIGTERM to a run's launchers and jobs that are still running; return them. A job leads a process group."""
     found = [(pid, started) for pid, started in processes if pid != os.getpid() and is_alive(pid, started)]
     for pid, _ in found:
         with contextlib.suppress(OSError):
@@ -95,7 +95,7 @@ def end_processes(processes: list[tuple[int, str]]) -> list[tuple[int, str]]:
 
 
 def has_flock(descriptor: int) -> bool | None:
-    """Lock a descriptor's file; return whether it is locked, None where its file system has no locks."""
+    """Lock a descriptor's file; return whether it is locked, None if its file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -106,16 +106,16 @@ def has_flock(descriptor: int) -> bool | None:
 
 
 def in_use(path: Path, holder: dict[str, Any] | None) -> InputError:
-    """Return the error that says who holds a lock."""
+    """Return the error that names the holder of a lock."""
     who = f"process {holder['pid']} on {holder['host']} since {holder['since']}" if holder else "another run"
     return InputError(f"{path.parent} is in use by {who}; wait for it, or name another folder with --work (if that run "
-                      f"is surely dead: fuser -k {path} on its machine, or rm {path})")
+                      f"is certainly dead: fuser -k {path} on its machine, or rm {path})")
 
 
 def take(path: Path, descriptor: int, pid: int) -> str:
-    """Take the lock for a process and all that inherits the descriptor; return the name of the run.
+    """Take the lock for a process and all processes that inherit the descriptor; return the name of the run.
 
-    What a run that was killed left behind here is ended and waited for. Raises InputError when another run holds it.
+    Processes of a killed run on this machine are ended first. Raises InputError if another run holds the lock.
     """
     mine = me(pid, secrets.token_hex(8))
     started, asked = time.monotonic(), None
@@ -124,22 +124,22 @@ def take(path: Path, descriptor: int, pid: int) -> str:
         if holder and (not one_kernel(holder, mine) or holder["namespace"] != mine["namespace"]
                        or is_alive(holder["pid"], holder["started"])):
             raise in_use(path, holder)
-        if holder is None and time.monotonic() - started > END_SECONDS:  # one that begins or ends takes less
+        if holder is None and time.monotonic() - started > END_SECONDS:  # a run that begins or ends takes less time
             raise in_use(path, None)
         if holder:
             if asked is None:
                 asked = []
-                print(f"{path}: waiting for what process {holder['pid']}, which is gone, left behind (to end it all: "
+                print(f"{path}: waiting for the children of process {holder['pid']}, which is gone (to end them: "
                       f"fuser -k {path})", file=sys.stderr)
             asked += end_processes([process for process in holder["processes"] if process not in asked])
         time.sleep(0.1)
     if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
-        raise InputError(f"{path}: was removed meanwhile; try again")
+        raise InputError(f"{path}: was removed in the meantime; try again")
     holder = read_holder(path)
     if holder and seems_alive(path, holder, mine, bool(locked)):
         raise in_use(path, holder)
     if path.stat().st_size:
-        who = f"process {holder['pid']} on {holder['host']}, which is gone" if holder else "nobody knows whom"
+        who = f"process {holder['pid']} on {holder['host']}, which is gone" if holder else "an unknown process"
         print(f"{path}: left by {who}; taken over", file=sys.stderr)
     with path.open("w", encoding="utf-8") as stream:
         stream.write(json.dumps(mine) + "\n")
@@ -147,7 +147,7 @@ def take(path: Path, descriptor: int, pid: int) -> str:
 
 
 def seems_alive(path: Path, holder: dict[str, Any], mine: dict[str, Any], locked: bool) -> bool:
-    """Whether the holder that a lock names is alive though its flock, if we have one now, was not in our way."""
+    """Whether the named holder is alive, although its flock did not block ours (`locked`) or flocks do not work."""
     if one_kernel(holder, mine):
         if locked:
             return False
@@ -157,7 +157,7 @@ def seems_alive(path: Path, holder: dict[str, Any], mine: dict[str, Any], locked
 
 
 def release(path: Path, run: str) -> None:
-    """End what is left of a run, and give its lock back."""
+    """End the remaining processes of a run, and release its lock."""
     holder = read_holder(path)
     if holder is None or holder["run"] != run:
         return
@@ -168,19 +168,19 @@ def release(path: Path, run: str) -> None:
 
 
 def require_held() -> None:
-    """Raise InputError when the run that this process belongs to is gone or has lost its lock; else do nothing."""
+    """Raise InputError if this process belongs to a run that is gone or has lost its lock."""
     path, run = Path(os.environ.get("VOX_LOCK", "")), os.environ.get("VOX_RUN")
     if not run:
         return
     holder = read_holder(path)
     if holder is None or holder["run"] != run:
-        raise InputError(f"{path}: the lock is no longer this run's, which ends here; another run may have taken over")
+        raise InputError(f"{path}: this run no longer holds the lock and ends here; another run may have taken over")
     if not is_alive(holder["pid"], holder["started"]):
-        raise InputError(f"{path}: process {holder['pid']}, whose step this is, is gone; run it again")
+        raise InputError(f"{path}: process {holder['pid']}, which started this step, is gone; run it again")
 
 
 def join(pid: int) -> None:
-    """List a launcher or a job, so that it is ended when it outlives its run. (Without /proc it is only waited for.)"""
+    """List a launcher or a job in the lock, to be ended if it outlives its run; without /proc it is only waited for."""
     started = started_at(pid)
     if started and os.environ.get("VOX_RUN"):
         with contextlib.suppress(FileNotFoundError):
@@ -190,7 +190,7 @@ def join(pid: int) -> None:
 
 
 def descriptors() -> tuple[int, ...]:
-    """Return the open lock that a job is to inherit, if this process belongs to a run."""
+    """Return the descriptor of the lock, for a job to inherit, if this process belongs to a run."""
     with contextlib.suppress(KeyError, ValueError, OSError):
         number = int(os.environ["VOX_LOCK_FD"])
         if os.path.samestat(os.fstat(number), os.stat(os.environ["VOX_LOCK"])):
@@ -201,7 +201,7 @@ def descriptors() -> tuple[int, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     actions = parser.add_subparsers(dest="action", required=True)
-    taking = actions.add_parser("take", help="prints the name of the run")
+    taking = actions.add_parser("take", help="take the lock; print the name of the run")
     giving = actions.add_parser("release")
     for action in (taking, giving):
         action.add_argument("lock", type=Path)

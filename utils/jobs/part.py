@@ -1,12 +1,12 @@
-"""Which part of the work a job of an array does."""
+"""Divide work among the jobs of an array."""
 
 from utils.errors import InputError
 
 
 def part_of(count: int, job: int, jobs: int, together: int = 1) -> range:
-    """Return the items that job 1..jobs takes of `count`: contiguous, numbers differing by at most one.
+    """Return the items of `count` that a job (1..jobs) takes: contiguous, with sizes that differ by at most one.
 
-    together: items that no job separates, from the first on; jobs then take whole groups of so many.
+    together: size of groups of consecutive items that stay in one job; jobs then take whole groups.
     """
     if not 1 <= job <= jobs:
         raise InputError(f"job {job} of {jobs}: jobs are counted from 1")

@@ -1,4 +1,4 @@
-"""What a launcher says of jobs that failed."""
+"""A launcher's message about failed jobs."""
 
 import re
 from pathlib import Path
@@ -9,9 +9,9 @@ from utils.jobs.task import describe_code, tail
 
 
 def failure(call: Call, failed: dict[int, int | str]) -> str:
-    """Return one message: how many jobs, each one's number, node and end, which logs, the tail of the first.
+    """Return a message with the number of failed jobs, their logs, nodes and ends, and the tail of the first log.
 
-    failed: for each job its exit code, or in words how it vanished.
+    failed: the exit code of each job, or a text that says how it vanished.
     """
     ends = []
     for job, end in failed.items():
@@ -24,7 +24,7 @@ def failure(call: Call, failed: dict[int, int | str]) -> str:
 
 
 def node_of(log: Path) -> str | None:
-    """Return the node that a log names."""
+    """Return the node named in a log, or None."""
     try:
         with log.open(encoding="utf-8", errors="replace") as stream:
             found = re.search(r"^# Running on (\S+)$", stream.read(1 << 16), re.MULTILINE)

@@ -1,8 +1,8 @@
 """Launcher for this machine: runs the jobs of one array as local processes, each with its own log.
 
-All jobs run to their end; those that a signal ended are run once more (--retries), and if any failed, the failed are
-named and the tail of the first one's log is shown. Interrupting the launcher ends its jobs. With --gpu n each job gets
-n GPUs for itself, by CUDA_VISIBLE_DEVICES: of those that this variable names, else of all that nvidia-smi lists.
+All jobs run to their end; those ended by a signal run once more (--retries). If any fail, the message names them and
+shows the tail of the first one's log. Interrupting the launcher ends its jobs. With --gpu n each job gets n GPUs for
+itself through CUDA_VISIBLE_DEVICES, from those that this variable names or else from all that nvidia-smi lists.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from utils.jobs.task import REQUEUE, run_task
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that jobs may use, as CUDA_VISIBLE_DEVICES names them; none where they cannot be counted."""
+    """Return the names for CUDA_VISIBLE_DEVICES of the GPUs that jobs may use; none if they cannot be listed."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
         words = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
@@ -33,7 +33,7 @@ def visible_gpus() -> list[str]:
         except (OSError, subprocess.SubprocessError):
             return []
     gpus = [name.strip() for name in named.replace(",", "\n").splitlines() if name.strip()]
-    return gpus[:gpus.index("-1")] if "-1" in gpus else gpus  # what stands behind it is hidden
+    return gpus[:gpus.index("-1")] if "-1" in gpus else gpus  # GPUs after it are hidden
 
 
 class LocalJobs:
@@ -46,10 +46,10 @@ class LocalJobs:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.at_once = call.number("max-jobs-run", max(1, cores // self.threads))
         self.each = call.number("gpu", 0)
-        self.gpus = visible_gpus() if self.each else []  # that no job has
+        self.gpus = visible_gpus() if self.each else []  # not in use by a job
         if self.each:
             if 0 < len(self.gpus) < self.each:
-                raise InputError(f"run: --gpu {self.each}: this machine has {len(self.gpus)} GPUs to give "
+                raise InputError(f"run: --gpu {self.each}: only {len(self.gpus)} GPUs are available "
                                  f"({', '.join(self.gpus)}); ask for fewer")
             self.at_once = min(self.at_once, max(1, len(self.gpus) // self.each))
         self.running: set[subprocess.Popen] = set()
@@ -63,7 +63,7 @@ class LocalJobs:
         return {job: code for job, code in codes.items() if code}
 
     def run_one(self, job: int) -> int:
-        """Run one job to its end, again if a signal ended it, and return its exit code."""
+        """Run one job, again if a signal ended it, and return its exit code."""
         left = self.retries
         with self._some_gpus() as variables:
             while not self.stopped:
@@ -77,7 +77,7 @@ class LocalJobs:
 
     @contextlib.contextmanager
     def _some_gpus(self) -> Iterator[dict[str, str]]:
-        """Give a job its GPUs, as variables of its environment. No more jobs run at once than there are GPUs for."""
+        """Give a job its GPUs, as environment variables. The number of simultaneous jobs is limited by the GPUs."""
         with self.lock:
             mine, self.gpus = self.gpus[:self.each], self.gpus[self.each:]
         try:

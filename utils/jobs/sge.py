@@ -1,4 +1,4 @@
-"""Launcher for Grid Engine (and its descendants): array jobs by qsub, watched by qstat and qacct."""
+"""Launcher for Grid Engine and its descendants: submits array jobs with qsub, watches them with qstat and qacct."""
 
 import getpass
 import re
@@ -48,7 +48,7 @@ class GridEngine(Engine):
         except OSError as error:
             if "no suitable queues" in str(error):
                 reasons = [line.strip() for line in str(error).splitlines() if "cannot run" in line]
-                return (f"no host has what it asks for: {(reasons or ['no suitable queues'])[-1]}; ask for less "
+                return (f"no host can meet its request: {(reasons or ['no suitable queues'])[-1]}; ask for less "
                         "(--num-threads, --mem)")
             raise
         return ""
@@ -77,7 +77,7 @@ class GridEngine(Engine):
 
 
 def tasks(text: str) -> list[int]:
-    """Return the numbers in Grid Engine's list of tasks, such as `1,3-9:2`."""
+    """Return the numbers in Grid Engine's list of tasks, e.g. `1,3-9:2`."""
     found: list[int] = []
     for part in text.split(","):
         first, last, step = re.fullmatch(r"(\d+)(?:-(\d+))?(?::(\d+))?", part.strip()).groups()

@@ -1,4 +1,4 @@
-"""Launcher for Slurm: array jobs by sbatch, watched by squeue, and scontrol or sacct."""
+"""Launcher for Slurm: submits array jobs with sbatch, watches them with squeue, and scontrol or sacct."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from utils.jobs.engine import Engine, ask, launch
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT", "SUSPENDED", "STOPPED")
 RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING", "STAGE_OUT", "SIGNALING", "RESIZING")
 NEVER = ("JobHoldMaxRequeue", "BadConstraints", "DependencyNeverSatisfied", "launch failed requeued held")
-# What a job asks for that its partition, account or quality of service never grants to one job.
+# Reasons for requests that the partition, account or quality of service never grants to a single job.
 UNMET = re.compile(r"Partition(Config|NodeLimit|TimeLimit)|(Assoc|QOS)\w*PerJob\w*")
 
 
@@ -31,7 +31,7 @@ class Slurm(Engine):
         try:
             answer = ask(["squeue", "--noheader", "--array", "--jobs", job_id, "--format", "%K|%T|%r|%N"])
         except OSError as error:
-            if "Invalid job id" in str(error):  # it is so long over that Slurm has forgotten it
+            if "Invalid job id" in str(error):  # it ended so long ago that Slurm has forgotten it
                 return {}
             raise
         found: dict[int, str] = {}
@@ -50,7 +50,7 @@ class Slurm(Engine):
     def why_never(self, job_id: str) -> str:
         reasons = ask(["squeue", "--noheader", "--jobs", job_id, "--format", "%r"]).split("\n")
         unmet = next(filter(UNMET.fullmatch, reasons), "")
-        return unmet and f"no host has what it asks for ({unmet}); ask for less (--num-threads, --mem, --time)"
+        return unmet and f"no host can meet its request ({unmet}); ask for less (--num-threads, --mem, --time)"
 
     def cancel(self, job_id: str, task: int | None = None) -> None:
         ask(["scancel", f"{job_id}_{task}" if task else job_id])

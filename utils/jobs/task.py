@@ -1,8 +1,8 @@
-"""One job of an array: runs its command with a log that opens with the command and closes with an end marker.
+"""One job of an array: runs its command with a log that starts with the command and ends with an end marker.
 
-The launcher of this machine calls `run_task`; on a cluster `python3 -m utils.jobs.task SPEC NUMBER` runs on the node,
-where SPEC is the JSON file that the launcher wrote. The end marker, in the words of Kaldi's run.pl, is the one sign
-that a job is over: `# Ended (code 0) at ..., elapsed time 12 seconds`. Codes above 128 are 128 and the signal's number.
+The launcher for this machine calls `run_task`; on a cluster `python3 -m utils.jobs.task SPEC NUMBER` runs on the node,
+where SPEC is a JSON file from the launcher. Only the end marker, in the format of Kaldi's run.pl, shows that a job is
+over: `# Ended (code 0) at ..., elapsed time 12 seconds`. Codes above 128 are 128 plus the signal's number.
 """
 
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
-REQUEUE = 99  # exit code of a job that saved its state and wants to be run again: it is, and no retry is counted
+REQUEUE = 99  # exit code of a job that saved its state and wants to run again; this is not counted as a retry
 _END = re.compile(r"# Ended \(code (\d+)\) at .*, elapsed time \d+ seconds")
 
 
@@ -26,8 +26,8 @@ def run_task(words: list[str], path: Path, threads: int, started: Callable[[subp
              variables: Mapping[str, str] = MappingProxyType({}), **options: Any) -> int:
     """Run one command with its log; return its exit code.
 
-    started: told of the process, to be able to end it. variables: of its environment, besides this process's.
-    options: of Popen; without any, what kills this process's group kills the command and its children as well.
+    started: called with the process, so that the caller can end it. variables: added to this process's environment.
+    options: of Popen; without any, the command stays in this process's group and is killed with it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     begin = time.time()
@@ -47,7 +47,7 @@ def run_task(words: list[str], path: Path, threads: int, started: Callable[[subp
 
 def _run(words: list[str], log: IO, threads: int, started: Callable[[subprocess.Popen], None],
          variables: Mapping[str, str], options: dict[str, Any]) -> tuple[int, int]:
-    """Return exit code and peak resident memory in MB of one command, its children included."""
+    """Return exit code and peak resident memory in MB of one command, including its children."""
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                env={**os.environ, **limits, **variables}, **options)
@@ -55,11 +55,11 @@ def _run(words: list[str], log: IO, threads: int, started: Callable[[subprocess.
     _, status, usage = os.wait4(process.pid, 0)
     code = process.returncode = os.waitstatus_to_exitcode(status)
     peak_mb = usage.ru_maxrss // (1 << 20 if sys.platform == "darwin" else 1 << 10)
-    return (code if code >= 0 else 128 - code), peak_mb  # as a shell says it: 137 for signal 9
+    return (code if code >= 0 else 128 - code), peak_mb  # as in a shell: 137 for signal 9
 
 
 def ended(path: Path) -> int | None:
-    """Return the exit code that a log ends with; None when the job is not over, or left no log."""
+    """Return the exit code at the end of a log; None if the job is not over or has no log."""
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
@@ -95,12 +95,12 @@ def main() -> None:
     job = spec["jobs"][int(sys.argv[2]) - 1]
 
     def pass_on(process: subprocess.Popen) -> None:
-        # The engine's signals go on to the command; the end marker is written when it is gone.
+        # Forward the engine's signals to the command; the end marker is written after it has ended.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
             signal.signal(number, lambda number, _frame: process.send_signal(number))
 
     code = run_task(job["words"], Path(job["log"]), spec["threads"], pass_on, job["variables"])
-    sys.exit(min(code, 1))  # what the engine thinks of it; an engine must not requeue by itself
+    sys.exit(min(code, 1))  # the code for the engine, which must not requeue the job by itself
 
 
 if __name__ == "__main__":

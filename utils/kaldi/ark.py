@@ -1,17 +1,17 @@
 """Tables of matrices and vectors: Kaldi's archives (`<stem>.ark`) and their scripts (`<stem>.scp`).
 
-A line of a script is `id path`, `id path:offset` or `id path:offset[first:last]`, rows counted from 0 and
-both ends included. Paths may hold spaces. Nothing that a table names is ever executed.
+A line of a script is `id path`, `id path:offset` or `id path:offset[first:last]`; rows are counted from 0, and
+`last` is included. Paths may hold spaces. Nothing named in a table is ever executed.
 
-kaldiio reads and writes the binary matrices and vectors that are not compressed. It is given an open archive at an
-entry whose kind and size have been looked at, never a path or an entry of another kind: it would run a path that ends
-with `|` and unpickle an entry that begins with `PKL`, and it allocates what a damaged size says. It does not do:
+kaldiio reads and writes uncompressed binary matrices and vectors. It is only given an open archive, positioned at an
+entry of checked kind and size: it would run a path that ends with `|`, unpickle an entry that begins with `PKL`, and
+allocate memory according to a damaged size. It does not handle:
 
-- compressed matrices with Kaldi's arithmetic: of the reference mfcc24 stored with method 3, 117 of 83,320 bytes are
-  others than Kaldi's, values outside the range of methods 4, 6 and 7 wrap around, and of the values that it reads
-  31 % differ in the last bit (utils/kaldi/compressed.py, which RowReader needs for rows in any case);
+- compressed matrices with Kaldi's arithmetic: of the reference mfcc24 stored with method 3, 117 of 83,320 bytes differ
+  from Kaldi's; values outside the range of methods 4, 6 and 7 wrap around; and of the values that it reads, 31 % differ
+  in the last bit (utils/kaldi/compressed.py, which RowReader needs for rows in any case);
 - text: it takes `[ 1e-05 0.5 ]` for integers and fails, and writes 12 digits where Kaldi writes 7;
-- row ranges beyond the end, which it cuts short without a word; random rows without reading the whole (RowReader);
+- row ranges beyond the end, which it silently truncates; random rows without reading the whole matrix (RowReader);
 - Kaldi's other objects: posteriors, selected Gaussians (utils/kaldi/objects.py).
 """
 
@@ -33,13 +33,13 @@ from utils.files import count_lines, write_aside
 from utils.kaldi.compressed import HEADER_SIZE, Header, decode, encode
 from utils.kaldi.objects import MATRICES, VECTORS, KaldiReader, KaldiWriter
 
-BYTES_A_VALUE = {"FM": 4, "DM": 8, "CM2": 2, "CM3": 1, "FV": 4, "DV": 8}  # where values lie row after row
-_SURROGATE = re.compile("[\udc80-\udcff]")  # what a byte that is no UTF-8 becomes
+BYTES_A_VALUE = {"FM": 4, "DM": 8, "CM2": 2, "CM3": 1, "FV": 4, "DV": 8}  # kinds stored row by row
+_SURROGATE = re.compile("[\udc80-\udcff]")  # stands for a byte that is not UTF-8
 _LOCATION = re.compile(r"(?P<path>.*?)(?::(?P<offset>\d+))?(?:\[(?P<first>\d+):(?P<last>\d+)\])?", re.DOTALL)
 
 
 class Location(NamedTuple):
-    """Where an object lies: file, byte, first row and the row after the last one (None: all)."""
+    """The location of an object: file, byte, first row and the row after the last one (None: all)."""
 
     path: str
     offset: int
@@ -58,10 +58,10 @@ def parse_location(where: str) -> Location:
 
 
 def read_table(path: str | os.PathLike) -> tuple[list[str], list[str]]:
-    """Read a text table: the first word of each line, and the rest of the line; in any order, empty or not.
+    """Read a text table: the first word and the rest of each line. It may be unsorted or empty.
 
-    The tables of a data directory have more to them: utils.kaldi.data_dir.read_column.
-    Raises InputError for a line without a second field, a CRLF line end, or an id that comes twice.
+    The tables of a data directory follow stricter rules: utils.kaldi.data_dir.read_column.
+    Raises InputError for a line without a second field, a CRLF line end, or a duplicate id.
     """
     ids, rest = [], []
     for name, value in table_lines(path):
@@ -70,12 +70,12 @@ def read_table(path: str | os.PathLike) -> tuple[list[str], list[str]]:
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))
-        raise InputError(f"{path}: id {twice} comes twice; repair with utils.kaldi.fix_data_dir")
+        raise InputError(f"{path}: id {twice} occurs twice; repair with utils.kaldi.fix_data_dir")
     return ids, rest
 
 
 def table_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
-    """Yield (id, rest of the line) from a text table; raises InputError as read_table, but for repeated ids."""
+    """Yield (id, rest of the line) from a text table; raises InputError like read_table, except for duplicates."""
     with open(path, encoding="utf-8", newline="\n", errors="surrogateescape") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.isprintable() and _SURROGATE.search(line):
@@ -89,24 +89,24 @@ def table_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
 
 
 def read_array(kaldi: KaldiReader) -> np.ndarray:
-    """Read the matrix or vector of an entry whose binary mark, if it has one, has been read: float32."""
+    """Read the matrix or vector of an entry, float32; its binary mark, if any, has already been read."""
     if not kaldi.binary:
         return kaldi.text_array()
     start = kaldi.stream.tell() - len(b"\0B")
     kind = kaldi.expect(*MATRICES, *VECTORS)
     if kind.startswith("C"):
         return kaldi.compressed(kind)
-    kaldi.shape(kind)  # refuses what is not all in the file
+    kaldi.shape(kind)  # refuses an entry that is not completely in the file
     kaldi.stream.seek(start)
     return read_matrix_or_vector(kaldi.stream).astype(np.float32)
 
 
 def iterate(path: str | os.PathLike, read: Callable[[KaldiReader], Any] = read_array,
             part: slice = slice(None)) -> Iterator[tuple[str, Any]]:
-    """Yield (id, object) from a script (a path ending in .scp) or else an archive, binary or text.
+    """Yield (id, object) from a script (a path ending in .scp) or an archive, binary or text.
 
     read: reads one object; the default reads a float32 matrix or vector.
-    part: which lines, start and stop; the others of a script are not read.
+    part: start and stop of the lines to yield; a script's other objects are not read.
     """
     entries = _iterate_script if str(path).endswith(".scp") else _iterate_archive
     return entries(path, read, part)
@@ -140,11 +140,11 @@ def _iterate_script(path: str | os.PathLike, read: Callable[[KaldiReader], Any],
 
 
 def _open_file(path: str) -> int:
-    """Open a file, and nothing but a file, to read by position."""
+    """Open a regular file for reading by position; refuse anything else."""
     handle = os.open(path, os.O_RDONLY)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise OSError(f"{path} is no file")
+        raise OSError(f"{path} is not a regular file")
     return handle
 
 
@@ -162,12 +162,12 @@ def _read_at(kaldi: KaldiReader, location: Location, read: Callable[[KaldiReader
     if location.end is None:
         return item
     if not location.first < location.end <= len(item):
-        kaldi.fail(f"rows {location.first} to {location.end - 1} asked for, {len(item)} there")
+        kaldi.fail(f"rows {location.first} to {location.end - 1} requested, but it has {len(item)}")
     return item[location.first:location.end]
 
 
 def read_matrix(where: str) -> np.ndarray:
-    """Read one matrix or vector, float32, given the right part of a script's line."""
+    """Read the matrix or vector, float32, at the location in a script's line."""
     location = parse_location(where)
     with _open(location.path, where) as stream:
         return _read_at(KaldiReader(stream), location, read_array)
@@ -176,7 +176,7 @@ def read_matrix(where: str) -> np.ndarray:
 def read_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
     """Read all vectors of a script or archive: ids and a float32 matrix N x D.
 
-    Raises InputError when a vector is of another size than the first, or there is none.
+    Raises InputError if a vector differs in size from the first, or if there are no vectors.
     """
     count = count_lines(path) if str(path).endswith(".scp") else 1024
     ids: list[str] = []
@@ -191,12 +191,12 @@ def read_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
         vectors[len(ids)] = vector
         ids.append(name)
     if not ids:
-        raise InputError(f"{path}: no vectors in it")
+        raise InputError(f"{path}: holds no vectors")
     return ids, vectors[:len(ids)]
 
 
 class ArkWriter:
-    """Context manager that writes `<stem>.ark` and `<stem>.scp`; both appear at the end, or none.
+    """Context manager that writes `<stem>.ark` and `<stem>.scp`; both appear at the end, or neither.
 
     compression: Kaldi's method for matrices, 1 to 7, 0 for none. binary: False writes text.
     Floating-point arrays are stored as float.
@@ -234,12 +234,12 @@ class ArkWriter:
             write_array(self._archive, values)
 
     def write_object(self, name: str, write: Callable[[KaldiWriter], None]) -> None:
-        """Append whatever `write` writes, for example posteriors."""
+        """Append the object that `write` writes, for example posteriors."""
         self._begin(name)
         write(KaldiWriter(self._archive, self.binary))
 
     def _begin(self, name: str) -> None:
-        """Write what precedes an entry, and its line of the script."""
+        """Write an entry's id to the archive, and its line to the script."""
         if not name or name.split() != [name]:
             raise InputError(f"{self.ark}: id {name!r} is empty or has white space")
         self._archive.write(f"{name} ".encode())
@@ -272,10 +272,9 @@ class RowReader:
     """Random access to rows of the matrices of a script, for training on chunks.
 
     ids: the utterances in the script's order; num_rows: int32 array of their lengths, from `utt2num_frames`
-    beside the script when it lists the same ids, else from the archives; files, file_numbers and offsets: where each
-    matrix lies. A reader may be pickled or forked:
-    it holds arrays, and reads by position (pread). Text archives are refused.
-    kinds: MATRICES, or VECTORS, each of which is then a matrix of one column.
+    beside the script if it lists the same ids, otherwise from the archives; files, file_numbers and offsets: the
+    location of each matrix. A reader can be pickled or forked, because it holds arrays and reads by position (pread).
+    Text archives are refused. kinds: MATRICES or VECTORS; a vector is read as a matrix of one column.
     """
 
     def __init__(self, scp: str | os.PathLike, kinds: tuple[str, ...] = MATRICES) -> None:
@@ -313,7 +312,7 @@ class RowReader:
         first, length = self._span(index, rows)
         stop = length if stop is None else stop
         if not 0 <= start <= stop <= length:
-            raise InputError(f"{self.scp}: {self.ids[index]} has {length} rows; {start} to {stop} asked for")
+            raise InputError(f"{self.scp}: {self.ids[index]} has {length} rows; {start} to {stop} requested")
         start, stop = first + start, first + stop
         handle = self._handles[int(self.file_numbers[index])]
         if kind == "CM":
@@ -328,16 +327,16 @@ class RowReader:
         return matrix.reshape(stop - start, cols)
 
     def _span(self, index: int, rows: int | None = None) -> tuple[int, int]:
-        """First row of an entry in its stored matrix, and the number of rows."""
+        """Return the first row of an entry in its stored matrix, and the number of rows."""
         rows = self._header(index)[1] if rows is None else rows
         first, end = int(self._first[index]), int(self._end[index])
         end = rows if end < 0 else end
         if not first <= end <= rows:
-            raise InputError(f"{self.scp}: {self.ids[index]}: rows up to {end - 1} asked for, {rows} stored")
+            raise InputError(f"{self.scp}: {self.ids[index]}: rows up to {end - 1} requested, {rows} stored")
         return first, end - first
 
     def _header(self, index: int) -> tuple[str, int, int, Header | None, int]:
-        """Kind, rows, columns, compression header, and the byte where the values begin."""
+        """Return kind, rows, columns, compression header, and the byte where the values begin."""
         offset = int(self.offsets[index])
         start = os.pread(self._handle(index), 32, offset)
         kind = start[2:6].partition(b" ")[0].decode("latin-1")

@@ -1,7 +1,7 @@
 """Combine data directories into one, e.g. a corpus with its augmented copies.
 
-Tables that every input has are kept. utt2speed and utt2augment are also kept where only some have them (the
-audio of the others is left as it is). No utterance may be in two inputs. Trial lists are not combined.
+Tables that every input has are kept. utt2speed and utt2augment are also kept if only some inputs have them (the
+audio of the others stays unchanged). No utterance may be in two inputs. Trial lists are not combined.
 e.g.: python3 -m utils.kaldi.combine_data data/train_all data/train data/train_sp
 """
 
@@ -23,7 +23,7 @@ from utils.kaldi.data_dir import (
 
 
 def combine(parts: list[DataDir]) -> DataDir:
-    """Return the utterances of all `parts`, in order, with the tables that all of them have."""
+    """Return the utterances of all `parts`, in order, with the tables that they have in common."""
     names = [name for name in TABLES if all(name in part.columns for part in parts)]
     columns = {name: [value for part in parts for value in part.columns[name]] for name in names}
     for name, nothing in CHANGES.items():
@@ -45,7 +45,7 @@ def main() -> None:
     write_options(output, options)
     left_out = sorted({name for part in parts for name in part.columns} - set(data.columns))
     if left_out:
-        print(f"{output}: without {', '.join(left_out)}, which not every input has", file=sys.stderr)
+        print(f"{output}: without {', '.join(left_out)}, which some inputs lack", file=sys.stderr)
     print(f"{output}: {len(data.ids)} utterances of {len(sources)} directories")
 
 

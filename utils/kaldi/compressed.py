@@ -1,4 +1,4 @@
-"""Kaldi's compressed matrices: CM (1 byte a value, column by column), CM2 (2 bytes), CM3 (1 byte).
+"""Kaldi's compressed matrices: CM (1 byte per value, column by column), CM2 (2 bytes), CM3 (1 byte).
 
 A stored matrix is a 16-byte header (minimum, range, rows, columns) and the values in
 `size_of_values` bytes. CM puts four 16-bit percentiles of each column before them. The arithmetic
@@ -19,7 +19,7 @@ FIXED_RANGE = {4: (-32768.0, 65535.0), 6: (0.0, 255.0), 7: (0.0, 1.0)}
 
 
 class Header(NamedTuple):
-    """What precedes the values: kind CM, CM2 or CM3; a value is minimum + span * integer / LARGEST[kind]."""
+    """The data before the values: kind CM, CM2 or CM3; a value is minimum + span * integer / LARGEST[kind]."""
 
     kind: str
     minimum: np.float32
@@ -39,15 +39,15 @@ class Header(NamedTuple):
 
     @property
     def size_of_values(self) -> int:
-        """Bytes after the header."""
+        """Number of bytes after the header."""
         per_column = {"CM": 8 + self.rows, "CM2": 2 * self.rows, "CM3": self.rows}
         return self.cols * per_column[self.kind]
 
 
 def decode(header: Header, values: bytes) -> np.ndarray:
-    """Return the float32 matrix, rows x cols, that `values` holds.
+    """Return the float32 matrix, rows x cols, in `values`.
 
-    For CM2 and CM3 `values` may be a slice of whole rows: the number of rows follows from its length.
+    For CM2 and CM3, `values` may be a slice of whole rows: the number of rows follows from its length.
     """
     if header.kind == "CM":
         percentiles = np.frombuffer(values, "<u2", 4 * header.cols).reshape(header.cols, 4)
@@ -128,7 +128,7 @@ def _encode_columns(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _decode_columns(codes: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """codes: cols x rows; points: cols x 4; returns rows x cols."""
+    """Return rows x cols from codes, cols x rows, and points, cols x 4."""
     piece = (codes > 64).astype(np.intp) + (codes > 192)
     low = np.take_along_axis(points, piece, axis=1)
     width = np.take_along_axis(np.diff(points, axis=1) / np.float32(_CODES), piece, axis=1)

@@ -1,6 +1,6 @@
-"""Copy a data directory, putting prefixes before the ids of utterances and speakers.
+"""Copy a data directory, adding prefixes to the ids of utterances and speakers.
 
-Trial lists come along with the new ids; files that the tables name (audio, ark) stay where they are.
+Trial lists are copied with the new ids; files named in the tables (audio, ark) are not copied.
 e.g.: python3 -m utils.kaldi.copy_data_dir --spk-prefix reverb- --utt-prefix reverb- data/train data/train_reverb
 """
 
@@ -21,9 +21,9 @@ from utils.kaldi.trials import list_files, trial_lines
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--utt-prefix", default="", help="put before each utterance id")
+    parser.add_argument("--utt-prefix", default="", help="prefix of each utterance id")
     parser.add_argument("--spk-prefix", default="",
-                        help="put before each speaker id; utterance ids must start with it too")
+                        help="prefix of each speaker id; utterance ids must start with it too")
     parser.add_argument("source", type=Path, help="data directory to copy")
     parser.add_argument("output", type=Path, help="data directory to write")
     arguments = parser.parse_args()

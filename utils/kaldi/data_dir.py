@@ -1,6 +1,6 @@
-"""Kaldi data directories: read strictly, written whole.
+"""Kaldi data directories: read strictly, written completely or not at all.
 
-A directory holds text tables, one line an utterance, sorted by utterance in C order:
+A directory holds text tables, one line per utterance, sorted by utterance in C order:
 
     utt2spk          id10270-x6uYqmx31kE-00001 id10270
     wav.scp          id10270-x6uYqmx31kE-00001 /corpora/VoxCeleb1/wav/id10270/x6uYqmx31kE/00001.wav
@@ -10,12 +10,11 @@ A directory holds text tables, one line an utterance, sorted by utterance in C o
     utt2speed        sp0.9-id10270-x6uYqmx31kE-00001 0.9     (audio played 0.9 times as fast)
     utt2augment      id10270-x6uYqmx31kE-00001-noise {"kind": "noise", ...}     (see utils/features/augment.py)
 
-and spk2utt, the inverse of utt2spk; feats.conf says what the features are, vad.conf how voice
-activity was decided.
-A path in wav.scp is the rest of its line and may hold spaces.
+and spk2utt, the inverse of utt2spk; feats.conf and vad.conf hold the options of the features and of voice
+activity detection. A path in wav.scp is the rest of its line and may hold spaces.
 `trials/<list>` (see utils/kaldi/trials.py) names pairs of the directory's utterances.
 
-Memory: one list of ids and one list of values a table, about 200 bytes an utterance and table.
+Memory: one list of ids and one list of values per table, about 200 bytes per utterance and table.
 """
 
 import operator
@@ -33,13 +32,13 @@ from utils.errors import InputError, first_five
 from utils.files import encodable, write_aside
 from utils.kaldi.trials import check_trials
 
-CHANGES = {"utt2speed": "1", "utt2augment": "{}"}  # what is done to the audio -> the value for "nothing"
-OPTION_FILES = {"feats.conf": "features", "vad.conf": "voice activity"}  # the options that these were made with
-KEY_FILES = ("feats.scp", "wav.scp")  # written last: where one exists, the directory is whole
+CHANGES = {"utt2speed": "1", "utt2augment": "{}"}  # changes to the audio -> value for "unchanged"
+OPTION_FILES = {"feats.conf": "features", "vad.conf": "voice activity"}  # file with the options -> what they made
+KEY_FILES = ("feats.scp", "wav.scp")  # written last: if one exists, the directory is complete
 TABLES = ("utt2spk", "utt2num_frames", *CHANGES, "vad.scp", *KEY_FILES)
 ONE_WORD = ("utt2spk", "utt2num_frames", "utt2speed")
 TrialLists = Mapping[str, Iterable[str]]  # name of a list -> its lines
-# An id becomes part of file names and of space-separated lines. "\n" is absent: it joins the ids in a check.
+# An id becomes part of file names and of space-separated lines. "\n" is not included: a check joins the ids with it.
 BAD_ID = re.compile(r"[^\S\n]|[\x00-\x09\x0b-\x1f\x7f/]|\.\.")
 
 
@@ -62,7 +61,7 @@ VALUE_CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
 
 
 def repair(folder: Path | str) -> str:
-    """Return the end of a message about a fault that fix_data_dir mends."""
+    """Return the end of a message about a fault that fix_data_dir repairs."""
     return f"repair: python3 -m utils.kaldi.fix_data_dir {folder}"
 
 
@@ -114,7 +113,7 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}:{line}: carriage return (Windows line end); {repair(path.parent)}")
     if b"\0" in content:
         line = content.count(b"\n", 0, content.index(b"\0")) + 1
-        raise InputError(f"{path}:{line}: a NUL byte, which no id, path or number holds; correct the line")
+        raise InputError(f"{path}:{line}: a NUL byte, not allowed in ids, paths and numbers; correct the line")
     if not content.endswith(b"\n"):
         raise InputError(f"{path}: no line end after the last line, the file may be cut short; "
                          f"{repair(path.parent)}")
@@ -130,7 +129,7 @@ def read_column(path: str | os.PathLike) -> tuple[list[str], list[str]]:
     """Read a table of `id value` lines: the ids, sorted and unique, and their values.
 
     A value is the rest of the line, a single word in utt2spk, utt2num_frames and utt2speed.
-    Raises InputError naming file, line, fault and repair.
+    Raises InputError naming file, line, fault and remedy.
     """
     path = Path(path)
     lines = read_text(path)[:-1].split("\n")
@@ -143,7 +142,7 @@ def read_column(path: str | os.PathLike) -> tuple[list[str], list[str]]:
         raise InputError(_first_fault(path, lines, ids, values, word))
     check, meaning = VALUE_CHECKS.get(path.name, (None, ""))
     if check:
-        # utt2spk repeats few values, so that checking each once is quick
+        # utt2spk has few different values, so checking each once is fast
         wrong = {value for value in set(values) if not check(value)}
         if wrong:
             row = next(row for row, value in enumerate(values) if value in wrong)
@@ -152,11 +151,11 @@ def read_column(path: str | os.PathLike) -> tuple[list[str], list[str]]:
 
 
 def check_column(path: Path, ids: Sequence[str], values: Sequence[str]) -> None:
-    """Check what is to be written as a table; raises InputError where `read_column` would refuse or change it.
+    """Check a table before it is written; raises InputError if `read_column` would refuse or change it.
 
-    The order of the ids is left to `check_data_dir`.
+    `check_data_dir` checks the order of the ids.
     """
-    def fits(text: str, number: int) -> bool:  # of `number` items, a line end between them
+    def fits(text: str, number: int) -> bool:  # text: `number` items joined with line ends
         return text.count("\n") == number - 1 and "\r" not in text and "\0" not in text and encodable(text)
 
     check, meaning = VALUE_CHECKS.get(path.name, (bool, "a value"))
@@ -169,8 +168,8 @@ def check_column(path: Path, ids: Sequence[str], values: Sequence[str]) -> None:
     for name, value in zip(ids, values, strict=True):
         if not name or "\n" in name or BAD_ID.search(name) or not encodable(name):
             raise InputError(f"{path}: id {name!r}: an id is one word without blanks, `/`, `..` and control "
-                             "characters; rename what it is made of, such as the speaker's folder, and prepare the "
-                             "data again")
+                             "characters; rename its source, such as the speaker's folder, and prepare the data "
+                             "again")
         if not check(value) or (word and " " in value):
             raise InputError(f"{path}: {name}: {value!r} is not {meaning}; rename or correct it and prepare the data "
                              "again")
@@ -188,13 +187,13 @@ def _first_fault(path: Path, lines: list[str], ids: list[str], values: list[str]
     for row, (name, value) in enumerate(zip(ids, values, strict=True)):
         where, before = f"{path}:{row + 1}", ids[row - 1] if row else ""
         if "\t" in lines[row].split(" ")[0]:
-            return f"{where}: a tab where a space separates the fields; {repair(path.parent)}"
+            return f"{where}: a tab instead of a space between the fields; {repair(path.parent)}"
         if not name or not value:
             return f"{where}: missing field in {lines[row]!r}; {repair(path.parent)}"
         if BAD_ID.search(name):
             return f"{where}: id {name!r} holds a blank, `/` or `..`; rename it and prepare the data again"
         if word and " " in value:
-            return f"{where}: {len(value.split()) + 1} fields where 2 belong; {repair(path.parent)}"
+            return f"{where}: {len(value.split()) + 1} fields, expected 2; {repair(path.parent)}"
         if name == before:
             return f"{where}: duplicate id {name}; {repair(path.parent)}"
         if name < before:
@@ -205,14 +204,14 @@ def _first_fault(path: Path, lines: list[str], ids: list[str], values: list[str]
 def read_data_dir(folder: str | os.PathLike) -> DataDir:
     """Read every table of a data directory and check it; raises InputError at the first fault.
 
-    Wanted: utt2spk, spk2utt (its inverse), and wav.scp or feats.scp. Every table has the same ids.
+    Required: utt2spk, spk2utt (its inverse), and wav.scp or feats.scp. Every table must have the same ids.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no directory; run the stage that makes it first")
+        raise InputError(f"{folder} is not a directory; run the stage that makes it first")
     if (folder / "segments").exists():
         raise InputError(f"{folder}/segments: utterances cut out of recordings are not supported; "
-                         "write each to a file of its own and name that in wav.scp")
+                         "write each to a separate file and name the file in wav.scp")
     ids, speakers = read_column(folder / "utt2spk")
     columns = {"utt2spk": speakers}
     for name in TABLES[1:]:
@@ -239,19 +238,19 @@ def _difference(path: Path, theirs: list[str], ids: list[str]) -> str:
 
 
 def check_data_dir(data: DataDir, folder: str | os.PathLike) -> None:
-    """Check what no single table shows; raises InputError naming the directory and the utterance.
+    """Check the tables together; raises InputError naming the directory and the utterance.
 
-    Wanted: utterances, in order; a table that says where the data lie; each speaker a prefix of its
+    Required: utterances, in order; a table with the location of the data; each speaker a prefix of its
     utterances, so that sorting by utterance also sorts by speaker, as Kaldi's tools expect.
     """
     ids, speakers = data.ids, data.speakers
     if not ids:
-        raise InputError(f"{folder}: no utterance is left")
+        raise InputError(f"{folder}: no utterances left")
     if not any(name in data.columns for name in KEY_FILES):
         raise InputError(f"{folder}: neither wav.scp nor feats.scp; run the stage that makes it again")
     if not ascending(ids):
         row = next(row for row in range(1, len(ids)) if ids[row] <= ids[row - 1])
-        raise InputError(f"{folder}: two utterances of the id {ids[row]}; give one input a prefix "
+        raise InputError(f"{folder}: two utterances with the id {ids[row]}; give one input a prefix "
                          "(python3 -m utils.kaldi.copy_data_dir --utt-prefix)")
     if not all(map(str.startswith, ids, speakers)):
         row = next(row for row, name in enumerate(ids) if not name.startswith(speakers[row]))
@@ -264,16 +263,16 @@ def check_data_dir(data: DataDir, folder: str | os.PathLike) -> None:
 
 
 def write_data_dir(folder: str | os.PathLike, data: DataDir, trials: TrialLists | None = None) -> None:
-    """Write a data directory whole, as `write_data_dirs` does."""
+    """Write one data directory, like `write_data_dirs`."""
     write_data_dirs({Path(folder): (data, trials or {})})
 
 
 def write_data_dirs(sets: Mapping[Path, tuple[DataDir, TrialLists]]) -> None:
     """Write data directories, each with its tables, spk2utt and trial lists (name -> lines).
 
-    All are checked and written aside before the first is published: on an error nothing changes. What readers
-    would refuse is one: raises InputError naming the id, the rule and the way out.
-    Publishing replaces all tables and trial lists of a directory and leaves other files (ark, log) alone.
+    All are checked and written to temporary folders before the first is published: on an error nothing changes.
+    Raises InputError naming the id, the rule and the remedy if readers would refuse a directory.
+    Publishing replaces all tables and trial lists of a directory and does not touch other files (ark, log).
     """
     for folder, (data, _) in sets.items():
         for name, column in data.columns.items():
@@ -300,7 +299,7 @@ def write_data_dirs(sets: Mapping[Path, tuple[DataDir, TrialLists]]) -> None:
 def _staged(folder: Path) -> Iterator[Path]:
     """Yield an empty folder inside `folder`; at the end move its files there.
 
-    The key file goes first and comes last, so that no reader sees a mixture of old and new.
+    The key file is removed first and written last, so that no reader sees a mixture of old and new files.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a directory")
@@ -325,9 +324,9 @@ def _staged(folder: Path) -> Iterator[Path]:
 
 
 def common_options(folders: Sequence[Path]) -> dict[str, str | None]:
-    """Return the texts of feats.conf and vad.conf of directories with features, None where not all have that file.
+    """Return the texts of feats.conf and vad.conf of data directories, None if some directory lacks the file.
 
-    Raises InputError where they differ.
+    Raises InputError if they differ.
     """
     common: dict[str, str | None] = {}
     for name, what in OPTION_FILES.items():
@@ -339,7 +338,7 @@ def common_options(folders: Sequence[Path]) -> dict[str, str | None]:
 
 
 def write_options(folder: Path, texts: Mapping[str, str | None]) -> None:
-    """Write feats.conf and vad.conf; remove those of which nothing is known."""
+    """Write feats.conf and vad.conf; remove a file whose text is None."""
     for name, text in texts.items():
         if text is None:
             (folder / name).unlink(missing_ok=True)
@@ -349,12 +348,12 @@ def write_options(folder: Path, texts: Mapping[str, str | None]) -> None:
 
 
 def spread(rows: Sequence[int], number: int) -> list[int]:
-    """Return `number` of the rows at even distances, the first among them."""
+    """Return `number` evenly spaced rows, starting with the first."""
     return [rows[i * len(rows) // number] for i in range(number)]
 
 
 def separate(output: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
-    """Raise InputError when `output` is one of `inputs`, which writing it would destroy."""
+    """Raise InputError if `output` is one of `inputs`, since writing would destroy the input."""
     for folder in inputs:
         if Path(output).resolve() == Path(folder).resolve():
             raise InputError(f"{output} is both input and output; name another output directory")

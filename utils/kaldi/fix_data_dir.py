@@ -1,10 +1,10 @@
-"""Repair a data directory as far as that needs no knowledge of the corpus.
+"""Repair a data directory as far as possible without knowledge of the corpus.
 
-Sorts each table, drops carriage returns, blank lines, tabs between fields, second lines of an utterance
-and lines without a value or with a bad id, then every utterance that some table lacks; makes spk2utt
-anew from utt2spk. What was dropped is counted and named; the old files are kept in <data>/.backup, those that
-another run finds in .backup.2, .backup.3 and so on.
-Trial lists lose their carriage returns and blank lines only: no trial is ever dropped.
+Sorts each table, drops carriage returns, blank lines, tabs between fields, duplicate lines of an utterance
+and lines without a value or with a bad id, then every utterance that some table lacks; creates spk2utt
+from utt2spk. Dropped items are counted and named; the old files are kept in <data>/.backup, those of later
+runs in .backup.2, .backup.3 and so on.
+Trial lists lose only their carriage returns and blank lines: no trial is ever dropped.
 e.g.: python3 -m utils.kaldi.fix_data_dir data/train
 """
 
@@ -22,9 +22,9 @@ from utils.kaldi.validate_data_dir import validate
 
 
 def fix(folder: Path) -> list[str]:
-    """Repair a data directory; return a line for each thing that was dropped.
+    """Repair a data directory; return one line per kind of dropped item.
 
-    Raises InputError, and changes nothing, when what remains could not be valid.
+    Raises InputError, and changes nothing, if the result would not be valid.
     """
     tables, notes = {}, []
     for name in TABLES:
@@ -54,7 +54,7 @@ def fix(folder: Path) -> list[str]:
 
 
 def keep(paths: list[Path], folder: Path) -> Path:
-    """Copy those of `paths` that exist to a new folder in `folder`: .backup, or .backup.2 ... where there is one."""
+    """Copy those of `paths` that exist to a new folder in `folder`: .backup, or .backup.2 ... if it exists."""
     names = chain([".backup"], (f".backup.{number}" for number in count(2)))
     backup = next(path for name in names if not (path := folder / name).exists())
     backup.mkdir()
@@ -65,7 +65,7 @@ def keep(paths: list[Path], folder: Path) -> Path:
 
 
 def mend_table(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Read what can be read of a table; return utterance -> value and a line for each kind of fault."""
+    """Read the valid lines of a table; return utterance -> value and one line per kind of fault."""
     table: dict[str, str] = {}
     faults: dict[str, list[str]] = {}
     check = VALUE_CHECKS.get(path.name, (bool, ""))[0]
@@ -82,7 +82,7 @@ def mend_table(path: Path) -> tuple[dict[str, str], list[str]]:
         elif (path.name in ONE_WORD and len(value.split()) > 1) or not check(value):
             faults.setdefault("lines with a bad value", []).append(name)
         elif name in table:
-            faults.setdefault("second lines of an utterance", []).append(name)
+            faults.setdefault("duplicate lines of an utterance", []).append(name)
         else:
             table[name] = value
     return table, [f"{path.name}: dropped {len(items)} {what}: {first_five(items)}"
@@ -106,7 +106,7 @@ def main() -> None:
     try:
         print(validate(folder))
     except InputError as fault:
-        print(f"mending: {fault}")
+        print(f"repairing: {fault}")
         for note in fix(folder):
             print(f"{folder}: {note}")
         print(validate(folder))

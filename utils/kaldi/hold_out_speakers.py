@@ -1,8 +1,8 @@
-"""Hold out training speakers to validate networks on, so that test trials never choose a model.
+"""Hold out training speakers for validating networks, so that test trials never choose a model.
 
 Draws speakers by --seed and writes <valid>, their utterances with a balanced list of trials among them
 (trials/valid), and <rest>, all other speakers. Target trials pair utterances of different sessions (ids
-up to the last `-`: VoxCeleb's videos) where a speaker has several.
+up to the last `-`: VoxCeleb's videos) if a speaker has several.
 e.g.: python3 -m utils.kaldi.hold_out_speakers --speakers 40 --trials 20000 data/train data/valid data/train_net
 """
 
@@ -18,7 +18,7 @@ from utils.kaldi.data_dir import DataDir, read_data_dir, separate, write_data_di
 
 
 def target_pairs(data: DataDir) -> np.ndarray:
-    """Return row numbers (N x 2) of all pairs of one speaker, of different sessions where it has several."""
+    """Return row numbers (N x 2) of all same-speaker pairs, from different sessions if a speaker has several."""
     sessions = np.unique([one.rpartition("-")[0] for one in data.ids], return_inverse=True)[1]
     found = []
     for _, rows in data.by_speaker():
@@ -29,12 +29,12 @@ def target_pairs(data: DataDir) -> np.ndarray:
 
 
 def nontarget_pairs(data: DataDir, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Return row numbers (at most number x 2) of different random pairs of different speakers."""
+    """Return row numbers (at most number x 2) of distinct random pairs of utterances of different speakers."""
     count = len(data.ids)
     speakers = np.unique(data.speakers, return_inverse=True)[1]
     if count < 2000:
         pairs = np.stack(np.triu_indices(count, 1), axis=1)
-    else:  # far more pairs than needed: draw four times as many as wanted, then drop what does not fit
+    else:  # far more pairs than needed: draw four times as many as wanted, then drop the unsuitable ones
         pairs = np.unique(np.sort(rng.integers(count, size=(4 * number, 2)), axis=1), axis=0)
     pairs = pairs[speakers[pairs[:, 0]] != speakers[pairs[:, 1]]]
     return rng.permutation(pairs)[:number]
@@ -43,7 +43,7 @@ def nontarget_pairs(data: DataDir, number: int, rng: np.random.Generator) -> np.
 def make_trials(data: DataDir, number: int, seed: int) -> list[str]:
     """Return the sorted lines of at most `number` trials, half of them target.
 
-    Raises InputError when no speaker has two utterances, or there is one speaker only.
+    Raises InputError if no speaker has two utterances, or if there is only one speaker.
     """
     rng = np.random.default_rng(seed)
     targets = rng.permutation(target_pairs(data))[:number // 2]
@@ -62,7 +62,7 @@ def make_trials(data: DataDir, number: int, seed: int) -> list[str]:
 def hold_out(data: DataDir, number: int, seed: int) -> tuple[DataDir, DataDir]:
     """Return the utterances of `number` random speakers, and those of all others.
 
-    Raises InputError when fewer than two speakers would be left to either side.
+    Raises InputError if either side would have fewer than two speakers.
     """
     speakers = dict(data.by_speaker())
     if number < 2 or len(speakers) - number < 2:
@@ -77,11 +77,11 @@ def hold_out(data: DataDir, number: int, seed: int) -> tuple[DataDir, DataDir]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--speakers", type=int, default=40, help="to hold out (default: %(default)s)")
+    parser.add_argument("--speakers", type=int, default=40, help="speakers to hold out (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=20000,
-                        help="among them, at most (default: %(default)s)")
-    parser.add_argument("--seed", type=seed, default=1, help="of the draw (default: %(default)s)")
-    parser.add_argument("source", type=Path, help="data directory to choose from")
+                        help="maximum number of trials among them (default: %(default)s)")
+    parser.add_argument("--seed", type=seed, default=1, help="seed of the draw (default: %(default)s)")
+    parser.add_argument("source", type=Path, help="data directory to draw from")
     parser.add_argument("valid", type=Path, help="data directory to write: the speakers held out")
     parser.add_argument("rest", type=Path, help="data directory to write: all other speakers")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Join the scripts that parallel jobs wrote into one; every id of the reference must be there once.
+"""Join the scripts of parallel jobs into one; it must hold every id of the reference once.
 
 e.g.: python3 -m utils.kaldi.join_tables data/test/feats.scp out/xvector.scp out/xvector.1.scp out/xvector.2.scp
 """
@@ -21,7 +21,7 @@ def main() -> None:
     for part in arguments.parts:
         for name, where in zip(*read_table(part), strict=True):
             if name in lines:
-                raise InputError(f"{part}: {name} is in an earlier part already; delete the parts and run again")
+                raise InputError(f"{part}: {name} is already in an earlier part; delete the parts and run again")
             lines[name] = where
     wanted, _ = read_table(arguments.reference)
     missing = [name for name in wanted if name not in lines]

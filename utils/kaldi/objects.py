@@ -1,14 +1,13 @@
-"""Reading and writing the objects that Kaldi's files are made of, binary and text.
+"""Read and write the objects in Kaldi's files, binary and text.
 
     with open("final.dubm", "rb") as stream:
         kaldi = KaldiReader(stream)
         kaldi.expect("<DiagGMM>")
         ...
 
-A binary file starts with the bytes \\0B. What Kaldi wrote in binary comes out of KaldiWriter byte by byte
-the same: tokens are followed by a space, numbers preceded by their size, FM/DM, FV/DV and FP/DP name
-float and double matrices, vectors and packed lower triangles. Sizes are checked against what the
-file still holds before anything is allocated.
+A binary file starts with the bytes \\0B. KaldiWriter's binary output equals Kaldi's byte by byte: tokens are
+followed by a space, numbers are preceded by their size, and FM/DM, FV/DV and FP/DP name float and double matrices,
+vectors and packed lower triangles. Sizes are checked against the rest of the file before memory is allocated.
 """
 
 import math
@@ -32,10 +31,10 @@ _BLOCK = 1 << 16
 class KaldiReader:
     """Reads one object after the other from a seekable binary stream.
 
-    name: what messages call the stream (default: its file name). A reader starts at the stream's position,
-    where it looks for the binary mark; `begin` does so again, for archives. entry: the id of the object that is read
+    name: of the stream in messages (default: its file name). A reader starts at the stream's position,
+    where it looks for the binary mark; `begin` does so again, for archives. entry: the id of the object being read
     from an archive; messages name it.
-    Every method raises InputError, with file and byte, for what is not there or damaged.
+    Every method raises InputError, with file and byte, if the data are missing or damaged.
     """
 
     def __init__(self, stream: BinaryIO, name: str | os.PathLike | None = None) -> None:
@@ -48,31 +47,31 @@ class KaldiReader:
         self.begin()
 
     def begin(self) -> None:
-        """Skip the mark of a binary object, if there is one, and note in `binary` which it is."""
+        """Skip the mark of a binary object, if present, and set `binary` accordingly."""
         position = self.stream.tell()
         self.binary = self.stream.read(2) == b"\0B"
         if not self.binary:
             self.stream.seek(position)
 
     def fail(self, message: str) -> NoReturn:
-        """Raise InputError with the name of the file, the id of the entry and the place."""
+        """Raise InputError with the name of the file, the id of the entry and the position."""
         where = f"{self.name}: {self.entry}" if self.entry else self.name
         raise InputError(f"{where}: at byte {self.stream.tell()}: {message}")
 
     def at_end(self) -> bool:
-        """Whether nothing but white space follows."""
+        """Whether only white space follows."""
         self._skip_space()
         return self.stream.tell() >= self.size
 
     def token(self) -> str:
-        """Read a word such as `<GCONSTS>` or `FM`."""
+        """Read a word, e.g. `<GCONSTS>` or `FM`."""
         if not self.binary:
             self._skip_space()
         word = bytearray()
         while (byte := self.stream.read(1)) and byte not in _SPACE:
             word += byte
             if len(word) > 1000:
-                self.fail("no token here: a word of more than 1,000 bytes")
+                self.fail("not a token: a word of more than 1,000 bytes")
         if not self.binary and byte == b"\n":  # the next object may need to see it
             self.stream.seek(-1, os.SEEK_CUR)
         if not word:
@@ -111,7 +110,7 @@ class KaldiReader:
         return value
 
     def real(self) -> float:
-        """Read a float or a double, whichever is there."""
+        """Read a float or a double."""
         if self.binary:
             size = self._expect_size(4, 8)
             return struct.unpack("<f" if size == 4 else "<d", self.read(size))[0]
@@ -127,7 +126,7 @@ class KaldiReader:
         return self.numbers(self._brackets(), np.int32)
 
     def vector(self, dtype: type | None = None) -> np.ndarray:
-        """Read a vector. dtype: what to convert to; None leaves binary as stored and makes text float64."""
+        """Read a vector. dtype: type of the result; None keeps the stored type of binary and makes text float64."""
         if not self.binary:
             return self.numbers(self._brackets()).astype(dtype or np.float64, copy=False)
         kind = self.expect(*VECTORS)
@@ -143,20 +142,20 @@ class KaldiReader:
         return self._values(kind, self.shape(kind), dtype)
 
     def compressed(self, kind: str) -> np.ndarray:
-        """Read what follows the token of a compressed matrix: rows x cols, float32."""
+        """Read a compressed matrix after its token: rows x cols, float32."""
         header = compressed.Header.from_bytes(kind, self.read(compressed.HEADER_SIZE))
         if header.rows < 0 or header.cols < 0:
             self.fail(f"matrix of {header.rows} x {header.cols}")
         return compressed.decode(header, self.read(header.size_of_values))
 
     def shape(self, kind: str) -> tuple[int, ...]:
-        """Read what follows the token of a vector or matrix up to its values, all of which must be in the file."""
+        """Read the shape of a vector or matrix after its token; all its values must be in the file."""
         shape = tuple(self._dimension() for _ in range(2 if kind in MATRICES else 1))
         self.require(math.prod(shape) * _TYPES[kind[0]].itemsize)
         return shape
 
     def packed(self, dtype: type | None = None) -> np.ndarray:
-        """Read the lower triangle of a symmetric matrix, row by row; return it whole, n x n."""
+        """Read the lower triangle of a symmetric matrix, row by row; return the full matrix, n x n."""
         if self.binary:
             kind = self.expect("FP", "DP")
             size = self._dimension()
@@ -171,7 +170,7 @@ class KaldiReader:
         return whole + np.tril(whole, -1).T
 
     def text_array(self, dtype: type | None = np.float32) -> np.ndarray:
-        """Read a matrix or a vector in text, whichever is there."""
+        """Read a matrix or a vector in text."""
         text = self._brackets()
         if text.lstrip(b" \t").startswith(b"\n"):
             return self._text_rows(text, dtype)
@@ -201,13 +200,13 @@ class KaldiReader:
         return count
 
     def require(self, size: int) -> None:
-        """Check that so many bytes are left in the file."""
+        """Check that at least `size` bytes are left in the file."""
         left = self.size - self.stream.tell()
         if size > left:
             self.fail(f"{size} bytes expected, {left} left: the file is truncated or damaged")
 
     def read(self, size: int) -> bytes:
-        """Read bytes; so many must be left in the file."""
+        """Read `size` bytes; the file must have that many left."""
         self.require(size)
         return self.stream.read(size)
 
@@ -223,7 +222,7 @@ class KaldiReader:
             self.stream.seek(-1, os.SEEK_CUR)
 
     def _brackets(self) -> bytes:
-        """Read `[ ... ]`; return what is between the brackets."""
+        """Read `[ ... ]`; return the text between the brackets."""
         self._skip_space()
         start = self.stream.tell()
         if self.stream.read(1) != b"[":
@@ -255,9 +254,9 @@ class KaldiReader:
 
 
 class KaldiWriter:
-    """Writes one object after the other to a binary stream, as Kaldi does in its binary or text mode.
+    """Writes one object after the other to a binary stream, like Kaldi in its binary or text mode.
 
-    The array's type decides between Kaldi's float and double: float64 is double, everything else float.
+    float64 arrays are written as Kaldi's double, all others as float.
     """
 
     def __init__(self, stream: BinaryIO, binary: bool = True) -> None:
@@ -266,12 +265,12 @@ class KaldiWriter:
         self.begin()
 
     def begin(self) -> None:
-        """Write the mark that opens a binary object (nothing in text)."""
+        """Write the mark of a binary object (nothing in text)."""
         if self.binary:
             self.stream.write(b"\0B")
 
     def token(self, word: str) -> None:
-        """Write a word; a space follows it."""
+        """Write a word and a space."""
         self.stream.write(f"{word} ".encode())
 
     def newline(self) -> None:
@@ -363,12 +362,12 @@ def read_vector(path: str | os.PathLike, dtype: type | None = None) -> np.ndarra
 
 
 def write_matrix(path: str | Path, matrix: np.ndarray, binary: bool = True) -> None:
-    """Write one matrix to a file of its own."""
+    """Write a file that holds one matrix."""
     with write_aside(path, "wb") as stream:
         KaldiWriter(stream, binary).matrix(matrix)
 
 
 def write_vector(path: str | Path, vector: np.ndarray, binary: bool = True) -> None:
-    """Write one vector to a file of its own."""
+    """Write a file that holds one vector."""
     with write_aside(path, "wb") as stream:
         KaldiWriter(stream, binary).vector(vector)

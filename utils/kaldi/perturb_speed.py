@@ -1,7 +1,7 @@
-"""Make a raw data directory of copies of another, played slower or faster, as new speakers.
+"""Make a raw data directory with copies of another, played slower or faster, as new speakers.
 
-The copies are lines only: utt2speed names the factor, and steps/make_feats.sh resamples the audio. A voice
-at another speed has another pitch, so that each speaker becomes a new one per factor:
+The copies consist of table lines only: utt2speed names the factor, and steps/make_feats.sh resamples the audio. A voice
+at another speed has another pitch, so each speaker becomes a new one per factor:
 
     wav.scp     sp0.9-id10270-x6uYqmx31kE-00001 /corpora/VoxCeleb1/wav/id10270/x6uYqmx31kE/00001.wav
     utt2spk     sp0.9-id10270-x6uYqmx31kE-00001 sp0.9-id10270
@@ -30,13 +30,13 @@ def perturbed(data: DataDir, speeds: list[str]) -> DataDir:
 
 
 def read_speeds(text: str) -> list[str]:
-    """Split `0.9,1.1`; raises InputError for what is no speed, is 1, or comes twice."""
+    """Split `0.9,1.1`; raises InputError for a factor that is invalid, 1, or given twice."""
     speeds = text.split(",")
     for speed in speeds:
         if not plausible_speed(speed) or float(speed) == 1:
             raise InputError(f"--speeds {text}: {speed!r} is not a factor from 0.1 to 10 other than 1")
     if len(set(map(float, speeds))) < len(speeds):
-        raise InputError(f"--speeds {text}: a factor comes twice")
+        raise InputError(f"--speeds {text}: a factor is given twice")
     return speeds
 
 

@@ -1,10 +1,10 @@
-"""Refuse to validate or test on speakers who are also trained on: error rates would be too low, and nothing would tell.
+"""Refuse to validate or test on training speakers: error rates would be too low, and nobody would notice.
 
 e.g.: python3 -m utils.kaldi.shared_speakers --max-shared-speakers 0.1 data/train_net data/valid
 
-Copies at another speed (sp0.9-id10270) count as the speaker whose voice they are. The speakers of a trial list in
-<data>/trials are those of <data>/utt2spk. The speaker of an utterance that is not there is the trained one whose id,
-and a `-`, begin the utterance's.
+Copies at another speed (sp0.9-id10270) count as the original speaker. The speakers of a trial list in <data>/trials
+are looked up in <data>/utt2spk. For an utterance missing there, the training speaker is taken whose id, followed by
+`-`, starts the utterance's id.
 """
 
 import argparse
@@ -21,26 +21,26 @@ COPY = re.compile(r"sp\d+\.\d+-(?=.)")
 
 
 def original(speaker: str) -> str:
-    """Return whose voice it is: id10270 for sp0.9-id10270."""
+    """Return the original speaker: id10270 for sp0.9-id10270."""
     return COPY.sub("", speaker, count=1) if COPY.match(speaker) else speaker
 
 
 def refuse_shared(trained: Iterable[str], others: Iterable[str], what: str, limit: float) -> None:
-    """Raise InputError when more than the share `limit` of the speakers `others` are `trained` on.
+    """Raise InputError if more than the share `limit` of the speakers `others` are also in `trained`.
 
-    what: the data of the others, for the message.
+    what: the name of the others' data, for the message.
     """
     others = {original(speaker) for speaker in others}
     shared = sorted(others.intersection(map(original, trained)))
     if len(shared) > limit * len(others):
         least = min(1, -(-len(shared) * 1000 // len(others)) / 1000)
-        raise InputError(f"{what}: {len(shared)} of its {len(others)} speakers are also trained on: "
-                         f"{first_five(shared)}; take them out of the training data, or allow it with "
+        raise InputError(f"{what}: {len(shared)} of its {len(others)} speakers are also in the training data: "
+                         f"{first_five(shared)}; remove them from the training data, or allow it with "
                          f"--max-shared-speakers {least:g}")
 
 
 def trained_speakers(*folders: Path) -> set[str]:
-    """Return the speakers that models were trained on: the file `speakers` of their folders, where there is one."""
+    """Return the speakers that models were trained on, from the files `speakers` in their folders, if present."""
     return {name for folder in folders if (folder / "speakers").is_file()
             for name in (folder / "speakers").read_text(encoding="utf-8").splitlines()}
 
@@ -52,7 +52,7 @@ def write_speakers(folder: Path, speakers: Iterable[str]) -> None:
 
 
 def check_trials(trials: Path, utterances: Iterable[str], trained: set[str], limit: float) -> None:
-    """Raise InputError when more than the share `limit` of the speakers of a list's utterances are `trained` on."""
+    """Raise InputError if more than the share `limit` of the speakers in a trial list are also in `trained`."""
     table = trials.absolute().parent.parent / "utt2spk"
     known = dict(zip(*read_column(table), strict=True)) if trials.parent.name == "trials" and table.is_file() else {}
     trained = {original(speaker) for speaker in trained}
@@ -60,7 +60,7 @@ def check_trials(trials: Path, utterances: Iterable[str], trained: set[str], lim
 
 
 def _guessed(utterance: str, trained: set[str]) -> str:
-    """Return the longest `trained` speaker that begins an utterance's id, or what stands before its first `-`."""
+    """Return the longest `trained` speaker id that starts an utterance's id, or else the part before the first `-`."""
     name = original(utterance)
     ends = [match.start() for match in re.finditer("-", name)]
     return next((name[:end] for end in reversed(ends) if name[:end] in trained), name.partition("-")[0])
@@ -69,9 +69,9 @@ def _guessed(utterance: str, trained: set[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--max-shared-speakers", type=share("--max-shared-speakers"), default=0.0,
-                        help="share of them that may be (default: 0)")
-    parser.add_argument("train", type=Path, help="data directory that is trained on")
-    parser.add_argument("other", type=Path, help="data directory with other speakers")
+                        help="allowed share of shared speakers (default: 0)")
+    parser.add_argument("train", type=Path, help="data directory for training")
+    parser.add_argument("other", type=Path, help="data directory that must have other speakers")
     arguments = parser.parse_args()
     train, other = (read_column(folder / "utt2spk")[1] for folder in (arguments.train, arguments.other))
     refuse_shared(train, other, str(arguments.other), arguments.max_shared_speakers)

@@ -1,4 +1,4 @@
-"""Turn spk2utt into utt2spk: one line an utterance with its speaker, in the order of the input.
+"""Turn spk2utt into utt2spk: one line per utterance with its speaker, in the order of the input.
 
 e.g.: python3 -m utils.kaldi.spk2utt_to_utt2spk data/train/spk2utt > data/train/utt2spk
 """

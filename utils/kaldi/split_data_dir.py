@@ -1,7 +1,7 @@
 """Split a data directory into parts for parallel jobs: <data>/split<N>/<1..N>.
 
-Parts differ by one utterance at most. With --per-spk no speaker is cut, and the parts are in
-<data>/split<N>spk. Parts of unchanged data are left as they are.
+Sizes of parts differ by at most one utterance. With --per-spk no speaker is divided, and the parts are in
+<data>/split<N>spk. If the data have not changed, existing parts are kept.
 e.g.: python3 -m utils.kaldi.split_data_dir data/train 4
 """
 
@@ -18,7 +18,7 @@ from utils.kaldi.data_dir import TABLES, DataDir, read_data_dir, write_data_dir
 
 
 def boundaries(data: DataDir, parts: int, per_speaker: bool) -> list[int]:
-    """Return parts + 1 row numbers between which the parts lie; raises InputError when one would be empty."""
+    """Return the parts + 1 row numbers that bound the parts; raises InputError if a part would be empty."""
     number = len(data.ids)
     if not per_speaker:
         if parts > number:
@@ -27,7 +27,7 @@ def boundaries(data: DataDir, parts: int, per_speaker: bool) -> list[int]:
     starts = [rows.start for _, rows in data.by_speaker()]
     if parts > len(starts):
         raise InputError(f"{parts} parts of {len(starts)} speakers; ask for at most {len(starts)} (--nj)")
-    # The first speaker at or after an even share, but late enough and early enough to leave each part one.
+    # The first speaker at or after an even share, but such that every part has at least one speaker.
     ends, first = [0], 0
     for part in range(1, parts):
         first += 1
@@ -38,19 +38,19 @@ def boundaries(data: DataDir, parts: int, per_speaker: bool) -> list[int]:
 
 
 def state(folder: Path) -> str:
-    """Return what tells one state of the tables from another: their sizes and times."""
+    """Return a text that changes whenever the tables do: their sizes and times."""
     status = [(name, (folder / name).stat()) for name in (*TABLES, "spk2utt") if (folder / name).exists()]
     return "".join(f"{name} {one.st_size} {one.st_mtime_ns} {one.st_ino}\n" for name, one in status)
 
 
 def split(folder: Path, parts: int, per_speaker: bool) -> Path:
-    """Write the parts unless they are there; return the folder that holds them."""
+    """Write the parts unless they exist; return the folder that holds them."""
     output = folder / f"split{parts}{'spk' if per_speaker else ''}"
     record = output / ".source"
     if not folder.is_dir():
-        raise InputError(f"{folder} is no directory; run the stage that makes it first")
+        raise InputError(f"{folder} is not a directory; run the stage that makes it first")
     with open(folder / ".split.lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two steps may want the same parts at once
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two steps may need the same parts at once
         before = state(folder)
         if not (record.is_file() and record.read_text(encoding="utf-8") == before):
             write_parts(folder, output, parts, per_speaker, before)
@@ -58,7 +58,7 @@ def split(folder: Path, parts: int, per_speaker: bool) -> Path:
 
 
 def write_parts(folder: Path, output: Path, parts: int, per_speaker: bool, before: str) -> None:
-    """Write the parts into `output`, whole or not at all, with the `state` they were made from."""
+    """Write the parts into `output`, completely or not at all, with the `state` of their source."""
     data = read_data_dir(folder)
     rows = boundaries(data, parts, per_speaker)
     staging = Path(tempfile.mkdtemp(prefix=".split.", dir=folder))

@@ -1,6 +1,6 @@
-"""Make a data directory of some of another's utterances or speakers.
+"""Make a data directory from some utterances or speakers of another.
 
-Trial lists whose utterances are all kept come along, others do not.
+A trial list is copied only if all its utterances are kept.
 e.g.: python3 -m utils.kaldi.subset_data_dir --longest 100000 data/train data/train_100k
       python3 -m utils.kaldi.subset_data_dir --spk-list data/valid/spk2utt data/mfcc24/train data/mfcc24/valid
 """
@@ -27,11 +27,11 @@ from utils.kaldi.trials import check_trials, list_files, trial_lines
 
 
 def listed(path: Path, known: set[str], what: str) -> set[str]:
-    """Return the first word of each line of `path`; tell those that are not among `known`."""
+    """Return the first word of each line of `path` that is in `known`; print the others."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file; it must name one {what} a line") from error
+        raise InputError(f"{path}: not a text file; it must name one {what} per line") from error
     words = {line.split()[0] for line in lines if line.strip()}
     strange = sorted(words - known)
     if strange:
@@ -41,7 +41,7 @@ def listed(path: Path, known: set[str], what: str) -> set[str]:
 
 
 def by_length(data: DataDir, number: int, longest: bool) -> list[int]:
-    """Return the rows of the `number` longest or shortest utterances, in order; equals in order of id."""
+    """Return the rows of the `number` longest or shortest utterances, in order; ties by id."""
     if "utt2num_frames" not in data.columns:
         raise InputError("--longest and --shortest need utt2num_frames; compute features first")
     frames = [int(value) for value in data.columns["utt2num_frames"]]
@@ -84,7 +84,7 @@ NUMBERS = {
 
 
 def at_most(number: int, available: int) -> int:
-    """Return `number` or, after saying so, what there is."""
+    """Return `number`, or `available` after printing a note if that is less."""
     if number > available:
         print(f"asked for {number}, the directory has {available}: taking all", file=sys.stderr)
     return min(number, available)
@@ -102,9 +102,9 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--utt-list", type=Path, metavar="FILE", help="utterances that begin a line of FILE")
+    group.add_argument("--utt-list", type=Path, metavar="FILE", help="utterances named first in the lines of FILE")
     group.add_argument("--spk-list", type=Path, metavar="FILE",
-                       help="speakers that begin a line of FILE, which may be a spk2utt")
+                       help="speakers named first in the lines of FILE, e.g. a spk2utt")
     group.add_argument("--exclude-spk-list", type=Path, metavar="FILE", help="all but these speakers")
     group.add_argument("--per-spk", type=positive, metavar="N",
                        help="N utterances of each speaker, spread evenly")

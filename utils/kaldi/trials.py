@@ -1,7 +1,7 @@
 """Trial lists of a data directory: lines `utterance1 utterance2 target|nontarget`.
 
-Lists have up to tens of millions of lines, so that they are read and checked in blocks; of a whole list 16 bytes per
-trial are held.
+Lists have up to tens of millions of lines, so they are read and checked in blocks; memory for a whole list is 16 bytes
+per trial.
 """
 
 import os
@@ -14,15 +14,13 @@ import numpy as np
 from utils.errors import InputError, first_five
 from utils.text_lines import Block, IdTable, Lines, in_threads, last_eight, locate, read_blocks, refuse_self_trials
 
-MANY = 10000  # unknown ids after which no more are looked for
+MANY = 10000  # most unknown ids collected per block
 _TARGET = np.uint64(int.from_bytes(b"target", "little"))
 _ONTARGET = np.uint64(int.from_bytes(b"ontarget", "little"))
 
 
 def labels(lines: Lines) -> np.ndarray:
-    """Return whether the last field of each line is `target` (bool); raises InputError unless all others are
-    `nontarget`.
-    """
+    """Return whether the last field of each line is `target` (bool); raises InputError if it is not a label."""
     starts, ends = lines.starts[:, -1], lines.ends[:, -1]
     length = ends - starts
     last = last_eight(lines.text, ends)
@@ -42,17 +40,17 @@ def read_trials(block: Block) -> tuple[Lines, np.ndarray]:
     that are not UTF-8.
     """
     lines = locate(block, 3)
-    empty = np.flatnonzero(lines.starts == lines.ends)  # where a line is short and has a blank too many
+    empty = np.flatnonzero(lines.starts == lines.ends)  # a line that lacks a field and has an extra blank
     if len(empty):
-        raise InputError(f"{block.place(empty[0] // 3)}: 2 fields where 3 belong; correct the line")
+        raise InputError(f"{block.place(empty[0] // 3)}: 2 fields, expected 3; correct the line")
     refuse_self_trials(lines)
     return lines, labels(lines)
 
 
 def row_blocks(path: str | os.PathLike, ids: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the trials of each block: rows of the first and of the second utterance among `ids`, is target.
+    """Yield the trials of each block: rows of the first and the second utterance in `ids`, and is target (bool).
 
-    Raises InputError as `read_trials` does; at the end, naming the first five ids that are not among `ids`.
+    Raises InputError like `read_trials`; at the end, naming the first five ids that are not in `ids`.
     """
     table = IdTable(ids)
 
@@ -75,7 +73,7 @@ def row_blocks(path: str | os.PathLike, ids: Sequence[str]) -> Iterator[tuple[np
 
 
 class Checked(NamedTuple):
-    """Trials of a list, and how many of them repeat a pair that an earlier line has."""
+    """Number of trials in a list, and how many of them repeat a pair of an earlier line."""
 
     trials: int
     repeated: int
@@ -84,7 +82,7 @@ class Checked(NamedTuple):
 def check_trials(path: str | os.PathLike, ids: Sequence[str]) -> Checked:
     """Check a list against the utterances of its directory and count its trials.
 
-    Raises InputError as `row_blocks` does, and naming a pair that is target and nontarget, in either order.
+    Raises InputError like `row_blocks`, and for a pair, in either order, that is both target and nontarget.
     """
     keys = np.concatenate([2 * (np.minimum(i, j) * len(ids) + np.maximum(i, j)) + is_target
                            for i, j, is_target in row_blocks(path, ids)])
@@ -112,5 +110,5 @@ def trial_lines(path: str | os.PathLike, prefix: str = "") -> Iterator[str]:
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:
-    """Return the trial lists of a data directory, sorted; none when it has no folder `trials`."""
+    """Return the trial lists of a data directory, sorted; none if it has no folder `trials`."""
     return sorted(path for path in (Path(folder) / "trials").glob("*") if not path.name.startswith("."))

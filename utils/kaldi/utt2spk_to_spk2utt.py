@@ -1,4 +1,4 @@
-"""Turn utt2spk into spk2utt: one line a speaker with all its utterances, in the order of the input.
+"""Turn utt2spk into spk2utt: one line per speaker with all its utterances, in the order of the input.
 
 e.g.: python3 -m utils.kaldi.utt2spk_to_spk2utt data/train/utt2spk > data/train/spk2utt
 """
@@ -11,12 +11,12 @@ from utils.errors import InputError, run_main
 
 
 def invert(lines: Iterable[str], name: str) -> dict[str, list[str]]:
-    """Return speaker -> utterances of the lines `utterance speaker`; raises InputError naming a bad line."""
+    """Return speaker -> utterances from lines `utterance speaker`; raises InputError naming a bad line."""
     speakers: dict[str, list[str]] = {}
     for number, line in enumerate(lines, start=1):
         fields = line.split()
         if len(fields) != 2:
-            raise InputError(f"{name}:{number}: {len(fields)} fields where `utterance speaker` belong; "
+            raise InputError(f"{name}:{number}: {len(fields)} fields, expected `utterance speaker`; "
                              "correct the line")
         speakers.setdefault(fields[1], []).append(fields[0])
     return speakers

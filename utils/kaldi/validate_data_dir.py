@@ -1,11 +1,10 @@
-"""Check a data directory: every table, spk2utt, and the trial lists; say what is wrong, change nothing.
+"""Check a data directory: every table, spk2utt, and the trial lists; report the first fault and change nothing.
 
-The first fault is printed with file, line and repair, and the exit status is 1. A fault is: an empty or
-cut file, a carriage return, a NUL byte, a missing field, an id that holds a blank, `/` or `..`, an unsorted or
-duplicate id, tables with different ids, a speaker that is no prefix of its utterance, a spk2utt that
-is not the inverse of utt2spk, a trial of an unknown id, of an id with itself or with another label than target or
-nontarget, a pair with both labels,
-features and VAD of different lengths (these are looked at in 50 utterances).
+The fault is printed with file, line and remedy, and the exit status is 1. A fault is: an empty or
+truncated file, a carriage return, a NUL byte, a missing field, an id that holds a blank, `/` or `..`, an unsorted or
+duplicate id, tables with different ids, a speaker that is not a prefix of its utterance, a spk2utt that
+is not the inverse of utt2spk, a trial of an unknown id, of an id with itself or with a label other than target or
+nontarget, a pair with both labels, features and VAD of different lengths (checked in 50 utterances).
 e.g.: python3 -m utils.kaldi.validate_data_dir data/train
 """
 
@@ -18,11 +17,11 @@ from utils.kaldi.ark import read_matrix
 from utils.kaldi.data_dir import DataDir, read_data_dir, spread
 from utils.kaldi.trials import check_trials, list_files
 
-SAMPLE = 50  # utterances whose features are looked at
+SAMPLE = 50  # utterances whose features are checked
 
 
 def validate(folder: Path) -> str:
-    """Return a summary of a valid data directory; raises InputError at the first fault of another."""
+    """Return a summary of a valid data directory; raises InputError at the first fault."""
     data = read_data_dir(folder)
     check_lengths(data, folder)
     lists = []
@@ -38,7 +37,7 @@ def validate(folder: Path) -> str:
 
 
 def check_lengths(data: DataDir, folder: Path) -> None:
-    """Read features and VAD of up to SAMPLE utterances; raises InputError where their lengths differ."""
+    """Read features and VAD of up to SAMPLE utterances; raises InputError if their lengths differ."""
     tables = [name for name in ("feats.scp", "vad.scp") if name in data.columns]
     for row in spread(range(len(data.ids)), min(SAMPLE, len(data.ids))) if tables else ():
         frames = {name: len(read_matrix(data.columns[name][row])) for name in tables}
