@@ -56,7 +56,7 @@ class Model:
         self.features = None if options.features is None else as_written_out(options.features, f"{folder}: features")
         self.rate = self.features.rate if self.features else None
         if self.features and not takes_audio and (found := frontend.output_dim(self.features.dim)) != frames_dim:
-            raise InputError(f"{folder}: its features have {self.features.dim} values a frame, {found} after the front "
+            raise InputError(f"{folder}: its features have {self.features.dim} values per frame, {found} after the front "
                              f"end, the model takes {frames_dim}; train it again")
         self.vad = vad_options(options.vad, f"{folder}: voice activity") if options.vad else None
 
@@ -271,6 +271,6 @@ def utterances_for(config: NetworkConfig, model: Path, folder: Path, remark: boo
     check_options(folder, config.options, model, remark)
     data = open_utterances(folder, config)
     if data.feature_dim != config.feature_dim:
-        raise InputError(f"{folder} has {data.feature_dim} values a frame, the network was trained on "
+        raise InputError(f"{folder} has {data.feature_dim} values per frame, the network was trained on "
                          f"{config.feature_dim} ({config.features})")
     return data

@@ -93,7 +93,7 @@ def diversity_penalty(weights: Tensor) -> Tensor:
 class Network(nn.Module):
     """Samples or features in, embeddings or loss out. The encoder may run under autocast; the rest is float32.
 
-    feature_dim: F, values a frame of the stored features.
+    feature_dim: F, values per frame of the stored features.
     """
 
     def __init__(self, config: NetworkConfig, feature_dim: int, speakers: int) -> None:

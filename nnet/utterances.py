@@ -101,7 +101,7 @@ class AudioUtterances:
             raise InputError(f"{data} has no feats.conf, which says what its features are; make them again")
         self.options = read_feature_options(data / "feats.conf")
         if self.options.dim != self.feature_dim:
-            raise InputError(f"{data}: feats.conf means {self.options.dim} values a frame, feats.scp has "
+            raise InputError(f"{data}: feats.conf means {self.options.dim} values per frame, feats.scp has "
                              f"{self.feature_dim}; make the features again")
         self.paths = Ids(self._column(data / "wav.scp"))
         self.speeds = np.ones(len(self.rows), np.float32)

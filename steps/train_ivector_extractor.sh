@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Train the total-variability model of an i-vector system: writes final.ie and the matching final.ubm.
 # e.g.: steps/train_ivector_extractor.sh exp/ivector/system.yaml data/mfcc24/train exp/ivector/ubm exp/ivector
-nj=1                # jobs that share the sums of each iteration (1: one process, which keeps them in memory)
+nj=1                # jobs that share the sums of each iteration (1: one process, which keeps the sums in memory)
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-num_threads=0       # threads of each job (0: all cores of this machine; on an engine 4)
+num_threads=0       # threads of each job (0: all cores of this machine; 4 on an engine)
 seed=1              # random seed of the initial model
 posteriors=         # script of posteriors from make_posteriors.sh or Kaldi (empty: compute them here)
 # <config> <data> <ubm-dir> <exp>
@@ -33,7 +33,7 @@ else
     $cmd "${resources[@]}" "$exp/log/update.$iteration.log" "${train[@]}" --iteration "$iteration" --update
   done
 fi
-echo $((SECONDS + $(cat "$ubm/train_seconds" || echo 0))) > "$exp/train_seconds"  # a UBM of Kaldi's says no time
+echo $((SECONDS + $(cat "$ubm/train_seconds" || echo 0))) > "$exp/train_seconds"  # a UBM from Kaldi has no such file
 outputs=("$exp"/{final.ie,final.ubm,versions.yaml,train_seconds})
 for kept in "$exp"/{feats,vad}.conf; do [ ! -f "$kept" ] || outputs+=("$kept"); done
 mark_done "$exp/.done" "${inputs[@]}" -- "${outputs[@]}"

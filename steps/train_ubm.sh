@@ -3,7 +3,7 @@
 # e.g.: steps/train_ubm.sh --device cuda exp/ivector/system.yaml data/mfcc24/train exp/ivector/ubm
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-num_threads=0       # threads (0: all cores of this machine; on an engine 4)
+num_threads=0       # threads (0: all cores of this machine; 4 on an engine)
 seed=1              # random seed of the drawn frames, the initial means and the splits
 diagonal=           # diagonal mixture to start from, for example Kaldi's final.dubm (empty: train one)
 # <config> <data> <ubm-dir>

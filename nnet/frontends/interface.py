@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class Frontend(nn.Module, abc.ABC):
     """The first part of a network.
 
-    output_dim: F', values a frame that the encoder takes; rate: samples a second; shift: samples from one frame to the
+    output_dim: F', values per frame that the encoder takes; rate: samples a second; shift: samples from one frame to the
     next. stored: whether its first part is fixed and its result the stored features, so that training, extraction and
     validation read these in place of audio; other front ends are given audio.
     """

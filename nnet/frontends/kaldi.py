@@ -170,7 +170,7 @@ class KaldiFrontend(Frontend):
         if of_data.features is not None:
             features = as_written_out(of_data.features, "features")
             if features.dim != feature_dim:
-                raise InputError(f"the options of the features mean {features.dim} values a frame, the features have "
+                raise InputError(f"the options of the features mean {features.dim} values per frame, the features have "
                                  f"{feature_dim}; make them again")
             self.features = KaldiFeatures(features)
             self.rate, self.shift = features.rate, features.shift

@@ -354,7 +354,7 @@ def test_the_report_leaves_out_scores_of_lists_that_changed_or_went(work):
     trials = work / "data/test/trials/veri.clean"
     whole = trials.read_text()
     for text, reason in ((whole[:whole.index("\n", 2000) + 1], "input data/test/trials/veri.clean changed"),
-                         (None, "no list data/test/trials/veri.clean any more")):
+                         (None, "the list data/test/trials/veri.clean is gone")):
         trials.unlink() if text is None else trials.write_text(text)
         done = call("report.sh", work)
         assert done.returncode == 1 and "no scores under" in done.stderr

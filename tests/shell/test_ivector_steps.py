@@ -288,5 +288,5 @@ def test_frames_of_another_dimension_are_an_error(made, trained, tmp_path):
             writer.write(name, x[:, :3])
     done = call("extract_ivectors.sh", trained, tmp_path / "data", tmp_path / "out")
     assert done.returncode == 1
-    assert "3 values a frame, the UBM has 5" in done.stderr
+    assert "3 values per frame, the UBM has 5" in done.stderr
     assert not (tmp_path / "out/ivector.scp").exists()

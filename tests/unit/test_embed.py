@@ -194,7 +194,7 @@ def test_folders_that_say_too_little_are_refused(models, data, tmp_path):
     folder = shutil.copytree(models / "network", tmp_path / "network")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     for change, message in (({"low-freq": None}, "features: low-freq: expected a number"),
-                            ({"num-ceps": 20}, "features mean 20 values a frame, the features have 24"),
+                            ({"num-ceps": 20}, "features mean 20 values per frame, the features have 24"),
                             ({"snip": 1}, "features: snip is 1, wanted no such option; train the model again"),
                             ({"feature-type": "x"}, "features: feature-type is 'x', wanted mfcc or fbank")):
         changed = config | {"feature_options": config["feature_options"] | change}

@@ -94,7 +94,7 @@ def test_front_ends_say_what_they_lack():
         KaldiFrontend(FrontendOptions(), Options(None, {}), 24)(torch.zeros(1, RATE))
     with pytest.raises(InputError, match="options of the voice activity are not known"):
         KaldiFrontend(FrontendOptions(vad=True), data, 24)(torch.zeros(1, RATE))
-    with pytest.raises(InputError, match="features mean 24 values a frame, the features have 30"):
+    with pytest.raises(InputError, match="features mean 24 values per frame, the features have 30"):
         KaldiFrontend(FrontendOptions(), data, 30)
     with pytest.raises(InputError, match="frontend: type is 'wave'; allowed: kaldi"):
         network_config(CONFIG | {"frontend": {"type": "wave"}}, "x")

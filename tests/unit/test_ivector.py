@@ -402,11 +402,11 @@ def test_models_whose_parts_do_not_fit_are_errors(reference, tmp_path):
     diagonal, full = read_diagonal(folder / "diag1.ubm"), read_full(folder / "full1.ubm")
     extractor = read_extractor(folder / "extractor1.ie")
     damaged = [
-        (write_diagonal, read_diagonal, replace(diagonal, weights=diagonal.weights[1:]), "sizes do not fit"),
+        (write_diagonal, read_diagonal, replace(diagonal, weights=diagonal.weights[1:]), "sizes do not match"),
         (write_diagonal, read_diagonal, replace(diagonal, variances=-diagonal.variances), "not above 0"),
-        (write_full, read_full, replace(full, stored=full.stored[1:]), "sizes do not fit"),
+        (write_full, read_full, replace(full, stored=full.stored[1:]), "sizes do not match"),
         (write_full, read_full, replace(full, covariances=-full.covariances), "not positive definite"),
-        (write_extractor, read_extractor, replace(extractor, weights=extractor.weights[1:]), "sizes do not fit"),
+        (write_extractor, read_extractor, replace(extractor, weights=extractor.weights[1:]), "sizes do not match"),
         (write_extractor, read_extractor, replace(extractor, precision=extractor.precision[:, 1:, 1:]), "sizes do not"),
     ]
     for write, read, model, reason in damaged:

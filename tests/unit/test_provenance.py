@@ -105,9 +105,9 @@ def test_scores_of_a_list_that_is_gone_or_shorter_are_left_out(work):
     (work / "data/test/trials/easy").write_text("".join(TRIALS.splitlines(keepends=True)[:2]))
     score(work, "ivector", "easy")
     assert [row[:2] for row in origins(work)] == [("ivector", "easy")]
-    assert score_files(work)[1] == ["left out: ivector, 1 file of scores: no list data/test/trials/hard any more",
+    assert score_files(work)[1] == ["left out: ivector, 1 file of scores: the list data/test/trials/hard is gone",
                                     "left out: xvector, 1 file of scores: input data/test/trials/easy changed",
-                                    "left out: xvector, 1 file of scores: no list data/test/trials/hard any more"]
+                                    "left out: xvector, 1 file of scores: the list data/test/trials/hard is gone"]
 
 
 def test_a_work_folder_may_be_moved_or_copied(work):
@@ -120,7 +120,7 @@ def test_a_work_folder_may_be_moved_or_copied(work):
     (copy / "data/xvector.conf").write_text("changed here")
     assert {row[0] for row in origins(copy)} == {"ivector"}
     (copy / "data/ivector.conf").unlink()
-    with pytest.raises(InputError, match="that hold; left out: ivector, .*conf is gone; left out: xvector"):
+    with pytest.raises(InputError, match="no valid scores under .*; left out: ivector, .*conf is gone; left out: xvector"):
         score_files(copy)
 
 
