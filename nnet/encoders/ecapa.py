@@ -1,6 +1,6 @@
 """ECAPA-TDNN (Desplanques, Thienpondt, Demuynck 2020), a modern reference: c512 and c1024 by `channels`.
 
-Convolutions over time are zero-padded to keep T; before each, frames beyond an utterance are set to 0.
+Convolutions over time are zero-padded to keep T; before each one, frames beyond an utterance's end are set to 0.
 """
 
 from dataclasses import dataclass

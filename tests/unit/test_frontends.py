@@ -90,11 +90,11 @@ def test_long_audio_in_blocks_is_the_same(monkeypatch):
 
 def test_front_ends_say_what_they_lack():
     data = Options(written_out(read_feature_options(FEATURES / "mfcc24.conf")), None)
-    with pytest.raises(InputError, match="options of the features are not known"):
+    with pytest.raises(InputError, match="feature options are unknown"):
         KaldiFrontend(FrontendOptions(), Options(None, {}), 24)(torch.zeros(1, RATE))
-    with pytest.raises(InputError, match="options of the voice activity are not known"):
+    with pytest.raises(InputError, match="options of the voice activity are unknown"):
         KaldiFrontend(FrontendOptions(vad=True), data, 24)(torch.zeros(1, RATE))
-    with pytest.raises(InputError, match="features mean 24 values per frame, the features have 30"):
+    with pytest.raises(InputError, match="feature options give 24 values per frame, the features have 30"):
         KaldiFrontend(FrontendOptions(), data, 30)
     with pytest.raises(InputError, match="frontend: type is 'wave'; allowed: kaldi"):
         network_config(CONFIG | {"frontend": {"type": "wave"}}, "x")

@@ -107,5 +107,5 @@ def test_wrong_configurations_name_key_and_what_is_allowed():
                             ({"head": {"layers": [{"dim": 8}]}}, "0 layers have the key `embedding`")):
         with pytest.raises(InputError, match=message):
             Network(network_config(good | change, "x.yaml"), 90, 3)
-    with pytest.raises(InputError, match="encoder: 4 bands are fewer than the stride 8"):
+    with pytest.raises(InputError, match="encoder: 4 bands are fewer than the encoder's stride 8"):
         Network(network_config(load_config(CONF / "vgg_mha.yaml"), "x.yaml"), 4, 3)

@@ -305,7 +305,7 @@ def test_new_speakers_on_an_old_model_with_a_frozen_encoder(corpus, tmp_path):
         if name.startswith("encoder."):
             assert torch.equal(value, old[name]), name  # batch-norm statistics, too
     assert not torch.equal(new["head.layers.0.affine.weight"], old["head.layers.0.affine.weight"])
-    with pytest.raises(InputError, match="init: .*encoder, pooling and head must be those of the model"):
+    with pytest.raises(InputError, match="init: .*encoder, pooling and head must be the model's"):
         trainer(corpus, tmp_path / "other", config | {"head": {"layers": [{"dim": 13, "embedding": "affine"}]}})
     with pytest.raises(InputError, match="train nowhere first"):
         trainer(corpus, tmp_path / "other", config | {"init": {"model": "nowhere"}})

@@ -162,7 +162,7 @@ def test_a_checkpoint_of_another_run_is_refused(corpus, tmp_path):
     start_and_save(corpus, tmp_path / "x", seed=2)
     done = train(corpus, tmp_path / "x", seed=1)
     assert done.returncode == 1
-    assert "is of another configuration, data or seed; delete it" in done.stderr
+    assert "is for another configuration, data or seed; delete it" in done.stderr
 
 
 def test_a_damaged_checkpoint_is_thrown_away(corpus, trained, tmp_path):
@@ -239,7 +239,7 @@ def test_chunks_of_voiced_frames(corpus, tmp_path):
     assert any(np.array_equal(chunk, voiced[start:start + 10]) for start in range(len(voiced) - 9))
     lines = (data / "vad.scp").read_text().splitlines(keepends=True)
     (data / "vad.scp").write_text("".join(lines[:-1]))
-    with pytest.raises(InputError, match=r"vad\.scp and feats\.scp list other utterances"):
+    with pytest.raises(InputError, match=r"vad\.scp and feats\.scp list different utterances"):
         StoredUtterances(data, config)
     shutil.copy(data / "feats.scp", data / "vad.scp")
     with pytest.raises(InputError, match="no binary vector for s0-u0"):

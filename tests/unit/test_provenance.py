@@ -120,7 +120,7 @@ def test_a_work_folder_may_be_moved_or_copied(work):
     (copy / "data/xvector.conf").write_text("changed here")
     assert {row[0] for row in origins(copy)} == {"ivector"}
     (copy / "data/ivector.conf").unlink()
-    with pytest.raises(InputError, match="no valid scores under .*; left out: ivector, .*conf is gone; left out: xvector"):
+    with pytest.raises(InputError, match="no valid scores .*; left out: ivector, .*conf is gone; left out: xvector"):
         score_files(copy)
 
 
