@@ -116,7 +116,7 @@ class AudioUtterances:
             raise InputError(f"{path} is missing, which names the audio to read")
         for line, name in zip_longest(table_lines(path), self.rows.ids):
             if line is None or line[0] != name:
-                raise InputError(f"{path} and feats.scp list different utterances; repair with utils.kaldi.fix_data_dir")
+                raise InputError(f"{path} and feats.scp list different utterances; repair: utils.kaldi.fix_data_dir")
             yield line[1]
 
     def _speed(self, value: str) -> float:

@@ -291,7 +291,7 @@ def test_residual_encoders_have_the_papers_sizes():
     assert wide.output_dim == 512
     frames, _ = wide.eval()(torch.zeros(1, 80, 40))
     assert frames.shape == (1, 10, 512)
-    with pytest.raises(InputError, match="frequency: convolution takes 3 to 5 to one"):
+    with pytest.raises(InputError, match="frequency: convolution takes 3 to 5"):
         make_part(ENCODERS, "encoder", {"type": "resnet", "frequency": "convolution"}, 80)
     with pytest.raises(InputError, match="3 blocks"):
         make_part(ENCODERS, "encoder", {"type": "resnet", "blocks": [3, 4, 6]}, 80)
