@@ -1,4 +1,4 @@
-"""Trained systems: what their folders say, and embeddings of files, arrays and stored features."""
+"""Trained systems: the contents of their folders, and embeddings of files, arrays and stored features."""
 
 import shutil
 from pathlib import Path
@@ -39,7 +39,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(data, tmp_path_factory):
-    """A network and an i-vector system, both of voiced frames of MFCC."""
+    """A network and an i-vector system, both trained on the voiced frames of MFCC."""
     folder = tmp_path_factory.mktemp("models")
     config = CONFIG | {"features": "mfcc24", "frontend": FRONTEND,
                        "train": CONFIG["train"] | {"epochs": 30, "chunk_frames": 20}}

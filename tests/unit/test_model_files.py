@@ -76,7 +76,7 @@ def test_damaged_configurations_are_refused(model, damage):
 
 
 def test_a_configuration_cut_short_is_refused_wherever_it_is_cut(model):
-    """Cut anywhere, it says less than the training wrote."""
+    """Wherever it is cut, keys that training wrote are missing."""
     whole = (model / "config.yaml").read_text()
     for place in range(0, len(whole) - len("feature_options: null\n"), 7):
         (model / "config.yaml").write_text(whole[:place])

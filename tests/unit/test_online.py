@@ -1,4 +1,4 @@
-"""Training on waveforms: chunks against the stored features, repeatability, and what is refused."""
+"""Training on waveforms: chunks against the stored features, repeatability, and refused data."""
 
 import re
 import subprocess
@@ -52,7 +52,7 @@ def open_set(folder, options, rank=0, count=1):
 
 
 def frames_of(data, options, batch):
-    """The frames that the encoder takes of a batch of audio."""
+    """The encoder's input for a batch of audio."""
     given = kept_options(data, vad=False)
     frontend = KaldiFrontend(network_config(options, "x").frontend, given, given.features["num-mel-bins"])
     frames = frontend.chunks(batch.x)
@@ -61,7 +61,7 @@ def frames_of(data, options, batch):
 
 @pytest.mark.parametrize("frontend", [{}, {"cmn": "utterance", "norm_vars": True}])
 def test_unchanged_chunks_have_the_stored_features(data, frontend):
-    """All utterances of a few epochs, at all speeds, but for those that are repeated."""
+    """All utterances of a few epochs, at all speeds, except those that are repeated."""
     options = config(online=ONLINE | {"share": 0.0}, frontend=frontend,
                      train={"chunk_frames": 35, "batch_size": 6, "mask_frames": 0, "mask_bands": 0})
     online, stored = open_set(data, options), open_set(data, options | {"online": None})

@@ -1,4 +1,4 @@
-"""The table's rows: what made each one, and which scores are left out because something on their way changed."""
+"""The table's rows: the origin of each, and scores that are left out because something in their chain changed."""
 
 import shutil
 import subprocess
@@ -35,7 +35,7 @@ def score(work, system, name):
 
 
 def make(work, system, seed, scale="mini"):
-    """Make all that a system needs, from the test set's features to the scores of every list."""
+    """Make all files of a system, from the test set's features to the scores of every list."""
     exp, data = work / "exp" / system, work / "data" / system
     exp.mkdir(parents=True, exist_ok=True)
     (exp / "system.yaml").write_text(f"{SCALE_LINE}{scale}\nfeatures: f\n")
@@ -62,7 +62,7 @@ def work(tmp_path, monkeypatch):
 
 
 def origins(work):
-    """What the table says of each row: system, list, seed, scale, code."""
+    """Return system, list, seed, scale and code of each row."""
     return [(row[0], row[2], *row[-3:]) for row in collect(score_files(work)[0])]
 
 

@@ -92,7 +92,7 @@ def test_frames_that_do_not_split_into_segments_are_named(model, tmp_path):
     exp, data = model
     network, _ = load_network(exp)
     if not network.pairwise:
-        pytest.skip("of systems that pool pairs")
+        pytest.skip("only for systems that pool pairs")
     from utils.kaldi.ark import ArkWriter
     with ArkWriter(tmp_path / "segments") as writer:
         writer.write("a", np.zeros((7, network.encoder.output_dim)))
