@@ -119,7 +119,7 @@ class NetworkConfig:
     backend: dict[str, Any] | None = field(default_factory=dict)  # read by steps/backend
     scoring: tuple[str, ...] = ()  # read by steps/backend and the recipe; empty: their default
     # Written by training into the model's own configuration.
-    vad_options: dict[str, Any] | None = None  # of the training data's voice activity, where frontend.vad uses it
+    vad_options: dict[str, Any] | None = None  # of the training data's voice activity, if frontend.vad uses it
     feature_dim: Count | None = None
     speakers: Count | None = None
     feature_options: dict[str, Any] | None = None  # of the training data, with defaults filled in; None: unknown

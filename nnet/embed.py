@@ -201,7 +201,7 @@ def load_network(folder: Path) -> tuple[Network, NetworkConfig]:
     for name in [*wanted, *found]:
         if wanted.get(name) != found.get(name):
             raise InputError(f"{folder}: {name} is {found.get(name, 'missing')} in model.safetensors, "
-                             f"{wanted.get(name, 'unknown')} in config.yaml; they are of two models, train again")
+                             f"{wanted.get(name, 'unknown')} in config.yaml; they are from two models; train again")
     network = Network(config, config.feature_dim, config.speakers)
     network.load_state_dict(weights)
     return network.eval(), config

@@ -127,7 +127,7 @@ class Network(nn.Module):
         return isinstance(self.pooling, CrossAttentive)
 
     def frames(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return the encoder's frames (B x T' x d; float32 where the encoder gave bf16) and lengths."""
+        """Return the encoder's frames (B x T' x d; bf16 is cast to float32) and lengths."""
         h, lengths = self.encoder(x, lengths)
         return h.float() if h.dtype == torch.bfloat16 else h, lengths
 

@@ -18,7 +18,7 @@ up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/final.*
 
 resources=(--num-threads "$num_threads")
-[ "$device" = cpu ] || resources=(--gpu 1)  # beside a GPU one thread works
+[ "$device" = cpu ] || resources=(--gpu 1)  # with a GPU, one thread works
 train=(python3 -m steps.ivector.train_extractor --device "$device" --num-threads "$num_threads" --seed "$seed"
   ${posteriors:+--posteriors "$posteriors"} "$config" "$data" "$ubm/final.ubm" "$exp/unfinished" "$exp")
 # shellcheck disable=SC2086  # cmd holds words

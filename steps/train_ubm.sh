@@ -18,7 +18,7 @@ validate "$data"
 begin "$ubm/unfinished" "${inputs[@]}" || rm -f "$ubm"/final.*
 
 resources=(--num-threads "$num_threads")
-[ "$device" = cpu ] || resources=(--gpu 1)  # beside a GPU one thread works
+[ "$device" = cpu ] || resources=(--gpu 1)  # with a GPU, one thread works
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "${resources[@]}" "$ubm/log/train_ubm.log" \
   python3 -m steps.ivector.train_ubm --device "$device" --num-threads "$num_threads" --seed "$seed" \

@@ -35,7 +35,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The shared data (VOX_SHARED, default ../shared beside the repository); skip without them."""
+    """The shared data (VOX_SHARED, default: ../shared next to the repository); skips without them."""
     folder = Path(os.environ.get("VOX_SHARED", ROOT.parent / "shared")).resolve()
     if not (folder / "kaldi_reference").is_dir():
         pytest.skip(f"no shared data in {folder}; set VOX_SHARED to the folder with kaldi_reference")

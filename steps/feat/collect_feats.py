@@ -55,7 +55,7 @@ def collect(data: Path, output: Path, jobs: int, max_failed: float) -> None:
     source = read_data_dir(data)
     report = read_reports(output, jobs)
     for note, (count, names) in sorted(report.notes.items()):
-        what = "they hold no speech" if note in SOUNDLESS else "converted"
+        what = "without speech" if note in SOUNDLESS else "converted"
         more = f" and {count - len(names)} more" if count > len(names) else ""
         print(f"warning: {data}: {count} files of {note}, {what}: {', '.join(names)}{more}", file=sys.stderr)
     check_failures(report.failed, len(source.ids), max_failed, data)

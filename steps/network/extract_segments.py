@@ -27,7 +27,7 @@ from utils.space import require_space
 @torch.inference_mode()
 def embed_segments(network: Network, data: Utterances, chosen: range, device: torch.device, batch_frames: int,
                    segments: int, frames: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (number of the utterance, its vector E or, where a system pools pairs, its matrix (segments T') x d)."""
+    """Yield (number of the utterance, its vector E or, if the system pools pairs, its matrix (segments T') x d)."""
     together = max(1, batch_frames // (segments * frames))
     for start in range(chosen.start, chosen.stop, together):
         batch = range(start, min(start + together, chosen.stop))

@@ -1,8 +1,8 @@
 """Score a trial list by segments (steps/network/extract_segments.py): the mean cosine over all pairs of the two
 utterances' segments.
 
-Where a system pools pairs, each pair of segments is pooled anew, in batches of trials on the device, from the stored
-frames of the encoder.
+If a system pools pairs, each pair of segments is pooled from the encoder's stored frames, in batches of trials on the
+device.
 """
 
 import argparse

@@ -92,7 +92,7 @@ def spectrogram(data: Path, utterance: str) -> np.ndarray:
 
 
 def draw(title: str, energies: np.ndarray, name: str, many: Attention, single: Mapping[str, Attention]) -> Figure:
-    """Return the figure of a system with several heads, beside systems with one."""
+    """Return the figure of a system with several heads, compared with systems with one."""
     figure = new_figure(9.0, 6.4)
     figure.suptitle(title, fontsize=11)
     grid = figure.add_gridspec(3, 2, height_ratios=(1.1, 0.9, 1.5), width_ratios=(5, 1))

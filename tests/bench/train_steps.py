@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--chunk-frames", type=int)
     parser.add_argument("--precision", choices=("bf16", "fp32"))
     parser.add_argument("--channels-last", choices=("true", "false"), default="true")
-    parser.add_argument("config", type=Path, help="a system's YAML, with features/ beside it")
+    parser.add_argument("config", type=Path, help="a system's YAML, next to a folder features/")
     arguments = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(arguments.num_threads)

@@ -8,7 +8,7 @@
 #   online        as 2, with the online augmentation of xvector_online: noise, babble, reverberation and telephone
 #   half          as 2, with half of the speakers (network and back-end), the same number of steps
 #   longer        as 2, twice the steps
-# <data> is the data folder that the recipe's stage 0 makes.
+# The folder <data> is made by the recipe's stage 0.
 # e.g.: tests/bench/variants.sh --variants "2 unaugmented" egs/voxceleb/data
 system=xvector      # name in egs/voxceleb/conf, with train_set train_net_sp
 seeds="1 2 3"       # seeds of the training

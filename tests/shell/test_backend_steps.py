@@ -230,7 +230,7 @@ def test_cosine_needs_the_mean_alone(work):
                                    [float(line.split()[2]) for line in before.decode().splitlines()], atol=1e-5)
 
 
-TOY = '''"""A toy: cosine less the mean over a cohort, the training speakers (z-norm without the variance)."""
+TOY = '''"""A toy: cosine minus the mean over a cohort, the training speakers (z-norm without the variance)."""
 
 from dataclasses import dataclass
 from typing import ClassVar

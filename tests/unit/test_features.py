@@ -243,9 +243,9 @@ def test_audio_without_sound_is_named_for_the_directory(data, tmp_path, capsys):
         soundfile.write(data / f"{name}.wav", samples, 16000)
     feats = make(data, tmp_path / "out")
     text = capsys.readouterr().err
-    assert f"warning: {data}: 2 files of digital silence, they hold no speech: s0-u0, s0-u2\n" in text
-    assert "1 files of one constant value, they hold no speech: s0-u1\n" in text
-    assert "1 files of channels that cancel each other, they hold no speech: s1-u3\n" in text
+    assert f"warning: {data}: 2 files of digital silence, without speech: s0-u0, s0-u2\n" in text
+    assert "1 files of one constant value, without speech: s0-u1\n" in text
+    assert "1 files of channels that cancel each other, without speech: s1-u3\n" in text
     for name in ("s1-u4", "s1-u5"):
         assert np.array_equal(feats[name], plain[name])
 

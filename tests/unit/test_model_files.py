@@ -86,7 +86,7 @@ def test_a_configuration_cut_short_is_refused_wherever_it_is_cut(model):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"encoder": {"type": "tdnn", "channels": [16, 16, 16, 16, 32]}},
-     r"encoder.layers.4.\S+ is \[24(, 16)?\] in model.safetensors, \[32(, 16)?\] in config.yaml; they are of two"),
+     r"encoder.layers.4.\S+ is \[24(, 16)?\] in model.safetensors, \[32(, 16)?\] in config.yaml; they are from two"),
     ({"pooling": {"type": "multi_head", "heads": 2}}, "is missing in model.safetensors, .* in config.yaml"),
     ({"speakers": 2**30}, r"loss.weight is \[3, 12\] in model.safetensors, \[1073741824, 12\] in config.yaml"),
     ({"speakers": -3}, "speakers is -3; wanted at least 1"),
