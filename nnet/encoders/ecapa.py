@@ -25,7 +25,7 @@ class EcapaOptions:
 
     def __post_init__(self) -> None:
         if self.channels % self.groups or self.groups < 2:
-            raise ValueError(f"groups is {self.groups} and channels {self.channels}; wanted a divisor of channels, at least 2")
+            raise ValueError(f"groups is {self.groups} and channels {self.channels}; wanted a divisor of it, 2 or more")
         if not self.dilations:
             raise ValueError("dilations is empty; wanted one or more")
 
