@@ -113,7 +113,7 @@ class AudioUtterances:
     def _column(self, path: Path) -> Iterator[str]:
         """Yield the values of a table with one line per utterance; raises InputError if it lists others."""
         if not path.is_file():
-            raise InputError(f"{path} is missing, which names the audio to read")
+            raise InputError(f"{path} is missing; it names the audio to read")
         for line, name in zip_longest(table_lines(path), self.rows.ids):
             if line is None or line[0] != name:
                 raise InputError(f"{path} and feats.scp list different utterances; repair: utils.kaldi.fix_data_dir")

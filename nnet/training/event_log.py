@@ -1,4 +1,4 @@
-"""Display of a running training: TensorBoard's event files, and a line beside the progress bar."""
+"""Display of a training run: TensorBoard's event files, and a line beside the progress bar."""
 
 import resource
 import sys

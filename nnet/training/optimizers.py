@@ -93,7 +93,7 @@ SCHEDULES = {
 
 
 def learning_rate(options: ScheduleOptions, step: int, steps: int, epochs: int = 1, drops: int = 0) -> float:
-    """Return the factor of the learning rate at a step (from 0) of `steps`, in `epochs` epochs, after `drops` drops."""
+    """Return the learning rate's factor at a step (from 0) of `steps` in `epochs` epochs, after `drops` plateaus."""
     warm = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else 1.0
     factor, _ = SCHEDULES[options.type]
     return warm * factor(options, step, steps, epochs, drops)

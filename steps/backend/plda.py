@@ -1,6 +1,6 @@
 """Probabilistic linear discriminant analysis: training, adaptation, files.
 
-Both kinds of training give the same model. With y the speaker's and e the utterance's part of a vector x = mu + y + e:
+Both methods give one form of model. With y the speaker's and e the utterance's part of a vector x = mu + y + e:
   two_covariance  y ~ N(0, B), e ~ N(0, W), full matrices: Kaldi's ivector-compute-plda (Ioffe 2006)
   gaussian        y = V z, z ~ N(0, I) of `eigenvoices` dimensions, e ~ N(0, W): the Gaussian PLDA that the
                   self multi-head paper compares with. Its B = V V^T has rank `eigenvoices`.

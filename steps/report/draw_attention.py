@@ -109,7 +109,7 @@ def draw(title: str, energies: np.ndarray, name: str, many: Attention, single: M
         edges = np.linspace(0, seconds, len(values) + 1)
         middle.stairs(values, edges, label=label, baseline=None, linewidth=1.4, **line_style(number))
     middle.axhline(1, color="0.6", linewidth=0.8)
-    middle.set(title="attention weights, times T", ylabel="weight x T", ylim=(0, None))
+    middle.set(title="attention weights against 1/T", ylabel="weight x T", ylim=(0, None))
     bottom = figure.add_subplot(grid[2, 0], sharex=top)
     over_time = many.over_time()
     image = bottom.imshow(over_time.T, aspect="auto", interpolation="nearest", cmap="cividis", vmin=0,

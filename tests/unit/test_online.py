@@ -200,7 +200,7 @@ def lines_changed(path, change):
 
 
 @pytest.mark.parametrize(("damage", "message"), [
-    (lambda d: (d / "wav.scp").unlink(), "wav.scp is missing, which names the audio to read"),
+    (lambda d: (d / "wav.scp").unlink(), "wav.scp is missing; it names the audio to read"),
     (lambda d: lines_changed(d / "wav.scp", lambda lines: lines[1:]), "wav.scp and feats.scp list different"),
     (lambda d: lines_changed(d / "utt2speed", lambda lines: [*lines, "zz 1\n"]), "utt2speed and feats.scp list"),
     (lambda d: lines_changed(d / "utt2speed", lambda lines: [*lines[:-1], "sp1.1-s1-u0 fast\n"]),
