@@ -95,7 +95,7 @@ class InitOptions:
     """Start from a trained model. Of its classifier, only the rows of speakers known to both are taken over."""
 
     model: str                        # its folder; a bare name is a folder next to the new model's
-    freeze: tuple[Literal["frontend", "encoder", "pooling", "head"], ...] = ()  # parts that are not trained
+    freeze: tuple[Literal["frontend", "encoder", "pooling", "head"], ...] = ()  # parts that stay as they are
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,14 @@ class NetworkConfig:
     backend: dict[str, Any] | None = field(default_factory=dict)  # read by steps/backend
     scoring: tuple[str, ...] = ()  # read by steps/backend and the recipe; empty: their default
     # Written by training into the model's own configuration.
-    vad_options: dict[str, Any] | None = None  # of the training data's voice activity, where frontend.vad uses it
+    vad_options: dict[str, Any] | None = None  # of the training data's voice activity, if frontend.vad uses it
     feature_dim: Count | None = None
     speakers: Count | None = None
-    feature_options: dict[str, Any] | None = None  # of the training data, written out; None: they are not known
+    feature_options: dict[str, Any] | None = None  # of the training data, with defaults filled in; None: unknown
 
     @property
     def options(self) -> Options:
-        """Of the features and the voice activity that a trained network takes."""
+        """Options of the features and of the voice activity that a trained network takes."""
         return Options(self.feature_options, self.vad_options if self.vad else {})
 
     @property
@@ -145,7 +145,7 @@ class NetworkConfig:
             return
         if self.train.batch_size % self.loss.utterances:
             raise ValueError(f"train: batch_size is {self.train.batch_size}, not a multiple of the "
-                             f"{self.loss.utterances} utterances a speaker (loss: utterances)")
+                             f"{self.loss.utterances} utterances per speaker (loss: utterances)")
         if self.train.accumulate > 1 or self.train.shuffle_mb:
             raise ValueError(f"train: accumulate is {self.train.accumulate} and shuffle_mb {self.train.shuffle_mb}; "
                              f"loss: {self.loss.type} needs whole batches drawn by speaker; wanted 1 and 0")
@@ -172,7 +172,7 @@ def plain(config: NetworkConfig) -> dict[str, Any]:
 
 
 def training_part(config: NetworkConfig) -> dict[str, Any]:
-    """Return what the weights depend on; two configurations that agree in it train the same network."""
+    """Return the keys that the weights depend on: configurations with equal ones train the same network."""
     return {key: value for key, value in plain(config).items() if key not in ("backend", "scoring", "vad_options")}
 
 

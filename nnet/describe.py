@@ -41,7 +41,7 @@ def describe(network: Network) -> list[tuple[str, str, str, int]]:
         shape = (FRAMES, frontend.output_dim) if frontend.stored else (frontend.samples_of(FRAMES),)
         network(torch.zeros(count, *shape), torch.zeros(count, dtype=torch.long))
     counted = {row[0] for row in rows}
-    for name, module in network.named_modules():  # those whose parameters are used without calling them
+    for name, module in network.named_modules():  # modules that are never called: others use their parameters
         own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
         if own and name not in counted:
             rows.append((name, type(module).__name__, "-", own))

@@ -1,4 +1,4 @@
-"""Where a network runs, and on which memory."""
+"""Devices that a network runs on, and settings of their memory and precision."""
 
 import ctypes
 import os
@@ -8,18 +8,18 @@ import torch
 
 from utils.errors import InputError
 
-# Of the C library's mallopt: what it may set, and to what.
+# Parameters of the C library's mallopt, and their values.
 MALLOPT = ((-4, 0),   # M_MMAP_MAX: large blocks come from the heap, too, ...
            (-1, -1),  # M_TRIM_THRESHOLD: ... which is never given back to the system ...
            (-8, 1))   # M_ARENA_MAX: ... and which all threads share
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep the memory that is freed, for what comes next.
+    """Make the C library keep freed memory for the next allocations.
 
-    By default it returns large blocks to the system, whose pages are then filled with zeros anew at each step: a third
-    of the time of an x-vector's step on a CPU. To be called before the first tensor is made. Other C libraries stay as
-    they are.
+    By default it returns large blocks to the system, which fills their pages with zeros again at each step: a third of
+    the time of an x-vector's step on a CPU. Call it before the first tensor is made. C libraries without mallopt are
+    left as they are.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch asks for pages of 2 MB
     library = ctypes.CDLL(None)
@@ -29,9 +29,9 @@ def keep_freed_memory() -> None:
 
 
 def has_bf16(device: torch.device, processor: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether a device multiplies in bf16 itself; processors that do not are some 20 times slower in it than in fp32.
+    """Whether a device multiplies in bf16 in hardware; other processors are some 20 times slower in bf16 than in fp32.
 
-    processor: where the kernel lists what the processor can do; without that file the answer is no.
+    processor: the kernel's list of the processor's features; without that file the answer is no.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

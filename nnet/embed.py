@@ -37,16 +37,16 @@ from utils.features.vad import energy_vad, vad_options
 from utils.kaldi.objects import read_vector
 
 BLOCK = 2000  # utterances sorted by length at a time
-LOADED = 256  # utterances of a list, or of audio, that are in memory at a time
+LOADED = 256  # utterances of a list, or of audio, in memory at a time
 MAX_FRAMES = 12000
 Embedder = Callable[[Sequence[np.ndarray]], np.ndarray]  # utterances, T x F' or N samples each -> their number x E
 
 
 class Model:
-    """A trained system. rate: the sampling rate of what it was trained on, Hz (None: not known); dim: E.
+    """A trained system. rate: sampling rate of its training data, Hz (None: unknown); dim: E.
 
     frontend: its options; frames_dim: F'; shortest: the frames or samples that the encoder needs; takes_audio: whether
-    `embedder` takes samples, not frames after the front end.
+    `embedder` takes samples instead of frames after the front end.
     """
 
     def __init__(self, folder: Path, options: Options, frontend: Any, frames_dim: int, dim: int, embedder: Embedder,
@@ -56,15 +56,15 @@ class Model:
         self.features = None if options.features is None else as_written_out(options.features, f"{folder}: features")
         self.rate = self.features.rate if self.features else None
         if self.features and not takes_audio and (found := frontend.output_dim(self.features.dim)) != frames_dim:
-            raise InputError(f"{folder}: its features have {self.features.dim} values a frame, {found} after the front "
-                             f"end, the model takes {frames_dim}; train it again")
+            raise InputError(f"{folder}: its features have {self.features.dim} values per frame, {found} after the "
+                             f"front end, the model takes {frames_dim}; train it again")
         self.vad = vad_options(options.vad, f"{folder}: voice activity") if options.vad else None
 
     @property
     def mean(self) -> np.ndarray:
         """The mean of the training embeddings (E), which scoring subtracts: backend/mean.vec of the model folder.
 
-        Raises InputError where the back-end is not trained, or was on other embeddings.
+        Raises InputError if the back-end is not trained, or was trained on other embeddings.
         """
         path = self.folder / "backend/mean.vec"
         if not path.is_file():
@@ -78,13 +78,13 @@ class Model:
     def embed(self, audio: Any, rate: float | None = None) -> np.ndarray:
         """Return the embedding (E, float32) of a file or an array, or the embeddings (N x E) of a list of them.
 
-        An array holds one channel, floats (1 at full scale) or int16, at `rate` Hz; files say their rate. Any rate is
-        brought to the model's. Raises InputError, one line with the file or the place in the list, for what is missing,
-        not audio, empty, shorter than a frame, or holds NaN.
+        An array holds one channel, floats (1 at full scale) or int16, at `rate` Hz; files state their rate. Audio is
+        resampled to the model's rate. Raises InputError, one line with the file or the place in the list, if audio is
+        missing, in no known format, empty, shorter than a frame, or holds NaN.
         """
         if self.features is None:
-            raise InputError(f"{self.folder} does not say the options of its features, so that none can be computed; "
-                             "use embed_features, or train on features of steps/make_feats.sh")
+            raise InputError(f"{self.folder} does not state its feature options, so features cannot be computed; use "
+                             "embed_features, or train on features of steps/make_feats.sh")
 
         def read(one: Any, name: str) -> np.ndarray:
             samples = self._samples(one, rate, name)
@@ -115,11 +115,11 @@ class Model:
         """Return the samples of a file or an array, N at the model's rate, 16-bit scale."""
         is_file = isinstance(audio, str | os.PathLike)
         if is_file == (rate is not None):
-            raise InputError(f"{name}: " + (f"rate is {rate}, but a file says its own; leave it out" if is_file else
+            raise InputError(f"{name}: " + (f"rate is {rate}, but files state their own; leave it out" if is_file else
                                             "an array without its sampling rate; give rate=, in Hz"))
         audio = read_audio(audio, self.rate) if is_file else read_samples(audio, rate, self.rate, name)
         if soundless := [note for note in audio.notes if note in SOUNDLESS]:
-            print(f"warning: {name}: {soundless[0]}; its embedding tells nothing", file=sys.stderr)
+            print(f"warning: {name}: {soundless[0]}; its embedding is meaningless", file=sys.stderr)
         if len(audio.samples) < self.features.length:  # without snip-edges, mirrored ends would still give a frame
             raise InputError(f"{name}: {len(audio.samples)} samples at {self.rate} Hz are too short for one frame")
         return audio.samples
@@ -141,7 +141,7 @@ class Model:
         voicing = None
         if self.frontend.vad:
             if self.vad is None:
-                raise InputError(f"{self.folder} uses voice activity but does not say its options; run "
+                raise InputError(f"{self.folder} uses voice activity but does not state its options; run "
                                  "steps/compute_vad.sh and train it again")
             voicing = energy_vad(features, self.vad)
             if not voicing.any():
@@ -149,7 +149,7 @@ class Model:
         return self._long_enough(apply_frontend(features, voicing, self.frontend), name)
 
     def _long_enough(self, found: np.ndarray, name: str) -> np.ndarray:
-        """Return the frames or samples; says so when the encoder needs more."""
+        """Return the frames or samples; prints a warning if the encoder needs more."""
         if len(found) < self.shortest:
             print(f"warning: {name}: {len(found)} {'samples' if self.takes_audio else 'frames'}, fewer than the "
                   f"{self.shortest} that the encoder needs: they are repeated", file=sys.stderr)
@@ -159,11 +159,11 @@ class Model:
 def load(folder: str | os.PathLike, device: str = "cpu") -> Model:
     """Return the trained system of a model folder, network or i-vector; device: cpu, cuda or cuda:N.
 
-    Raises InputError when there is none, or a file is damaged or fits no other.
+    Raises InputError if the folder has no system, a file is damaged, or the files do not match.
     """
     folder, where = Path(folder), find_device(device)
     if (folder / "final.ie").is_file():
-        from steps.ivector.model import IvectorModel  # here alone: nnet does not need steps otherwise
+        from steps.ivector.model import IvectorModel  # here, because nnet does not need steps otherwise
 
         ivectors = IvectorModel(folder, where)
         frontend = ivectors.config.frontend
@@ -185,14 +185,14 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Model:
 def load_network(folder: Path) -> tuple[Network, NetworkConfig]:
     """Return the trained network of a model folder (config.yaml, model.safetensors), ready to embed.
 
-    Raises InputError when one of the files is damaged, or they do not fit each other.
+    Raises InputError if a file is damaged or the files do not match.
     """
     config = read_network_config(str(folder / "config.yaml"))
     if config.feature_dim is None or config.speakers is None:
         raise InputError(f"{folder}/config.yaml was not written by training: no feature_dim and speakers")
     weights = read_weights(folder / "model.safetensors")
     try:
-        with torch.device("meta"):  # shapes alone: a damaged size takes no memory
+        with torch.device("meta"):  # only shapes: a damaged size allocates no memory
             network = Network(config, config.feature_dim, config.speakers)
     except InputError as error:
         raise InputError(f"{folder}/config.yaml: {error}") from error
@@ -201,7 +201,7 @@ def load_network(folder: Path) -> tuple[Network, NetworkConfig]:
     for name in [*wanted, *found]:
         if wanted.get(name) != found.get(name):
             raise InputError(f"{folder}: {name} is {found.get(name, 'missing')} in model.safetensors, "
-                             f"{wanted.get(name, 'unknown')} in config.yaml; they are of two models, train again")
+                             f"{wanted.get(name, 'unknown')} in config.yaml; they are from two models; train again")
     network = Network(config, config.feature_dim, config.speakers)
     network.load_state_dict(weights)
     return network.eval(), config
@@ -264,13 +264,13 @@ def embed_utterances(network: Network, data: Utterances, chosen: range, device: 
 
 
 def utterances_for(config: NetworkConfig, model: Path, folder: Path, remark: bool = True) -> Utterances:
-    """Return the utterances of a data directory; raises InputError when its features are not those of the network.
+    """Return the utterances of a data directory; raises InputError if its features differ from the network's.
 
-    remark: say so where that cannot be known.
+    remark: print a message if that cannot be checked.
     """
     check_options(folder, config.options, model, remark)
     data = open_utterances(folder, config)
     if data.feature_dim != config.feature_dim:
-        raise InputError(f"{folder} has {data.feature_dim} values a frame, the network was trained on "
+        raise InputError(f"{folder} has {data.feature_dim} values per frame, the network was trained on "
                          f"{config.feature_dim} ({config.features})")
     return data

@@ -93,7 +93,7 @@ def diversity_penalty(weights: Tensor) -> Tensor:
 class Network(nn.Module):
     """Samples or features in, embeddings or loss out. The encoder may run under autocast; the rest is float32.
 
-    feature_dim: F, values a frame of the stored features.
+    feature_dim: F, values per frame of the stored features.
     """
 
     def __init__(self, config: NetworkConfig, feature_dim: int, speakers: int) -> None:
@@ -103,7 +103,7 @@ class Network(nn.Module):
         rate = config.feature_options and config.feature_options["sample-frequency"]
         if rate and self.frontend.rate != rate:
             raise InputError(f"frontend: type {config.frontend.type} takes {self.frontend.rate} Hz, the features "
-                             f"({config.features}) are of {rate:g} Hz; wanted the same")
+                             f"({config.features}) have {rate:g} Hz; wanted the same")
         self.encoder = make_part(ENCODERS, "encoder", config.encoder, self.frontend.output_dim)
         self.pooling = make_part(POOLINGS, "pooling", config.pooling, self.encoder.output_dim)
         self.head = Head(self.pooling.output_dim, config.head)
@@ -127,7 +127,7 @@ class Network(nn.Module):
         return isinstance(self.pooling, CrossAttentive)
 
     def frames(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return the encoder's frames (B x T' x d; float32 where the encoder gave bf16) and lengths."""
+        """Return the encoder's frames (B x T' x d; bf16 is cast to float32) and lengths."""
         h, lengths = self.encoder(x, lengths)
         return h.float() if h.dtype == torch.bfloat16 else h, lengths
 
@@ -156,14 +156,14 @@ class Network(nn.Module):
     def embed(self, wav: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the embeddings (B x E) of a padded batch of utterances: B x N samples, 16-bit scale.
 
-        lengths: the samples of each; None: all N.
+        lengths: the number of samples of each; None: all N.
         """
         return self.embed_features(*self.frontend(wav, lengths))
 
     def embed_features(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the embeddings (B x E) of a padded batch of frames after the front end: B x T x F'.
 
-        lengths: the frames of each; None: all T. utils/features/frontend.py makes such frames of stored features.
+        lengths: the number of frames of each; None: all T. utils/features/frontend.py makes them from stored features.
         """
         return self.head.embed(self.pool(frames, lengths))
 
@@ -174,9 +174,9 @@ class Network(nn.Module):
 
 
 def make_network(config: NetworkConfig, feature_dim: int, speakers: int) -> Network:
-    """Return a network to be trained; raises InputError on sizes that this machine's memory does not hold."""
+    """Return a network to be trained; raises InputError if it does not fit into this machine's memory."""
     try:
         return Network(config, feature_dim, speakers)
-    except RuntimeError as error:  # PyTorch's
+    except RuntimeError as error:  # from PyTorch
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"the network cannot be made: {reason}; check the sizes in encoder, pooling, head") from error

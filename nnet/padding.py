@@ -37,7 +37,7 @@ def head_means(weights: Tensor, h: Tensor) -> Tensor:
 
 
 def zero_beyond(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return x (B x C x T x F) with zeros beyond each length, as the padding of a convolution would see."""
+    """Return x (B x C x T x F) with zeros beyond each length, as a convolution's own padding."""
     if lengths is None:
         return x
     return x * inside_mask(x.shape[2], lengths)[:, None, :, None]

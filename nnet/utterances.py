@@ -1,6 +1,6 @@
 """The utterances of a data directory with features, as a network takes them: whole, or in chunks.
 
-Which of the two classes: `open_utterances`.
+`open_utterances` chooses between the two classes.
 """
 
 from array import array
@@ -33,7 +33,7 @@ def open_rows(data: Path) -> RowReader:
 
 
 class StoredUtterances:
-    """Stored features, passed through the rest of the front end: matrices T x F'."""
+    """Utterances as stored features, passed through the rest of the front end: matrices T x F'."""
 
     each = map
 
@@ -46,7 +46,7 @@ class StoredUtterances:
         if config.frontend.vad:
             self.vad = RowReader(data / "vad.scp", VECTORS)
             if any(a != b for a, b in zip_longest(self.vad.ids, self.rows.ids)):
-                raise InputError(f"{data}: vad.scp and feats.scp list other utterances; run steps/compute_vad.sh")
+                raise InputError(f"{data}: vad.scp and feats.scp list different utterances; run steps/compute_vad.sh")
 
     def shape(self, frames: int) -> tuple[int, ...]:
         """Return the shape of a chunk: T, F'."""
@@ -68,7 +68,7 @@ class StoredUtterances:
         return np.stack([self._cut(index, voicing, voiced, int(place), frames) for place in places])
 
     def _cut(self, index: int, voicing: np.ndarray | None, voiced: np.ndarray, place: int, frames: int) -> np.ndarray:
-        """Return the `frames` voiced frames from the `place`th on, normalised over them alone where that is asked."""
+        """Return `frames` voiced frames from the `place`th on, normalised (if the options say so) over these only."""
         length, count = int(self.rows.num_rows[index]), min(frames, len(voiced))
         first, end = int(voiced[place]), int(voiced[place + count - 1]) + 1
         start, stop = max(0, first - self.margin), min(length, end + self.margin)
@@ -77,7 +77,7 @@ class StoredUtterances:
         return found[np.arange(frames) % len(found)]
 
     def _voiced(self, index: int) -> tuple[np.ndarray | None, np.ndarray]:
-        """Return the decisions on voicing, and the numbers of the frames that count."""
+        """Return the voicing decisions (None: unused), and the indices of the frames to use."""
         voicing = self._voicing(index)
         if voicing is None or not voicing.any():
             return voicing, np.arange(int(self.rows.num_rows[index]))
@@ -88,35 +88,35 @@ class StoredUtterances:
 
 
 class AudioUtterances:
-    """Audio, in pieces that the stored features measure, which also say how long each utterance is: vectors of N
-    samples, 16-bit scale.
+    """Utterances as audio, vectors of N samples, 16-bit scale. Their lengths and chunks are those of the stored
+    features.
 
-    Memory: 60 to 100 bytes an utterance, most of it the paths.
+    Memory: 60 to 100 bytes per utterance, mostly for the paths.
     """
 
     def __init__(self, data: Path, config: NetworkConfig) -> None:
         self.rows = open_rows(data)
         self.feature_dim = self.rows.read(0, 0, 1).shape[1]
         if not (data / "feats.conf").is_file():
-            raise InputError(f"{data} has no feats.conf, which says what its features are; make them again")
+            raise InputError(f"{data} has no feats.conf with the options of its features; make them again")
         self.options = read_feature_options(data / "feats.conf")
         if self.options.dim != self.feature_dim:
-            raise InputError(f"{data}: feats.conf means {self.options.dim} values a frame, feats.scp has "
+            raise InputError(f"{data}: feats.conf gives {self.options.dim} values per frame, feats.scp has "
                              f"{self.feature_dim}; make the features again")
         self.paths = Ids(self._column(data / "wav.scp"))
         self.speeds = np.ones(len(self.rows), np.float32)
         if (data / "utt2speed").is_file():
             self.speeds = np.array(array("f", map(self._speed, self._column(data / "utt2speed"))))
         if (data / "utt2augment").is_file():
-            raise InputError(f"{data} has utt2augment: copies that are augmented already; name the data without them")
+            raise InputError(f"{data} has utt2augment: its copies are augmented already; name the data without them")
 
     def _column(self, path: Path) -> Iterator[str]:
-        """Yield the values of a table of all utterances; raises InputError when it lists others."""
+        """Yield the values of a table with one line per utterance; raises InputError if it lists others."""
         if not path.is_file():
-            raise InputError(f"{path} is missing; the audio that it names is read")
+            raise InputError(f"{path} is missing; it names the audio to read")
         for line, name in zip_longest(table_lines(path), self.rows.ids):
             if line is None or line[0] != name:
-                raise InputError(f"{path} and feats.scp list other utterances; repair with utils.kaldi.fix_data_dir")
+                raise InputError(f"{path} and feats.scp list different utterances; repair: utils.kaldi.fix_data_dir")
             yield line[1]
 
     def _speed(self, value: str) -> float:
@@ -126,7 +126,7 @@ class AudioUtterances:
 
     @cached_property
     def each(self) -> Callable:
-        """Several rows of a batch are read at once."""
+        """A map that reads several rows of a batch at once."""
         return ThreadPoolExecutor(min(8, torch.get_num_threads())).map
 
     def shape(self, frames: int) -> tuple[int, ...]:
@@ -149,7 +149,7 @@ class AudioUtterances:
         return np.stack([self._cut(index, int(place), frames) for place in places])
 
     def _cut(self, index: int, place: int, frames: int) -> np.ndarray:
-        """Return the samples from which the stored frames from `place` on were computed."""
+        """Return the samples that `frames` stored frames, from `place` on, were computed from."""
         recording, speed, length = self._open(index)
         size = self.options.samples_of(frames)
         if int(self.rows.num_rows[index]) < frames:
@@ -163,14 +163,14 @@ class AudioUtterances:
         return self._read(recording, speed, start, int(where.max()) + 1)[where - start]
 
     def _open(self, index: int) -> tuple[Recording, Fraction, int]:
-        """Return an utterance's recording, its speed, and its samples after the change of speed.
+        """Return an utterance's recording, its speed, and its number of samples after the change of speed.
 
-        Raises InputError when the audio is not as long as the features say.
+        Raises InputError if the audio's length does not match the features.
         """
         recording, speed = Recording(self.paths[index], self.options.rate), Fraction(str(self.speeds[index]))
         length = -(-len(recording) * speed.denominator // speed.numerator)
         if (found := self.options.frames_of(length)) != self.rows.num_rows[index]:
-            raise InputError(f"{self.rows.ids[index]}: {self.paths[index]} gives {found} frames, its features are "
+            raise InputError(f"{self.rows.ids[index]}: {self.paths[index]} gives {found} frames, its features have "
                              f"{self.rows.num_rows[index]}; make the features again")
         return recording, speed, length
 
@@ -179,8 +179,8 @@ class AudioUtterances:
         if speed == 1:
             return recording[start:stop]
         up, down = speed.denominator, speed.numerator
-        margin = 20 + 20 * up // down  # more than the filter of the change of rate reaches
-        before = max(0, start - margin) // up * up  # where a sample of the one rate meets one of the other
+        margin = 20 + 20 * up // down  # more than the reach of the resampling filter
+        before = max(0, start - margin) // up * up  # where samples of both rates coincide
         read = recording[before * down // up:-(-(stop + margin) * down // up)]
         return change_speed(read, float(speed))[start - before:stop - before]
 
@@ -189,9 +189,9 @@ Utterances = StoredUtterances | AudioUtterances
 
 
 def open_utterances(data: Path, config: NetworkConfig, audio: bool = False) -> Utterances:
-    """Return the utterances of a data directory: stored features where the network's front end begins with them.
+    """Return the utterances of a data directory: stored features if the network's front end begins with them.
 
-    audio: as samples all the same.
+    audio: return samples in any case.
     """
     stored = FRONTENDS[config.frontend.type][0].stored and not audio
     return StoredUtterances(data, config) if stored else AudioUtterances(data, config)

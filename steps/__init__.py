@@ -1,1 +1,1 @@
-import utils  # noqa: F401  (first of all: Ctrl-C during the other imports ends quietly)
+import utils  # noqa: F401  (first, so that Ctrl-C during the other imports ends quietly)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Print the equal error rates of several runs, for example with different seeds: mean and range of each system. <works>
-# are the runs' work folders, as words.
+# are the runs' work folders, separated by spaces.
 # e.g.: steps/compare_runs.sh --systems "vgg_temporal vgg_mha" "egs/voxceleb work/seed2 work/seed3"
-systems=            # systems to print, as words, in this order (empty: all, best first)
+systems=            # systems to print, separated by spaces, in this order (empty: all, best first)
 # <works>
 . "$(dirname "$0")/../utils/step.sh"
 

@@ -4,7 +4,7 @@
 # attention.tsv).
 # e.g.: steps/figures.sh egs/voxceleb
 utterance=          # test utterance to draw attention weights for (empty: the first)
-systems=            # systems to draw attention weights for, as words (empty: all)
+systems=            # systems to draw attention weights for, separated by spaces (empty: all)
 # <work>
 . "$(dirname "$0")/../utils/step.sh"
 work=$1 out=$1/exp/figures
@@ -14,7 +14,7 @@ for model in "$work"/exp/*/model.safetensors; do [ ! -e "$model" ] || inputs+=("
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
 mkdir -p "$out"
 rm -f "$out"/*.png
-export MPLCONFIGDIR=$out/.matplotlib  # else it writes into the home folder
+export MPLCONFIGDIR=$out/.matplotlib  # the default is the home folder
 detail python3 -m steps.report.det_curves "$work" "$out"
 detail python3 -m steps.report.draw_attention --utterance "$utterance" --systems "$systems" "$work" "$out"
 rm -rf "$MPLCONFIGDIR"

@@ -4,7 +4,7 @@
 # e.g.: steps/score_segments.sh exp/fast_resnet34_cap exp/fast_resnet34_cap/segments_test data/test/trials/veri_test exp/fast_resnet34_cap/scores_test/veri_test.segments
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda, for pooling the pairs
-num_threads=0       # threads (0: all cores of this machine; on an engine 4)
+num_threads=0       # threads (0: all cores of this machine; 4 on an engine)
 max_shared_speakers=0.0 # share of the list's speakers that may also be trained on
 # <exp> <segments> <trials> <scores>
 . "$(dirname "$0")/../utils/step.sh"

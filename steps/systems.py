@@ -8,7 +8,7 @@ from utils.errors import run_main
 
 
 def checked_scoring(config: dict[str, Any], where: str) -> list[str]:
-    """Return the kinds of scores of a system; its back-ends' options are checked as well, long before they are used."""
+    """Return the kinds of scores of a system; its back-ends' options are checked, too, long before they are used."""
     options_of(config, where)
     return scoring_of(config, where)
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Train the total-variability model of an i-vector system: writes final.ie and the matching final.ubm.
 # e.g.: steps/train_ivector_extractor.sh exp/ivector/system.yaml data/mfcc24/train exp/ivector/ubm exp/ivector
-nj=1                # jobs that share the sums of each iteration (1: one process, which keeps them in memory)
+nj=1                # jobs that share the sums of each iteration (1: one process, which keeps the sums in memory)
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-num_threads=0       # threads of each job (0: all cores of this machine; on an engine 4)
+num_threads=0       # threads of each job (0: all cores of this machine; 4 on an engine)
 seed=1              # random seed of the initial model
 posteriors=         # script of posteriors from make_posteriors.sh or Kaldi (empty: compute them here)
 # <config> <data> <ubm-dir> <exp>
@@ -18,7 +18,7 @@ up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/final.*
 
 resources=(--num-threads "$num_threads")
-[ "$device" = cpu ] || resources=(--gpu 1)  # beside a GPU one thread works
+[ "$device" = cpu ] || resources=(--gpu 1)  # with a GPU, one thread works
 train=(python3 -m steps.ivector.train_extractor --device "$device" --num-threads "$num_threads" --seed "$seed"
   ${posteriors:+--posteriors "$posteriors"} "$config" "$data" "$ubm/final.ubm" "$exp/unfinished" "$exp")
 # shellcheck disable=SC2086  # cmd holds words
@@ -33,7 +33,7 @@ else
     $cmd "${resources[@]}" "$exp/log/update.$iteration.log" "${train[@]}" --iteration "$iteration" --update
   done
 fi
-echo $((SECONDS + $(cat "$ubm/train_seconds" || echo 0))) > "$exp/train_seconds"  # a UBM of Kaldi's says no time
+echo $((SECONDS + $(cat "$ubm/train_seconds" || echo 0))) > "$exp/train_seconds"  # a UBM from Kaldi has no such file
 outputs=("$exp"/{final.ie,final.ubm,versions.yaml,train_seconds})
 for kept in "$exp"/{feats,vad}.conf; do [ ! -f "$kept" ] || outputs+=("$kept"); done
 mark_done "$exp/.done" "${inputs[@]}" -- "${outputs[@]}"

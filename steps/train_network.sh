@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Train a network and validate it on held-out speakers. After a kill, the same command resumes the training.
+# Train a network and validate it on held-out speakers. If training is killed, the same command resumes it.
 # e.g.: steps/train_network.sh --device cuda exp/xvector/system.yaml data/mfcc30/train_net data/mfcc30/valid exp/xvector
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-num_threads=0       # threads of each process (0: all cores of this machine; on an engine 4)
+num_threads=0       # threads of each process (0: all cores of this machine; 4 on an engine)
 num_processes=1     # processes per node that share every batch, one per GPU
 num_nodes=1         # number of nodes
 seed=1              # random seed of weights, batches and masks

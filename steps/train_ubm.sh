@@ -3,7 +3,7 @@
 # e.g.: steps/train_ubm.sh --device cuda exp/ivector/system.yaml data/mfcc24/train exp/ivector/ubm
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
-num_threads=0       # threads (0: all cores of this machine; on an engine 4)
+num_threads=0       # threads (0: all cores of this machine; 4 on an engine)
 seed=1              # random seed of the drawn frames, the initial means and the splits
 diagonal=           # diagonal mixture to start from, for example Kaldi's final.dubm (empty: train one)
 # <config> <data> <ubm-dir>
@@ -18,7 +18,7 @@ validate "$data"
 begin "$ubm/unfinished" "${inputs[@]}" || rm -f "$ubm"/final.*
 
 resources=(--num-threads "$num_threads")
-[ "$device" = cpu ] || resources=(--gpu 1)  # beside a GPU one thread works
+[ "$device" = cpu ] || resources=(--gpu 1)  # with a GPU, one thread works
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "${resources[@]}" "$ubm/log/train_ubm.log" \
   python3 -m steps.ivector.train_ubm --device "$device" --num-threads "$num_threads" --seed "$seed" \

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: where the shared data lie, and small data directories."""
+"""Fixtures and hooks of all tests: the shared data, job engines, and the order of files over workers."""
 
 import os
 import subprocess
@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Files that take long begin first, so that no worker is left alone with one at the end.
+# Slow files start first, so that no worker is left alone with one at the end.
 HEAVY = ("test_recipe.py", "test_engines.py", "test_faults.py", "test_first_look.py", "test_docs.py",
          "test_nnet_engine.py", "test_ivector_steps.py", "test_nnet_training.py")
 if os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: workers share the cores
-started: dict[str, str] = {}  # for each job engine why it cannot be used, or nothing
+started: dict[str, str] = {}  # by job engine: why it cannot be used; empty: usable
 
 
 def pytest_collection_modifyitems(items):
@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Keep the tests of a file in one worker (`-n`), where they share what they made; and those of the engines."""
+    """Keep the tests of a file in one worker (`-n`), where they share fixtures; likewise the tests of engines."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Files(LoadScopeScheduling):
@@ -35,7 +35,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The shared data (VOX_SHARED, default ../shared beside the repository); skip without them."""
+    """The shared data (VOX_SHARED, default: ../shared next to the repository); skips without them."""
     folder = Path(os.environ.get("VOX_SHARED", ROOT.parent / "shared")).resolve()
     if not (folder / "kaldi_reference").is_dir():
         pytest.skip(f"no shared data in {folder}; set VOX_SHARED to the folder with kaldi_reference")
@@ -44,7 +44,7 @@ def shared() -> Path:
 
 @pytest.fixture(params=["sge", "slurm"])
 def engine(request):
-    """The name of an engine that accepts jobs; skips where it cannot be started, and says why."""
+    """The name of an engine that accepts jobs; skips, with the reason, if it cannot be started."""
     name = request.param
     if name not in started:
         done = subprocess.run(["bash", str(ROOT / f"tests/clusters/start_{name}.sh")], capture_output=True, text=True,

@@ -1,4 +1,4 @@
-"""A program of ours called inside the test's process: a new one spends two seconds on importing torch."""
+"""Calls our programs inside the test's process: a new process spends two seconds on importing torch."""
 
 import contextlib
 import importlib
@@ -14,7 +14,7 @@ from utils.errors import run_main
 
 
 def call(module: str, *words: object) -> subprocess.CompletedProcess:
-    """Run `python3 -m module words ...` as far as its caller can tell; return its status and what it said."""
+    """Do what `python3 -m module words ...` does; return its status and output."""
     threads, watched = torch.get_num_threads(), (signal.SIGTERM, signal.SIGUSR1)
     before = {number: signal.getsignal(number) for number in watched}
     out, err, code = io.StringIO(), io.StringIO(), 0

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Pass every test: makes the environment where needed, then runs pytest (which also runs ruff and shellcheck).
+# Run the tests: makes the environment if needed, then runs pytest (which also runs ruff and shellcheck).
 # e.g.: tests/run.sh                       everything, on up to four cores at once
-#       tests/run.sh -k plda               what pytest's arguments choose, one after the other
-# Tests that need the shared data look for them in VOX_SHARED (default ../shared) and say what they skip.
+#       tests/run.sh -k plda               the tests that pytest's arguments select, one after the other
+# Tests that need the shared data look for them in VOX_SHARED (default ../shared); skipped tests are listed.
 set -euo pipefail
 unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,4 +1,4 @@
-"""A pseudo-terminal, for tests of what a person sees."""
+"""A pseudo-terminal, for tests of the display."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ import termios
 
 
 def terminal(words, folder, columns=80, **options):
-    """Run a command in a folder, its standard error on a terminal; return exit code and what the terminal got."""
+    """Run a command in a folder with its standard error on a terminal; return exit code and the terminal's input."""
     reader, writer = pty.openpty()
     fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(words, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=writer,
@@ -20,7 +20,7 @@ def terminal(words, folder, columns=80, **options):
         while True:
             try:
                 more = stream.read(1 << 16)
-            except OSError:  # Linux: nobody has it open any more
+            except OSError:  # Linux: no process has it open any more
                 break
             if not more:
                 break
@@ -29,5 +29,5 @@ def terminal(words, folder, columns=80, **options):
 
 
 def drawn(said):
-    """Return every line that a terminal showed, also those that others were drawn over."""
+    """Return every line that a terminal showed, including overwritten ones."""
     return [line for line in said.replace("\x1b[K", "").replace("\r", "\n").split("\n") if line]

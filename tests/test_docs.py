@@ -1,8 +1,8 @@
-"""The documents are true: every command in them runs, and code that they show works where they put it.
+"""The documents are correct: every command in them runs, and the code that they show works.
 
-In a copy of the checkout, in order: blocks of Python and YAML whose first line is `# <path>` go to the end of that
-file, or make it; blocks of bash are run. What is too large for a test is made smaller: corpora are tiny, recipes stop
-after their data, but for the reader's own corpus, on which the documented pooling and network are trained and tested.
+In a copy of the checkout, in order: blocks of Python and YAML whose first line is `# <path>` are appended to that
+file, or create it; blocks of bash are run. Tests are smaller: corpora are tiny, and recipes stop after their data,
+except for the reader's own corpus, on which the documented systems are trained and tested.
 """
 
 import functools
@@ -24,7 +24,7 @@ DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.g
              *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("egs/*/README.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXTENDING = "docs/extending.md"
-ADDED = ("vgg_power", "gru", "learned")  # systems that it adds
+ADDED = ("vgg_power", "gru", "learned")  # systems that this document adds
 
 
 def blocks(document):
@@ -39,7 +39,7 @@ def tracked():
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the checkout, with tiny corpora and configurations beside it."""
+    """A copy of the checkout, with tiny corpora and configurations next to it."""
     folder = tmp_path_factory.mktemp("docs")
     for name in tracked():
         (folder / "attvec" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def checkout(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(checkout):
-    """Where the archive of speechocean762 can be had."""
+    """The address of a local server with the archive of speechocean762."""
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
@@ -114,7 +114,7 @@ def test_commands_and_code(document, checkout, address):
             if path.stem in ADDED and kind == "yaml":
                 shutil.copy(path, checkout.parent / "conf")
         else:
-            assert kind == "bash", f"{document}: a block of {kind}; nobody tests it"
+            assert kind == "bash", f"{document}: a block of {kind}, which no test covers"
             run(smaller(text, checkout, address), checkout)
 
 
@@ -138,7 +138,7 @@ def test_code_that_is_shown_is_short():
 
 
 def test_every_path_that_is_named_is_there():
-    """Words that look like paths of the repository are; links lead somewhere."""
+    """Words that look like paths of the repository are existing paths; links have targets."""
     made = {match.group(1) for _, text in blocks(EXTENDING) if (match := re.match(r"# (\S+)\n", text))}
     for document in DOCUMENTS:
         text = (ROOT / document).read_text(encoding="utf-8")

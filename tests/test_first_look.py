@@ -36,7 +36,7 @@ def test_everything_says_that_it_is_simulated(finished):
     report = (work / "exp/RESULTS.md").read_text()
     assert report.startswith("# Results on simulated speakers: no speech\n")
     assert "run.sh --voxceleb1-root simulated --scale mini --work " in report
-    assert " --systems 'vgg_attention vgg_mha' " in report  # as one would type it
+    assert " --systems 'vgg_attention vgg_mha' " in report  # as typed in a shell
     assert "# Results on simulated speakers: no speech\n" in done.stdout
     assert {row[2] for row in results(work)[1:]} == {"simulated_test", "simulated_test_hard"}
     assert [row[0] for row in results(work)[1::2]] == ["vgg_attention", "vgg_mha"] * 2
@@ -89,8 +89,8 @@ def test_only_a_call_without_any_corpus_is_the_first_look(finished, tmp_path):
 
 
 def test_the_simulated_speakers_are_as_hard_as_real_ones(tmp_path):
-    """i-vectors on the default corpus, at the size of the recipe without arguments: as on real speech, PLDA errs
-    in some percent of the trials, cosine in clearly more, and non-targets of the same gender are harder."""
+    """i-vectors on the default corpus, at the size of the recipe without arguments: as on real speech, PLDA's EER is a
+    few percent, that of cosine clearly higher, and non-targets of the same gender are harder."""
     done = look(tmp_path, CONF, "--systems", "ivector", "--simulated-speakers", "60")
     assert done.returncode == 0, done.stderr[-3000:]
     eer = {(row[2], row[1]): float(row[5]) for row in results(tmp_path)[1:]}

@@ -1,4 +1,4 @@
-"""The habits of the house: lint, import directions, names, file sizes."""
+"""The repository's rules: lint, import directions, names, line ends, nothing unpickled or evaluated."""
 
 import ast
 import subprocess
@@ -10,14 +10,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("egs", "local", "steps", "utils", "nnet")
-# What each package may import of ours, longest name first: egs -> steps -> nnet -> utils.
+# Our packages that each package may import; the longest name that fits applies: egs -> steps -> nnet -> utils.
 MAY_IMPORT = {
     "utils": set(),
     "steps": {"utils"},
     "steps.network": {"utils", "nnet", "steps.backend.scoring"},
     "steps.report": {"utils", "nnet", "steps.backend.descriptions"},
     "nnet": {"utils"},
-    "nnet.embed": {"utils", "nnet", "steps.ivector.model"},  # `load` imports it, for i-vector systems alone
+    "nnet.embed": {"utils", "nnet", "steps.ivector.model"},  # `load` imports it, only for i-vector systems
     "nnet.encoders": {"utils", "nnet.padding"},
     "nnet.poolings": {"utils", "nnet.padding"},
     "local": {"utils"},

@@ -1,4 +1,4 @@
-"""The recipe from wav files to the table, on a few real speakers and tiny models, and what disturbs it."""
+"""The recipe from wav files to the table, on a few real speakers and tiny models, and its interruptions."""
 
 import contextlib
 import os
@@ -15,13 +15,13 @@ from tests.conftest import ROOT
 from tests.terminal import drawn, terminal
 from tests.tiny import command, make_conf, make_corpus, make_speechocean762, results
 
-# Files that say when and by whom, not what.
+# Files that record when and how a run was made, not its results.
 UNTOLD = ("results.tsv", "RESULTS.md", ".done_report", "report.call", "corpus", ".stage", ".lock")
 
 
 @pytest.fixture(scope="module")
 def corpus(shared, tmp_path_factory):
-    """A tiny corpus in a folder whose name is awkward."""
+    """A tiny corpus in a folder with an awkward name."""
     return make_corpus(shared, tmp_path_factory.mktemp("corpus") / "a 'real'; corpus")
 
 
@@ -71,12 +71,12 @@ def test_a_log_has_a_short_line_per_step_and_the_details_are_beside_the_jobs(fin
 
 
 def test_a_terminal_of_80_columns(corpus, conf, tmp_path):
-    """One line per step, paths from where one stands, and under it how far training is."""
+    """One line per step, with paths relative to the current folder, and below it the progress of training."""
     words = command(corpus, conf, tmp_path / "w", "--systems", "xvector", "--stop-stage", "3")
     code, said = terminal(words, tmp_path)
     lines = drawn(said)
     assert code == 0, said[-3000:]
-    own = [line for line in lines if str(corpus) not in line]  # whose path, from elsewhere, is long
+    own = [line for line in lines if str(corpus) not in line]  # whose path is absolute and long
     assert max(map(len, own)) <= 80, max(own, key=len)
     assert any(re.fullmatch(r"\d\d:\d\d:\d\d train_network w/exp/xvector", line) for line in lines)
     assert any(re.match(r" +train: \d+ of \d+ steps, \d+:\d\d left, epoch [12] of 2", line) for line in lines)
@@ -96,7 +96,7 @@ def test_running_again_does_nothing(finished, corpus, conf):
 
 
 def test_an_engine_gives_the_same_table(engine, finished, corpus, conf, tmp_path):
-    """Grid Engine and Slurm, real ones: every job through them, the same numbers to the last digit."""
+    """Real Grid Engine and Slurm: every job runs through them, with the same numbers to the last digit."""
     work, _ = finished
     done = run(corpus, conf, tmp_path, "--cmd", engine, "--num-threads", "2", "--systems", "ivector xvector")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -109,7 +109,7 @@ def test_an_engine_gives_the_same_table(engine, finished, corpus, conf, tmp_path
 
 @pytest.mark.parametrize(("given", "each"), [([], 4), (["--num-threads", "3"], 3)])
 def test_an_engine_is_asked_for_what_a_job_uses(finished, tmp_path, given, each):
-    """Not for the cores of the machine that submits; by the launchers' dry runs."""
+    """Not for the cores of the submitting machine. Checked with the launchers' dry runs."""
     work, _ = finished
     data, exp = work / "data", work / "exp"
     asked = []
@@ -131,9 +131,9 @@ def test_an_engine_is_asked_for_what_a_job_uses(finished, tmp_path, given, each)
 
 
 def test_two_nodes_train_as_two_processes_do(engine, finished, tmp_path):
-    """Training on two of Slurm's nodes, which torchrun brings together, ends with the same bits as on one."""
+    """Training on two Slurm nodes, connected by torchrun, is bit-identical to training on one."""
     if engine == "sge":
-        pytest.skip("the Grid Engine that tests start has one host")
+        pytest.skip("the tests' Grid Engine has one host")
     work, _ = finished
     data, words = work / "data/fbank80", ["--num-threads", "1", "--seed", "1"]
     for name, more in (("one", ["--cmd", "run", "--num-processes", "2"]),
@@ -165,7 +165,7 @@ def test_status_says_what_is_done_stale_and_to_do(finished, corpus, conf, tmp_pa
 
 
 def states(corpus, conf, work, *more):
-    """What `--status` says of each stage."""
+    """Return the state that `--status` reports for each stage."""
     done = run(corpus, conf, work, "--status", *more)
     assert done.returncode == 0, done.stderr
     found = re.findall(r"^(done|stale|partial|to do) +stage (\d):", done.stdout, re.MULTILINE)
@@ -173,7 +173,7 @@ def states(corpus, conf, work, *more):
 
 
 def test_a_second_run_is_refused(finished, corpus, conf):
-    """While a run is going on, another in the same folder says so and stops; the first is not disturbed."""
+    """While a run is active, a second one in the same folder reports it and stops; the first is not disturbed."""
     work, _ = finished
     (work / "exp/ivector/.done").unlink()
     first = subprocess.Popen(command(corpus, conf, work), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -187,7 +187,7 @@ def test_a_second_run_is_refused(finished, corpus, conf):
 
 
 def test_a_change_redoes_what_depends_on_it_and_no_more(finished, corpus, conf, tmp_path):
-    """Another extractor, and another seed: rows of the other systems stay as they are, each with what made it."""
+    """Another extractor, and another seed: rows of the other systems stay as they are, each with its origin."""
     work, _ = finished
     copy = tmp_path / "work"
     shutil.copytree(work, copy, symlinks=True)
@@ -197,7 +197,7 @@ def test_a_change_redoes_what_depends_on_it_and_no_more(finished, corpus, conf, 
     config["mini"]["backend"] = {"lda_dim": 4}
     config["mini"]["extractor"]["dim"] = 12
     (other / "ivector.yaml").write_text(yaml.safe_dump(config))
-    # A copy's tables point into the first folder: what is not redone is read from there.
+    # A copy's tables point into the first folder: data that are not made again are read from there.
     done = run(corpus, other, copy, "--systems", "ivector xvector", "--stage", "2", "--seed", "2", "--stop-stage", "2")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "exp/ivector" in done.stderr.split("made again")[0].splitlines()[-1]
@@ -217,7 +217,7 @@ def rows_of(work):
 
 
 def end(folder):
-    """Kill a recipe with all that it started: jobs are in sessions of their own, and have the folder in their words."""
+    """Kill a recipe and all its processes: jobs run in their own sessions, with the folder in their command lines."""
     processes = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
     for line in processes.splitlines():
         number, _, words = line.strip().partition(" ")
@@ -227,7 +227,7 @@ def end(folder):
 
 
 def test_killed_and_started_again_it_ends_with_the_same_table(finished, corpus, conf, tmp_path):
-    """Killed in the features of the last set, in i-vector and network training, and in extraction."""
+    """Killed during the features of the last set, i-vector and network training, and extraction."""
     work, systems = finished[0], ("--systems", "ivector xvector")
     for place in ("data/mfcc24/test/log/make_feats.2.log", "exp/ivector/ubm/log/train_ubm.log",
                   "exp/xvector/log/train.tsv", "exp/ivector/embeddings_test/log/extract.1.log"):
@@ -263,7 +263,7 @@ def test_bad_calls_and_bad_corpora_end_in_one_line(corpus, conf, tmp_path):
 
 
 def test_a_recipe_with_data_of_its_own_is_one_run(conf, tmp_path):
-    """speechocean762 makes its data and goes on as the stages of voxceleb: one lock, one summary, one status."""
+    """speechocean762 makes its data and continues with the stages of voxceleb: one lock, one summary, one status."""
     people = [(number, "train" if number < 13 else "test", "mf"[number % 2], 6 + 20 * (number % 2))
               for number in range(1, 21)]
     corpus, work = make_speechocean762(tmp_path / "speech ocean", people, 8), tmp_path / "work"

@@ -1,4 +1,4 @@
-"""A tiny run of the recipe on real speech, for tests: few speakers, models of a few seconds."""
+"""A tiny run of the recipe on real speech, for tests: few speakers, models that train in seconds."""
 
 import shutil
 from pathlib import Path
@@ -37,7 +37,7 @@ def make_corpus(shared: Path, folder: Path) -> Path:
 
 
 def make_speechocean762(root, people, utterances):
-    """Make a corpus in speechocean762's layout: people (number, part, gender, age), noise for speech."""
+    """Make a corpus in speechocean762's layout: people (number, part, gender, age), noise instead of speech."""
     rng = np.random.default_rng(0)
     for part in ("train", "test"):
         rows = {name: [] for name in ("wav.scp", "utt2spk", "spk2gender", "spk2age")}
@@ -73,12 +73,12 @@ def make_conf(folder: Path) -> Path:
 
 
 def command(corpus: Path, conf: Path, work: Path, *more: str) -> list[str]:
-    """Return the command line of the recipe; what `more` says wins."""
+    """Return the command line of the recipe; options in `more` take precedence."""
     return ["bash", str(ROOT / "egs/voxceleb/run.sh"), "--voxceleb1-root", str(corpus), "--conf", str(conf),
             "--scale", "mini", "--systems", "ivector xvector vgg_mha", "--valid-speakers", "3", "--nj", "2",
             "--work", str(work), *more]
 
 
 def results(work: Path) -> list[list[str]]:
-    """Return the rows of the table to the last metric, without the training seconds and what made them."""
+    """Return the rows of the table up to the last metric, without the training seconds and the origin."""
     return [line.split("\t")[:9] for line in (work / "exp/results.tsv").read_text().splitlines()]

@@ -7,7 +7,7 @@
 #       egs/voxceleb/run.sh --voxceleb1-root /corpora/VoxCeleb1 --systems "ivector xvector vgg_mha" --device cuda
 voxceleb1_root=     # VoxCeleb1, in any layout in circulation; or the word simulated, for simulated speakers
 voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
-lists=              # trial lists to use, as words (empty: those found in the corpus folder)
+lists=              # trial lists to use, separated by spaces (empty: those found in the corpus folder)
 systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
 conf=               # folder with the systems' YAML files (empty: conf/ here)
 scale=full          # full: the papers' sizes; mini: sizes that two CPU cores train in minutes
@@ -18,7 +18,7 @@ nj=$(getconf _NPROCESSORS_ONLN)  # jobs per stage
 ivector_nj=1        # jobs that share the training of an i-vector model (more than 1 pays on a cluster)
 cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
 device=cpu          # device for networks and i-vectors: cpu or cuda
-num_threads=0       # threads of each process that trains or scores (0: all cores of this machine; on an engine 4)
+num_threads=0       # threads of each process that trains or scores (0: all cores of this machine; 4 on an engine)
 num_processes=1     # processes per node that share the training of a network, one per GPU
 num_nodes=1         # nodes that share the training of a network
 status=false        # report whether each stage is done, stale, partial or to do, and why; run nothing
@@ -38,7 +38,7 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
 # shellcheck source=../../utils/parse_options.sh
 . "$root/utils/parse_options.sh"
-# Without a corpus, from the start: a first look, in a folder of its own. Options that are given count more.
+# Without a corpus or a stage: a first look, in its own folder. Options that are given take precedence.
 if ! given voxceleb1_root && ! given voxceleb2_root && ! given stage; then
   default_to valid_speakers 5
   default_to systems "ivector xvector vgg_attention vgg_mha"

@@ -1,6 +1,6 @@
 """ECAPA-TDNN (Desplanques, Thienpondt, Demuynck 2020), a modern reference: c512 and c1024 by `channels`.
 
-Convolutions over time are zero-padded to keep T; before each, frames beyond an utterance are set to 0.
+Convolutions over time are zero-padded to keep T; before each one, frames beyond an utterance's end are set to 0.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class EcapaOptions:
 
     def __post_init__(self) -> None:
         if self.channels % self.groups or self.groups < 2:
-            raise ValueError(f"groups is {self.groups} and channels {self.channels}; wanted 2 or more that divide it")
+            raise ValueError(f"groups is {self.groups} and channels {self.channels}; wanted a divisor of it, 2 or more")
         if not self.dilations:
             raise ValueError("dilations is empty; wanted one or more")
 

@@ -111,7 +111,7 @@ class ResNet(nn.Module):
         self.last, self.output_dim = None, width * (bands if options.frequency == "flatten" else 1)
         if options.frequency == "convolution":
             if not 3 <= bands <= 5:
-                raise ValueError(f"{bands} bands are left of {input_dim}; frequency: convolution takes 3 to 5 to one")
+                raise ValueError(f"{bands} of {input_dim} bands remain; frequency: convolution takes 3 to 5")
             self.last = nn.Sequential(nn.Conv2d(width, width, 3, padding=(1, 0), bias=False), nn.BatchNorm2d(width))
 
     def stage_outputs(self, x: Tensor, lengths: Tensor | None = None) -> list[tuple[Tensor, Tensor | None]]:

@@ -24,7 +24,7 @@ class ScResNetOptions:
     channels: tuple[Count, ...] = (64, 128, 256, 512)
     blocks: tuple[Count, ...] = (2, 2, 2, 2)
     strides: tuple[Count, ...] = (1, 2, 2, 2)
-    attention: Literal["none", "self", "cross"] = "cross"  # none: [p_1 .. p_5] alone
+    attention: Literal["none", "self", "cross"] = "cross"  # none: only [p_1 .. p_5]
     masking: bool = True                                   # of the keys, in training
 
     def __post_init__(self) -> None:

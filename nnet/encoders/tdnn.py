@@ -22,7 +22,7 @@ class TdnnOptions:
         if not self.channels or not all(self.contexts):
             raise ValueError("wanted one layer or more, and one offset or more in each context")
         if any(list(context) != sorted(set(context)) for context in self.contexts):
-            raise ValueError("each context must rise, as in [-2, 0, 2]")
+            raise ValueError("the offsets of each context must increase, as in [-2, 0, 2]")
 
 
 class TdnnLayer(nn.Module):
@@ -44,7 +44,7 @@ class TdnnLayer(nn.Module):
 
 
 class Tdnn(nn.Module):
-    """TDNN layers without padding: each frame out sees real frames only.
+    """TDNN layers without padding: each output frame sees real frames only.
 
     Input B x T x F and the utterances' lengths (or None), output B x (T - context) x C and lengths.
     """

@@ -42,7 +42,7 @@ class Vgg(nn.Module):
         self.receptive_field = 2 ** len(options.channels)  # input frames per output frame
         self.output_dim = input_dim // self.receptive_field * channels
         if self.output_dim == 0:
-            raise ValueError(f"{input_dim} bands are fewer than the stride {self.receptive_field} of the encoder")
+            raise ValueError(f"{input_dim} bands are fewer than the encoder's stride {self.receptive_field}")
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x = zero_beyond(x[:, None], lengths)  # B x 1 x T x F

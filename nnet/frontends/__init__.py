@@ -1,7 +1,7 @@
 """Front ends: from samples to the frames that the encoder takes.
 
-Every front end is a Frontend (nnet/frontends/interface.py), made with its options, with the options of the training
-data's features (utils.features.model_features.Options), and with the number F of values a frame of these.
+Every front end is a Frontend (nnet/frontends/interface.py). Its constructor takes its options, the options of the
+training data's features (utils.features.model_features.Options), and the number F of their values per frame.
 
 To add a front end, write the class and its options in a module of this folder, and enter both in FRONTENDS
 (docs/extending.md).
@@ -11,5 +11,5 @@ from nnet.frontends.kaldi import KaldiFrontend
 from utils.features.frontend import FrontendOptions
 
 FRONTENDS = {
-    "kaldi": (KaldiFrontend, FrontendOptions),  # MFCC or log mel energies, as the feature file says
+    "kaldi": (KaldiFrontend, FrontendOptions),  # MFCC or log mel energies, by the feature file
 }

@@ -1,4 +1,4 @@
-"""What every front end is."""
+"""The interface of front ends."""
 
 import abc
 
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 class Frontend(nn.Module, abc.ABC):
     """The first part of a network.
 
-    output_dim: F', values a frame that the encoder takes; rate: samples a second; shift: samples from one frame to the
-    next. stored: whether its first part is fixed and its result the stored features, so that training, extraction and
-    validation read these in place of audio; other front ends are given audio.
+    output_dim: F', values per frame that the encoder takes; rate: samples per second; shift: samples from one frame to
+    the next. stored: whether its first part is fixed and gives the stored features, so that training, extraction and
+    validation read these instead of audio; other front ends get audio.
     """
 
     stored = False
@@ -20,16 +20,16 @@ class Frontend(nn.Module, abc.ABC):
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.rate / self.shift
 
     def samples_of(self, frames: int) -> int:
-        """Return how many samples give at least so many frames."""
+        """Return the number of samples that give at least `frames` frames."""
         return frames * self.shift
 
     @abc.abstractmethod
     def forward(self, samples: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return the frames of whole utterances, B x T' x F', and their number in each (None: all T').
+        """Return the frames of whole utterances, B x T' x F', and the number of frames of each (None: all T').
 
         samples: B x N, 16-bit scale, at `rate`; lengths: B, samples of each that count; None: all N. Samples beyond an
         utterance's end never change its frames.

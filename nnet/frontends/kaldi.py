@@ -2,9 +2,9 @@
 
 The steps and their order are those of Kaldi's feature-window.cc, feature-fbank.cc and feature-mfcc.cc, for the options
 that a feature file may set. Stored features come from kaldi-native-fbank (utils/features/compute.py); both agree
-(tests/unit/test_waveform.py). Both pay: 64 chunks of 3 s take 0.07 s here and 0.12 s there (two cores, two threads),
-and this runs on a GPU and has gradients beyond it; but the jobs of stage 1 would need PyTorch, 0.1 GB more and a second
-more to start.
+(tests/unit/test_waveform.py). Each has its use: 64 chunks of 3 s take 0.07 s here and 0.12 s there (two cores, two
+threads), and this code also runs on a GPU; but with it the jobs of stage 1 would need PyTorch, 0.1 GB more memory and
+one more second to start.
 """
 
 import math
@@ -32,7 +32,7 @@ def hz_to_mel(hz: np.ndarray) -> np.ndarray:
 
 
 def mel_banks(bins: int, size: int, rate: float, low: float, high: float) -> np.ndarray:
-    """Return the triangles' weights, size/2 x bins; high: Hz, or from Nyquist down where it is not positive."""
+    """Return the triangles' weights, size/2 x bins; high: Hz, or an offset from Nyquist if it is not positive."""
     high = high if high > 0 else rate / 2 + high
     edges = np.linspace(*hz_to_mel(np.array([low, high])), bins + 2)
     mel = hz_to_mel(np.arange(size // 2) * rate / size)[:, None]
@@ -67,7 +67,7 @@ class KaldiFeatures(nn.Module):
         if kaldi.htk_compat or (options.kind == "fbank" and not kaldi.use_power) or (
                 options.kind == "fbank" and not kaldi.use_log_fbank):
             raise InputError("features on the device: --htk-compat=true, --use-power=false and --use-log-fbank=false "
-                             "are not there; remove them from the feature file")
+                             "are not supported; remove them from the feature file")
         self.options, self.shift, self.length = options, options.shift, options.length
         self.size = 1 << (self.length - 1).bit_length() if frame.round_to_power_of_two else self.length
         constants = {"window": make_window(frame.window_type, self.length, frame.blackman_coeff), "banks": mel_banks(
@@ -98,7 +98,7 @@ class KaldiFeatures(nn.Module):
 
     @torch.no_grad()
     def forward(self, samples: Tensor, snip_edges: bool | None = None) -> Tensor:
-        """snip_edges: whether all frames lie within the samples; None: as the options have it."""
+        """snip_edges: whether all frames lie within the samples; None: as in the options."""
         snip_edges = self.options.kaldi.frame_opts.snip_edges if snip_edges is None else snip_edges
         with torch.autocast(samples.device.type, enabled=False):
             # In blocks: the frames of an hour take a hundred times the memory of its samples.
@@ -125,7 +125,7 @@ class KaldiFeatures(nn.Module):
 
 
 def frontend_of_batch(x: Tensor, options: FrontendOptions) -> Tensor:
-    """Return what utils/features/frontend.py makes of each matrix, voicing apart: B x T x F to B x T x F'."""
+    """Apply utils/features/frontend.py, except voicing, to each matrix: B x T x F to B x T x F'."""
     frames = x.shape[1]
     if options.deltas:
         reach = options.deltas * options.delta_window
@@ -148,16 +148,16 @@ def frontend_of_batch(x: Tensor, options: FrontendOptions) -> Tensor:
 
 
 def window_means(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Return the means of B x T x F over the frames start..end of each frame, float64."""
+    """Return the means of B x T x F over the window start..end of each frame, float64."""
     sums = nn.functional.pad(x.double().cumsum(dim=1), (0, 0, 1, 0))
     return (sums[:, end] - sums[:, start]) / (end - start)[:, None]
 
 
 class KaldiFrontend(Frontend):
-    """Features, derivatives, normalisation, voiced frames. In training, utils/features/frontend.py does what follows
-    the features where these are stored.
+    """Features, derivatives, normalisation, voiced frames. For stored features, utils/features/frontend.py does all
+    but the first step instead.
 
-    Raises InputError where features are not those of the options.
+    Raises InputError if the options do not match the features.
     """
 
     stored = True
@@ -170,7 +170,7 @@ class KaldiFrontend(Frontend):
         if of_data.features is not None:
             features = as_written_out(of_data.features, "features")
             if features.dim != feature_dim:
-                raise InputError(f"the options of the features mean {features.dim} values a frame, the features have "
+                raise InputError(f"the feature options give {features.dim} values per frame, the features have "
                                  f"{feature_dim}; make them again")
             self.features = KaldiFeatures(features)
             self.rate, self.shift = features.rate, features.shift
@@ -179,10 +179,10 @@ class KaldiFrontend(Frontend):
         return self.features.options.samples_of(frames)
 
     def forward(self, samples: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the (voiced) frames; of an utterance without any voiced frame, all."""
+        """Return the (voiced) frames; all frames of an utterance without any voiced one."""
         if self.features is None:
-            raise InputError("the options of the features are not known, so that none can be computed; train on "
-                             "features of steps/make_feats.sh")
+            raise InputError("the feature options are unknown, so features cannot be computed; train on features of "
+                             "steps/make_feats.sh")
         ends = [samples.shape[1]] * len(samples) if lengths is None else lengths.tolist()
         found = [self._utterance(x[:end]) for x, end in zip(samples, ends, strict=True)]
         return pad_sequence(found, batch_first=True), torch.tensor([len(x) for x in found], device=samples.device)
@@ -193,11 +193,10 @@ class KaldiFrontend(Frontend):
         if not self.options.vad:
             return frames
         if self.vad is None:
-            raise InputError("the options of the voice activity are not known; run steps/compute_vad.sh and train "
-                             "again")
+            raise InputError("the options of the voice activity are unknown; run steps/compute_vad.sh and train again")
         voiced = torch.from_numpy(energy_vad(features[0].cpu().numpy(), self.vad) != 0).to(frames.device)
         return frames[voiced] if voiced.any() else frames
 
     def chunks(self, samples: Tensor) -> Tensor:
-        """Return the frames that lie within the samples; derivatives and windows end where the chunk ends."""
+        """Return the frames that lie within the samples; derivatives and windows end at the chunk's ends."""
         return frontend_of_batch(self.features(samples, snip_edges=True), self.options)

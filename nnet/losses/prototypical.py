@@ -53,7 +53,7 @@ class Prototypical(nn.Module):
         return self.w.clamp_min(1e-6) * (normalize(q, dim=-1) * normalize(p, dim=-1)).sum(dim=-1) + self.b
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the supports (N x ...) and queries (N (M - 1) x ...) of a batch, this process's or the whole."""
+        """Return the supports (N x ...) and queries (N (M - 1) x ...) of a batch, or of this process's part."""
         rows = rows.unflatten(0, (-1, self.utterances))
         return rows[:, 0], rows[:, 1:].flatten(0, 1)
 

@@ -1,4 +1,4 @@
-"""Augmentation of training chunks as they are read, as `online:` says (utils/features/augment.py defines the kinds)."""
+"""Augmentation of training chunks as they are read, for `online:` (utils/features/augment.py defines the kinds)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +12,9 @@ from utils.features.augment import Sources, augment, make_plan
 
 
 class Augmentation:
-    """Changes a share of the chunks. paths, labels: audio and speaker of the training utterances, for babble.
+    """Augments a share of the chunks. paths, labels: audio and speaker of the training utterances, for babble.
 
-    rate: Hz; musan, rirs: corpora of noises and of room responses; without them both are made up.
+    rate: Hz; musan, rirs: corpora of noises and of room responses; None: both are synthetic.
     """
 
     def __init__(self, options: OnlineOptions, paths: Sequence[str], labels: np.ndarray, rate: int,

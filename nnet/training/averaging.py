@@ -12,30 +12,30 @@ from utils.errors import InputError
 
 @dataclass(frozen=True)
 class AverageOptions:
-    """Of `none`."""
+    """Options of `none`."""
 
     type: str
 
 
 @dataclass(frozen=True)
 class MovingOptions(AverageOptions):
-    """The past counts `decay` as much with every step."""
+    """Each step multiplies the weight of the past by `decay`."""
 
     decay: Annotated[float, Range(above=0, below=1)] = 0.999
 
 
 @dataclass(frozen=True)
 class EpochsOptions(AverageOptions):
-    """How many epochs, the last ones, count."""
+    """The last `epochs` epochs are averaged."""
 
     epochs: Count = 5
 
 
 class Average:
-    """No average: `network` is what is to be used. The others keep theirs beside it, batch-norm statistics included."""
+    """No average: `network` is the trained one. Subclasses keep an average beside it, with batch-norm statistics."""
 
     def __init__(self, network: nn.Module, options: AverageOptions, epochs: int, patience: int) -> None:
-        """epochs, patience: how long training goes on."""
+        """epochs, patience: those of training."""
         self.source = network
         self.model: AveragedModel | None = None
 
@@ -45,10 +45,10 @@ class Average:
         return self.source if self.model is None or not self.model.n_averaged else self.model.module
 
     def after_step(self) -> None:
-        """Take in the weights after a step."""
+        """Include the weights after a step."""
 
     def after_epoch(self, epoch: int) -> None:
-        """Take in the weights at the end of epoch 1, 2, ..."""
+        """Include the weights at the end of an epoch, counted from 1."""
 
 
 class MovingAverage(Average):
@@ -56,7 +56,7 @@ class MovingAverage(Average):
 
     def __init__(self, network: nn.Module, options: MovingOptions, epochs: int, patience: int) -> None:
         super().__init__(network, options, epochs, patience)
-        # Not its faster `multi` kin, which fails on the whole numbers among batch norm's statistics.
+        # Not the faster get_ema_multi_avg_fn, which fails on the integers among batch norm's statistics.
         self.model = AveragedModel(network, avg_fn=get_ema_avg_fn(options.decay), use_buffers=True)
 
     def after_step(self) -> None:
@@ -69,7 +69,7 @@ class EpochsAverage(Average):
     def __init__(self, network: nn.Module, options: EpochsOptions, epochs: int, patience: int) -> None:
         super().__init__(network, options, epochs, patience)
         if patience:
-            raise InputError("average: type epochs needs train.patience 0: which epochs are the last must be known")
+            raise InputError("average: type epochs needs train.patience 0: the last epochs must be known beforehand")
         self.first_epoch = epochs - options.epochs + 1
         self.model = AveragedModel(network, avg_fn=get_swa_avg_fn(), use_buffers=True)
 
@@ -86,6 +86,6 @@ AVERAGES = {
 
 
 def make_average(network: nn.Module, options: AverageOptions, epochs: int, patience: int) -> Average:
-    """Return the average that the options name; epochs, patience: how long training goes on."""
+    """Return the average that the options name; epochs, patience: those of training."""
     kind, _ = AVERAGES[options.type]
     return kind(network, options, epochs, patience)

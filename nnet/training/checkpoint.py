@@ -1,7 +1,7 @@
-"""Weights on disk, and a training run as one safetensors file: weights, optimiser, best and averaged weights, and where
-it stands.
+"""Weights on disk, and a training run as one safetensors file: weights, optimiser, best and averaged weights, and its
+progress.
 
-Nothing is pickled: tensors go by name, everything else as JSON in the file's header.
+Nothing is pickled: tensors are stored by name, everything else as JSON in the file's header.
 """
 
 from pathlib import Path
@@ -17,12 +17,12 @@ from utils.tensor_file import load_tensors, save_tensors
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a model's weights; raises InputError when the file is cut, empty or of another format, or holds NaN."""
+    """Read a model's weights; raises InputError if the file is cut, empty or of another format, or has NaN values."""
     try:
         weights = load_file(path)
     except (SafetensorError, KeyError, ValueError) as error:
         message = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not whole safetensors: {message}; train the model again") from error
+        raise InputError(f"{path}: damaged or not safetensors: {message}; train the model again") from error
     for name, value in weights.items():
         if not value.isfinite().all():
             raise InputError(f"{path}: {name} has NaN or infinite values; train the model again")
@@ -31,7 +31,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def flatten(network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor],
             average: nn.Module | None) -> dict[str, Tensor]:
-    """Return all tensors of a run under one name each."""
+    """Return all tensors of a run, each with a name."""
     tensors = {f"model/{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in best.items()}
     if average is not None:
@@ -43,13 +43,13 @@ def flatten(network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str
 
 def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor],
                     average: nn.Module | None, where: dict[str, Any]) -> None:
-    """Write a checkpoint aside and rename it. where: whatever JSON holds, such as the step."""
+    """Write a checkpoint under a temporary name, then rename it. where: JSON values, such as the step."""
     save_tensors(path, flatten(network, optimizer, best, average), where)
 
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None,
                     ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Restore network, its average and optimiser; return the best weights and where the run stands.
+    """Restore network, its average and optimiser; return the best weights and the `where` of save_checkpoint.
 
     Returns None if there is no checkpoint, or removes a damaged one and returns None. Raises InputError if the
     checkpoint belongs to another network.

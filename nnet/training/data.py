@@ -1,7 +1,7 @@
 """Training data: chunks of stored features or of audio, with their speakers and masks.
 
-A batch is a function of (seed, step) alone: the order of an epoch comes from (seed, epoch), the chunk and masks
-of a row from (seed, step, row). Resuming at a step needs no other state, and each of several processes makes
+A batch depends only on (seed, step): the order of an epoch comes from (seed, epoch), the chunk and masks
+of a row from (seed, step, row). So resuming at a step needs no other state, and each of several processes makes
 its own rows of the batch.
 """
 
@@ -28,11 +28,11 @@ from utils.ahead import ReadAhead
 from utils.errors import InputError, first_five
 from utils.kaldi.ark import Ids, table_lines
 
-ORDER, BATCH, LENGTH = 0, 1, 2  # what a stream of random numbers is for
+ORDER, BATCH, LENGTH = 0, 1, 2  # purposes of streams of random numbers
 
 
 class Batch(NamedTuple):
-    """Chunks (B x T x F' frames or B x N samples), speakers' numbers (B), masks (B x 2 x 2) where there are any."""
+    """Chunks (B x T x F' frames or B x N samples), speakers' numbers (B), masks (B x 2 x 2) if any."""
 
     x: Tensor
     labels: Tensor
@@ -40,12 +40,12 @@ class Batch(NamedTuple):
 
 
 def read_labels(data: Path, ids: Ids) -> tuple[list[str], np.ndarray]:
-    """Return the sorted speakers of a data directory, and of each utterance (as `ids`) its speaker's number."""
+    """Return the sorted speakers of a data directory, and the number of each utterance's speaker, ordered as `ids`."""
     numbers: dict[str, int] = {}
     labels = array("q")
     for line, name in zip_longest(table_lines(data / "utt2spk"), ids, fillvalue=None):
         if line is None or line[0] != name:
-            raise InputError(f"{data}: utt2spk and feats.scp list other utterances; repair: python3 -m "
+            raise InputError(f"{data}: utt2spk and feats.scp list different utterances; repair: python3 -m "
                              f"utils.kaldi.fix_data_dir {data}")
         labels.append(numbers.setdefault(line[1], len(numbers)))
     if len(numbers) < 2:
@@ -87,7 +87,7 @@ class TrainingSet:
                   f"{longest} frames and are repeated to fill it: {first_five(names)}", file=sys.stderr)
         self._blocks = Blocks(self.utterances.rows, self.train.shuffle_mb) if self.train.shuffle_mb else None
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
-        # Masks are drawn here, applied in the network: config has made sure that the front end is one with features.
+        # Masks are drawn here and applied in the network; nnet.config allows them only for front ends with features.
         self.bands = config.frontend.output_dim(self.utterances.feature_dim) if any(self.widest) else 0
         self.augmentation: Augmentation | None = None
         if config.online:
@@ -95,7 +95,7 @@ class TrainingSet:
                                              self.utterances.options.rate, musan, rirs)
 
     def chosen(self, step: int) -> np.ndarray:
-        """Return the numbers of the utterances of a step's batch."""
+        """Return the numbers of the utterances in a step's batch."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
             rng = np.random.default_rng((self.seed, ORDER, epoch))
@@ -113,7 +113,7 @@ class TrainingSet:
         return int(rng.integers(self.train.chunk_frames, self.train.max_chunk_frames + 1))
 
     def batch(self, step: int) -> Batch:
-        """Return this process's rows of a step."""
+        """Return this process's rows of a step's batch."""
         size, frames = self.batch_size // self.count, self.chunk_frames(step)
         first = self.rank * size
         chosen = self.chosen(step)[first:first + size]
@@ -135,12 +135,13 @@ def batches_ahead(data: TrainingSet, first: int, last: int,
                   device: torch.device) -> ReadAhead[tuple[int, Batch]]:
     """Make the batches of some steps in a thread while the device computes.
 
-    For a GPU they lie in pinned memory, from which they are copied while it computes. A thread, not a DataLoader:
-    with one process that took a third longer for batches of 64 x 200 x 80 (21 against 15 ms), with two about as long.
+    For a GPU they are in pinned memory, from which they are copied while it computes. This is a thread because a
+    DataLoader with one process took a third longer for batches of 64 x 200 x 80 (21 against 15 ms), and with two
+    processes about as long.
     """
     def batches() -> Iterator[tuple[int, Batch]]:
         on_gpu = device.type == "cuda"
-        # Each thread has a GPU of its own as the current one, which pins the memory.
+        # The current GPU, which pins the memory, is a setting of each thread.
         with torch.cuda.device(device) if on_gpu else nullcontext():
             for step in range(first, last):
                 batch = data.batch(step)

@@ -1,6 +1,6 @@
-"""Several processes, one a device, as torchrun starts them; alone, everything here does nothing.
+"""Several processes, one per device, as torchrun starts them; with one process, all this does nothing.
 
-A run means the same on one process or eight: the configured batch is that of all processes together, each making
+A run means the same with one process or eight: the configured batch is that of all processes together, each making
 an equal share of its rows; gradients are averaged; batch norm takes its statistics over all rows; the learning
 rate is as configured. The first process validates and writes.
 """
@@ -22,7 +22,7 @@ from utils.errors import InputError
 
 @dataclass(frozen=True)
 class Processes:
-    """Which process this is, of how many."""
+    """The rank of this process, and the number of processes."""
 
     rank: int = 0
     count: int = 1
@@ -33,19 +33,19 @@ class Processes:
         return self.rank == 0
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """Return what is called in training: the network, averaging its gradients over the processes."""
+        """Return the module to call in training, which averages the network's gradients over the processes."""
         if self.count == 1:
             return network
-        with warnings.catch_warnings():  # of the keyword's new name, which PyTorch 2.11 lacks
+        with warnings.catch_warnings():  # about the keyword's new name, which PyTorch 2.11 lacks
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(network, broadcast_buffers=False)  # batch norms are equal already
 
     def any_of(self, flag: bool) -> bool:
-        """Return whether the flag is set in some process."""
+        """Return whether the flag is set in any process."""
         if self.count == 1:
             return flag
         votes = torch.tensor(int(flag))
-        dist.all_reduce(votes, dist.ReduceOp.MAX)  # of a CPU tensor: no device waits
+        dist.all_reduce(votes, dist.ReduceOp.MAX)  # a CPU tensor: no device waits
         return bool(votes)
 
     def mean(self, values: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def start_processes(device: str) -> tuple[Processes, str]:
     if count == 1:
         return Processes(), device
     if device not in ("cpu", "cuda"):
-        raise InputError(f"--device {device}: with {count} processes, wanted cpu or cuda; each takes its own")
+        raise InputError(f"--device {device}: with {count} processes, wanted cpu or cuda; each takes its own GPU")
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
@@ -125,7 +125,7 @@ def gather(x: Tensor) -> Tensor:
     """Return the rows of all processes, B x ..., for losses between the utterances of a batch.
 
     Gradients flow back to the process that a row came from. DistributedDataParallel then divides them by the number
-    of processes, which makes up for each process's computing the same loss.
+    of processes, which corrects for every process computing the same loss.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return x
@@ -159,7 +159,7 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def share_batch_norms(network: nn.Module, processes: Processes, device: torch.device) -> nn.Module:
-    """Return the network with batch norms over all processes; names of weights stay."""
+    """Return the network with batch norms over all processes; the names of weights stay the same."""
     if processes.count == 1:
         return network
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""What one sees of a running training: TensorBoard's event files, and a line beside the progress bar."""
+"""Display of a training run: TensorBoard's event files, and a line beside the progress bar."""
 
 import resource
 import sys
@@ -17,20 +17,20 @@ class Watch:
         self.figures: dict[str, float] = {}
 
     def add(self, step: int, figures: dict[str, float]) -> None:
-        """Note figures, such as {"loss": 3.2}, after `step` steps."""
+        """Record figures, such as {"loss": 3.2}, after `step` steps."""
         self.figures |= figures
         for name, value in figures.items():
             self.writer.add_scalar(name, value, step)
 
     def memory_gb(self) -> float:
-        """Return the largest memory so far: of the GPU, else of the process; GB."""
+        """Return the peak memory of the GPU, or on a CPU of the process; GB."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e9
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (1e9 if sys.platform == "darwin" else 1e6)
 
     def line(self) -> str:
-        """Return what stands beside the bar."""
+        """Return the text beside the bar."""
         if "loss" not in self.figures:
             return ""
         return (f"loss {self.figures['loss']:.3f}, {self.figures['utterances_per_second']:.0f} utt/s, waiting "

@@ -13,14 +13,14 @@ from utils.features.model_features import check_options
 
 
 def initialise(network: nn.Module, speakers: list[str], config: NetworkConfig, train: Path, exp: Path) -> None:
-    """Copy a trained model's weights into `network`, and freeze the parts that are to stay.
+    """Copy a trained model's weights into `network`, and freeze the parts in `init.freeze`.
 
     The classifier's rows are copied for the speakers that the model knows; the others keep their random start.
-    Raises InputError when the model is missing or damaged, has other layers, or was trained on other features than
+    Raises InputError if the model is missing or damaged, has other layers, or was trained on features that differ from
     those of `train`.
     """
     options = config.init
-    folder = exp.parent / options.model  # an absolute path stays what it is
+    folder = exp.parent / options.model  # an absolute path stays as it is
     if not (folder / "model.safetensors").is_file():
         raise InputError(f"init: model: no {folder}/model.safetensors; train {options.model} first")
     theirs = read_network_config(str(folder / "config.yaml"))
@@ -42,7 +42,7 @@ def initialise(network: nn.Module, speakers: list[str], config: NetworkConfig, t
         elif name not in old or old[name].shape != value.shape:
             found = list(old[name].shape) if name in old else "nothing"
             raise InputError(f"init: {folder}: {name} is {found}, here {list(value.shape)}; encoder, pooling and "
-                             "head must be those of the model")
+                             "head must be the model's")
         else:
             value.copy_(old[name])
     for part in options.freeze:

@@ -1,4 +1,4 @@
-"""SpecAugment (Park et al. 2019): of each chunk, a mask in time and one in frequency are 0, the mean."""
+"""SpecAugment (Park et al. 2019): each chunk gets a mask in time and one in frequency, filled with 0, the mean."""
 
 import numpy as np
 import torch
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 def draw_spans(rng: np.random.Generator, widest: tuple[int, int], shape: tuple[int, int]) -> list[tuple[int, int]]:
-    """Draw start and stop of the masks of a chunk: of its frames, and of its bands.
+    """Draw start and stop of a chunk's two masks: over its frames, and over its bands.
 
-    widest: longest mask in time, widest in frequency; where it is 0, no number is drawn. shape: T, F.
+    widest: longest mask in time, widest in frequency; for 0, no number is drawn. shape: T, F.
     """
     spans = []
     for most, size in zip(widest, shape, strict=True):
@@ -19,7 +19,7 @@ def draw_spans(rng: np.random.Generator, widest: tuple[int, int], shape: tuple[i
 
 
 def mask(x: Tensor, spans: Tensor) -> Tensor:
-    """Return chunks with masks; x: B x T x F; spans: B x 2 x 2, of time and frequency the start and the stop."""
+    """Return chunks with masks; x: B x T x F; spans: B x 2 x 2, start and stop in time and in frequency."""
     for axis in (1, 2):
         start, stop = spans[:, axis - 1, :, None].unbind(1)
         place = torch.arange(x.shape[axis], device=x.device)

@@ -15,7 +15,7 @@ from utils.config import Count, NotNegative, Positive, Probability, Range, Share
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """As torch.optim calls them."""
+    """Names as in torch.optim."""
 
     type: str
     lr: Positive = 1e-4
@@ -29,7 +29,7 @@ class SgdOptions(OptimizerOptions):
     momentum: Probability = 0.9
 
 
-# Fused implementations, which compute the same, where there are any.
+# Fused implementations, which compute the same, where they exist.
 OPTIMIZERS = {
     "adam": (partial(torch.optim.Adam, fused=True), OptimizerOptions),
     "adamw": (partial(torch.optim.AdamW, fused=True), OptimizerOptions),
@@ -47,23 +47,23 @@ def make_optimizer(options: OptimizerOptions, parameters: Iterable[nn.Parameter]
 
 @dataclass(frozen=True)
 class ScheduleOptions:
-    """Of `constant`, and of every schedule: a linear warm-up comes first."""
+    """Options of `constant` and of every schedule: a linear warm-up comes first."""
 
     type: str
     warmup_steps: Whole = 0
-    patience: ClassVar[int] = 0  # epochs without a better validation EER that make a plateau; 0: nothing does
+    patience: ClassVar[int] = 0  # epochs without a better validation EER that count as a plateau; 0: no plateaus
 
 
 @dataclass(frozen=True)
 class CosineOptions(ScheduleOptions):
-    """Down to `final` times the rate."""
+    """The rate falls to `final` times its start."""
 
     final: Share = 0.001
 
 
 @dataclass(frozen=True)
 class StepOptions(ScheduleOptions):
-    """Times `factor` every `every` epochs."""
+    """The rate is multiplied by `factor` every `every` epochs."""
 
     factor: Annotated[float, Range(above=0, below=1)] = 0.1
     every: Count = 10
@@ -71,7 +71,7 @@ class StepOptions(ScheduleOptions):
 
 @dataclass(frozen=True)
 class PlateauOptions(ScheduleOptions):
-    """Times `factor` whenever the validation EER was not better for `patience` epochs."""
+    """The rate is multiplied by `factor` whenever the validation EER has not improved for `patience` epochs."""
 
     factor: Annotated[float, Range(above=0, below=1)] = 0.1
     patience: Count = 3
@@ -82,7 +82,7 @@ def cosine(options: CosineOptions, step: int, steps: int, epochs: int, drops: in
     return options.final + (1 - options.final) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-# Each is called with its options and the arguments of `learning_rate`; gives the factor beside that of the warm-up.
+# Called with their options and the arguments of `learning_rate`; they return the factor without that of the warm-up.
 SCHEDULES = {
     "constant": (lambda options, step, steps, epochs, drops: 1.0, ScheduleOptions),
     "cosine": (cosine, CosineOptions),
@@ -93,7 +93,7 @@ SCHEDULES = {
 
 
 def learning_rate(options: ScheduleOptions, step: int, steps: int, epochs: int = 1, drops: int = 0) -> float:
-    """Return the factor on the learning rate at a step (from 0) of `steps` in `epochs` epochs, `drops` plateaus on."""
+    """Return the learning rate's factor at a step (from 0) of `steps` in `epochs` epochs, after `drops` plateaus."""
     warm = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else 1.0
     factor, _ = SCHEDULES[options.type]
     return warm * factor(options, step, steps, epochs, drops)

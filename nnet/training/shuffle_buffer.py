@@ -1,7 +1,7 @@
-"""Shuffling for disks that are slow at random places: archives are read in blocks, and shuffled in a buffer.
+"""Shuffling for disks that are slow at random access: archives are read in blocks, and shuffled in a buffer.
 
 A block is a run of neighbouring matrices. An epoch takes the blocks in random order, as many at a time as the
-buffer holds, and shuffles the utterances of these. The buffer is the system's page cache: each block is read
+buffer holds, and shuffles their utterances. The buffer is the system's page cache: each block is read
 once from end to end, ahead of time, so that the rows of its chunks are then read from memory.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from utils.kaldi.ark import RowReader
 
 BLOCK = 8 << 20  # bytes
-PIECE = 1 << 20  # bytes asked for at a time
+PIECE = 1 << 20  # bytes read at a time
 
 
 class Blocks:
@@ -21,12 +21,12 @@ class Blocks:
 
     def __init__(self, rows: RowReader, buffer_mb: int) -> None:
         self.rows, self.buffer = rows, buffer_mb << 20
-        self.place = np.lexsort((rows.offsets, rows.file_numbers))  # utterances as they lie in the archives
+        self.place = np.lexsort((rows.offsets, rows.file_numbers))  # utterances in the order of the archives
         file, start = rows.file_numbers[self.place], rows.offsets[self.place]
         sizes = np.array([os.path.getsize(name) for name in rows.files])
         last = np.append(file[1:] != file[:-1], True)
         stop = np.where(last, sizes[file], np.append(start[1:], 0))
-        self.first = [0]  # of each block, among `place`
+        self.first = [0]  # first utterance of each block, as an index into `place`
         for index in range(1, len(start)):
             if file[index] != file[index - 1] or stop[index] - start[self.first[-1]] > BLOCK:
                 self.first.append(index)
@@ -50,7 +50,7 @@ class Blocks:
         return np.concatenate(parts)
 
     def enter(self, place: int) -> None:
-        """Have the blocks read that the order needs from `place` on, and those of the group after them."""
+        """Start reading the blocks that the order needs from `place` on, and those of the next group."""
         group = int(np.searchsorted(self.ends, place, side="right"))
         if group == self.entered:
             return

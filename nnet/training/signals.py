@@ -1,4 +1,4 @@
-"""What a queue does before it ends a job: SIGTERM or SIGUSR1, some seconds ahead."""
+"""Signals that a queue sends some seconds before it ends a job: SIGTERM or SIGUSR1."""
 
 import signal
 from types import FrameType
@@ -7,7 +7,7 @@ from utils.jobs.task import REQUEUE
 
 
 class Stopper:
-    """Notes a signal for the training loop, which saves and ends; ends at once while nothing is unsaved."""
+    """Notes a signal for the training loop, which saves and exits; exits at once while nothing is unsaved."""
 
     def __init__(self) -> None:
         self.asked = False

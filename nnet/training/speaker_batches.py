@@ -9,10 +9,10 @@ ANY_BATCH = [name for name, (_, options) in LOSSES.items() if not options.uttera
 
 
 class SpeakerBatches:
-    """Every epoch, each speaker's utterances fall at random into groups of M; a batch holds groups of N speakers.
+    """Every epoch, each speaker's utterances are split at random into groups of M; a batch holds groups of N speakers.
 
-    Groups come in rounds, one of each speaker that has one left; what does not fill a batch of its round is left out
-    of the epoch, as are the utterances beyond a multiple of M.
+    Each round takes one group of every speaker that has one left. Groups that do not fill a batch of their round are
+    left out of the epoch, and so are the utterances beyond a multiple of M.
     """
 
     def __init__(self, labels: np.ndarray, batch_size: int, utterances: int, loss: str) -> None:
@@ -24,8 +24,8 @@ class SpeakerBatches:
         if able < 2:
             raise InputError(
                 f"loss: {loss} needs {utterances} utterances (loss.utterances) of each speaker in a batch; "
-                f"{able} of the {len(self.groups)} speakers have as many, the most is {np.bincount(labels).max()}; "
-                f"allowed: a corpus with more utterances a speaker, or {', '.join(ANY_BATCH)}")
+                f"{able} of the {len(self.groups)} speakers have that many, the most is {np.bincount(labels).max()}; "
+                f"allowed: a corpus with more utterances per speaker, or {', '.join(ANY_BATCH)}")
         self.speakers = min(batch_size // utterances, able)  # N
         in_round = [int((self.groups > number).sum()) for number in range(int(self.groups.max()))]
         self.batches = [count // self.speakers for count in in_round]  # of each round
@@ -41,8 +41,8 @@ class SpeakerBatches:
         return sum(self.batches)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
-        """Return the utterances' numbers of an epoch, batch by batch, each speaker by speaker."""
-        shuffled = np.lexsort((rng.random(len(self.labels)), self.labels))  # by speaker, at random within
+        """Return the utterances' numbers in the order of an epoch: batch by batch, in each batch speaker by speaker."""
+        shuffled = np.lexsort((rng.random(len(self.labels)), self.labels))  # by speaker, in random order within each
         rounds = []
         for number, batches in enumerate(self.batches):
             speakers = rng.permutation(np.flatnonzero(self.groups > number))[:batches * self.speakers]

@@ -2,10 +2,10 @@
 
 Writes into <exp>: model.safetensors and config.yaml (all that extraction needs), versions.yaml, speakers (one per line,
 in the order of the classifier), train_seconds, log/train.tsv (one line per epoch) and, until it ends,
-checkpoint.safetensors; TensorBoard's event files go to log/. Killed at any moment and started again, it goes on
-from the checkpoint and ends, on a CPU, with the same bits: batches depend on (seed, step) alone, and so do the
-random numbers of a step. On SIGTERM or SIGUSR1 it saves after the step and exits with 99, on which the launchers (and
-Grid Engine, and Slurm where RequeueExit says so) run a job again.
+checkpoint.safetensors; TensorBoard writes its event files to log/. Killed at any moment and started again, it resumes
+from the checkpoint and ends, on a CPU, with bit-identical weights: batches, and the random numbers of a step, depend
+only on (seed, step). On SIGTERM or SIGUSR1 it saves after the step and exits with 99; the launchers (and Grid Engine,
+and Slurm with RequeueExit=99) then run the job again.
 
 Several processes: torchrun --nproc-per-node 2 -m nnet.training.train ...; see nnet/training/distributed.py.
 """
@@ -89,7 +89,7 @@ class Trainer:
                              "the encoder sees at once")
         self.bf16 = config.train.precision == "bf16" and has_bf16(device)
         if config.train.precision == "bf16" and not self.bf16 and processes.rank == 0:
-            print("train: precision is bf16, which this processor does not compute in itself: fp32 is used",
+            print("train: precision is bf16, which this processor lacks in hardware: fp32 is used",
                   file=sys.stderr)
         self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(config.optimizer, self.trained)
@@ -103,22 +103,22 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self.rows: list[str] = []
         self.epoch = EpochSums()
-        self.unread: list[Tensor] = []  # loss, hits and norm of the gradient of the steps since the last look
+        self.unread: list[Tensor] = []  # loss, hits and gradient norm of the steps since the last `look`
 
     def identity(self) -> str:
-        """What a checkpoint must agree with."""
+        """The values that a checkpoint must agree with."""
         rows = self.data.utterances.rows.num_rows
         return json.dumps([training_part(self.config), self.config.vad_options, self.seed, self.data.speakers[:1],
                            len(rows), int(rows.sum(dtype="int64")), list(map(str, self.corpora))], sort_keys=True)
 
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is one; raises InputError when it is of another run."""
+        """Resume from the checkpoint, if there is one; raises InputError if it belongs to another run."""
         found = load_checkpoint(self.checkpoint, self.network, self.optimizer, self.average.model)
         if found is None:
             return
         self.best, where = found
         if where["run"] != self.identity():
-            raise InputError(f"{self.checkpoint} is of another configuration, data or seed; delete it to train anew")
+            raise InputError(f"{self.checkpoint} is for another configuration, data or seed; delete it to start over")
         self.step, self.best_eer, self.bad_epochs = where["step"], where["best_eer"], where["bad_epochs"]
         self.seconds, self.rows, self.epoch = where["seconds"], where["rows"], EpochSums(**where["epoch"])
         self.drops = where["drops"]
@@ -134,11 +134,11 @@ class Trainer:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the EER has not improved for as many epochs as one has patience."""
+        """Whether the EER has not improved for `train.patience` epochs."""
         return 0 < self.config.train.patience <= self.bad_epochs
 
     def run(self) -> None:
-        """Train to the end and write the model; raises SystemExit(REQUEUE) when asked to stop before."""
+        """Train to the end and write the model; raises SystemExit(REQUEUE) if a signal asks to stop earlier."""
         self.resume()
         self.model = self.processes.wrap(self.network)
         self.watch = Watch(self.exp / "log", self.step, self.device) if self.processes.writes else None
@@ -181,7 +181,7 @@ class Trainer:
             self.watch.close()
 
     def words(self) -> str:
-        """Return what stands beside the progress: the epoch, and the latest figures."""
+        """Return the text beside the progress bar: the epoch, and the latest figures."""
         epochs = self.config.train.epochs
         epoch = min(self.step // self.data.steps_per_epoch + 1, epochs)
         return ", ".join(filter(None, (f"epoch {epoch} of {epochs}", self.watch.line())))
@@ -192,13 +192,13 @@ class Trainer:
         return self.config.optimizer.lr * learning_rate(self.config.schedule, step, self.steps, epochs, self.drops)
 
     def can_stop_at_once(self, yes: bool) -> None:
-        """Say whether a signal may end the process where it is: all is saved, as in a long validation."""
+        """Set whether a signal may end the process at once, because all is saved, as in a long validation."""
         if self.stopper:
             self.stopper.nothing_unsaved = yes
 
     def train_step(self, step: int, batch: Batch) -> Tensor:
-        """Take one step; return loss, number of hits and norm of the gradient, still on the device."""
-        # So that dropout, too, depends on (seed, step) alone, and differs between processes.
+        """Take one step; return loss, number of hits and gradient norm, still on the device."""
+        # So that dropout, too, depends only on (seed, step), and differs between processes.
         torch.manual_seed(hash((self.seed, step, self.processes.rank)) % 2**63)
         options = self.config
         for group in self.optimizer.param_groups:
@@ -223,7 +223,7 @@ class Trainer:
         return torch.cat([sums, norm[None]])
 
     def look(self, seconds: float, waited: float) -> None:
-        """Add the steps since the last look to the sums; raises InputError when a loss or gradient is no number."""
+        """Add the steps since the last look to the sums; raises InputError on a NaN or infinite loss or gradient."""
         values = self.processes.mean(torch.stack(self.unread).double()).cpu()
         wrong = torch.nonzero(~values.isfinite())
         if len(wrong):
@@ -242,17 +242,17 @@ class Trainer:
                 "waiting": waited / seconds, "memory_gb": self.watch.memory_gb()})
 
     def refuse(self, step: int, values: Tensor) -> None:
-        """Keep the batch of a step whose loss or gradient is no number; raises InputError."""
+        """Save the batch of a step whose loss or gradient is NaN or infinite, and raise InputError."""
         batch = {name: part for name, part in self.data.batch(step)._asdict().items() if part is not None}
         path = self.exp / f"log/bad_batch.{self.processes.rank}.safetensors"
         with write_aside(path, "wb") as stream:
             stream.write(save({**batch, "utterances": torch.from_numpy(self.data.chosen(step).copy())}))
         raise InputError(f"the loss at step {step} is {values[0].item()}, the norm of its gradient "
                          f"{values[2].item()}; lower optimizer.lr ({self.config.optimizer.lr}) or set "
-                         f"train.precision to fp32; the batch is kept in {path}")
+                         f"train.precision to fp32; the batch is saved in {path}")
 
     def end_epoch(self) -> None:
-        """Validate; keep the weights if they are the best so far; note the epoch in log/train.tsv."""
+        """Validate; keep the weights if they are the best so far; write the epoch's line of log/train.tsv."""
         started = time.perf_counter()
         self.average.after_epoch(self.step // self.data.steps_per_epoch)
         network = self.average.network
@@ -283,7 +283,7 @@ class Trainer:
             stream.write("\n".join(["\t".join(COLUMNS), *self.rows]) + "\n")
 
     def finish(self) -> None:
-        """Write the model and what belongs to it; model.safetensors comes last."""
+        """Write the model's files, model.safetensors last."""
         weights = self.best if self.config.train.keep == "best" else self.average.network.state_dict()
         with write_aside(self.exp / "config.yaml") as stream:
             yaml.safe_dump(plain(self.config), stream, sort_keys=False, width=100)
@@ -303,8 +303,8 @@ def main() -> None:
     parser.add_argument("--seed", type=seed, default=1,
                         help="of weights, batches, masks and dropout (default: %(default)s)")
     parser.add_argument("--num-threads", type=int, default=2, help="threads on a CPU (default: %(default)s)")
-    parser.add_argument("--musan-root", type=Path, help="MUSAN, for `online:`; without it noise is made up")
-    parser.add_argument("--rirs-root", type=Path, help="RIRS_NOISES, for `online:`; without it rooms are simulated")
+    parser.add_argument("--musan-root", type=Path, help="MUSAN, for `online:`; without it, noise is synthetic")
+    parser.add_argument("--rirs-root", type=Path, help="RIRS_NOISES, for `online:`; without it, rooms are simulated")
     parser.add_argument("config", help="resolved configuration, as `utils.config resolve` prints it")
     parser.add_argument("train", type=Path, help="data directory with features: the training speakers")
     parser.add_argument("valid", type=Path, help="data directory with features and trials/valid: other speakers")

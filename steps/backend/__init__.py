@@ -1,7 +1,7 @@
-"""The back-ends by name, each with its options: what turns embeddings into scores of trials.
+"""The back-ends, which turn embeddings into scores of trials: a table by name, each with its options.
 
 To add one: write a module with the class (an `interface.Backend`) and its options, a dataclass, and enter both in
-BACKENDS. Configurations (`scoring:`, `backend:`), train_backend.sh, score.sh and the report know it from here.
+BACKENDS. Configurations (`scoring:`, `backend:`), train_backend.sh, score.sh and the report find it there.
 """
 
 import dataclasses
@@ -16,20 +16,20 @@ BACKENDS = {
     "cosine": (Cosine, CosineOptions),
     "plda": (LdaPlda, LdaPldaOptions),
 }
-SCORING = ("cosine", "plda")  # of a configuration that does not say
-# Scores by other means than a back-end: from the network itself and segments of utterances (steps/score_segments.sh).
+SCORING = ("cosine", "plda")  # default of a configuration without `scoring:`
+# Scores without a back-end: the network computes them from segments of utterances (steps/score_segments.sh).
 NETWORK_SCORES = {"segments": "the mean cosine of the 100 pairs of ten segments of 3.5 s"}
 
 
 def descriptions() -> dict[str, str]:
-    """Return the name of each kind of scores and a few words on it."""
+    """Return a short description of each kind of scores, by name."""
     return {name: kind.__doc__.splitlines()[0] for name, (kind, _) in BACKENDS.items()} | NETWORK_SCORES
 
 
 def scoring_of(config: dict[str, Any], where: str) -> list[str]:
-    """Return the kinds of scores that a system's configuration asks for: its `scoring:`, checked.
+    """Return the kinds of scores that a system's configuration lists in `scoring:`, after checking them.
 
-    where: what messages name, e.g. conf/xvector.yaml. Raises InputError on other names.
+    where: the file to name in messages, e.g. conf/xvector.yaml. Raises InputError on unknown names.
     """
     allowed = [*BACKENDS, *(NETWORK_SCORES if config.get("kind") == "network" else ())]
     scoring = config.get("scoring", list(SCORING))
@@ -39,10 +39,10 @@ def scoring_of(config: dict[str, Any], where: str) -> list[str]:
 
 
 def options_of(config: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return the options of each back-end that a configuration scores with, by name, from its block `backend:`.
+    """Return the options of each back-end in a configuration's `scoring:`, by name, from its block `backend:`.
 
-    Back-ends that have an option of the same name share it. A block or an option that is null, as a configuration
-    writes over its base's, is not given. Raises InputError on an option that none of these back-ends has.
+    Back-ends share options of the same name. A null block or option, with which a configuration overrides its base,
+    counts as absent. Raises InputError on an option that none of these back-ends has.
     """
     fields = {name: [field.name for field in dataclasses.fields(kind)] for name, (_, kind) in BACKENDS.items()}
     chosen = [name for name in scoring_of(config, where) if name in BACKENDS]
@@ -54,7 +54,7 @@ def options_of(config: dict[str, Any], where: str) -> dict[str, Any]:
         if key not in known or (value is not None and key not in allowed):
             raise InputError(f"{where}: backend: {key!r} is not an option of {' or '.join(chosen) or 'any back-end'}, "
                              f"which `scoring:` asks for; allowed: {', '.join(sorted(allowed)) or 'none'}; leave it "
-                             "out, or write null where it comes from a base")
+                             "out, or set it to null if a base configuration has it")
     given = {key: value for key, value in block.items() if value is not None}
     return {name: build(BACKENDS[name][1], {key: given[key] for key in fields[name] if key in given},
                         f"{where}: backend") for name in chosen}

@@ -19,7 +19,7 @@ from utils.kaldi.objects import read_vector, write_vector
 
 @dataclass(frozen=True)
 class CosineOptions:
-    """It has none."""
+    """No options."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Cosine:
 
     @classmethod
     def fit(cls, x: np.ndarray, speakers: Sequence[str], options: CosineOptions) -> Self:
-        """Take the mean; any number of speakers will do."""
+        """Compute the mean; one speaker is enough."""
         counts, means, _ = speaker_means(x, speakers)
         return cls((counts @ means / len(x)).astype(np.float32))
 
@@ -56,7 +56,7 @@ class Cosine:
 
 
 def cosine_sides(enrolment: np.ndarray, test: np.ndarray) -> Sides:
-    """Return the sides of the cosine of N x D and M x D vectors: x . y of the normalised vectors."""
+    """Return the sides of the cosine of N x D and M x D vectors: x . y of their unit vectors."""
     rows = _unit(enrolment)
     return Sides(rows, rows if test is enrolment else _unit(test))
 

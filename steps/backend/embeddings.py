@@ -13,7 +13,7 @@ SCRIPTS = ("xvector.scp", "ivector.scp")
 def read_embeddings(path: Path) -> tuple[list[str], np.ndarray]:
     """Read all vectors of a script, of an archive, or of the script in a folder: ids and float32 N x D.
 
-    Raises InputError for a folder without one script of SCRIPTS, and naming vectors with NaN or infinite values.
+    Raises InputError for a folder without exactly one of SCRIPTS, and for vectors with NaN or infinite values.
     """
     if path.is_dir():
         found = [path / name for name in SCRIPTS if (path / name).is_file()]
@@ -22,7 +22,7 @@ def read_embeddings(path: Path) -> tuple[list[str], np.ndarray]:
                              "embeddings first")
         path = found[0]
     ids, vectors = read_vectors(path)
-    # A sum is no number where a value is none; it needs no array of N x D.
+    # The sum over a vector is NaN or infinite if a value is; checking it needs no array of N x D.
     wrong = np.flatnonzero(~np.isfinite(vectors.sum(axis=1, dtype=np.float64)))
     if len(wrong):
         raise InputError(f"{path}: {len(wrong)} embeddings have NaN or infinite values: "

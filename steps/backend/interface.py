@@ -1,4 +1,4 @@
-"""What every back-end offers, and what it is given."""
+"""The interface of back-ends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from utils.errors import InputError
 
 @dataclass(frozen=True)
 class Enrolment:
-    """The models of the enrolment side. x: N x D embeddings; models: for each of M models its rows of x, or None:
-    each row is a model."""
+    """The models of the enrolment side. x: N x D embeddings; models: the rows of x of each of M models; None: each row
+    is a model."""
 
     x: np.ndarray
     models: list[np.ndarray] | None = None
@@ -36,13 +36,13 @@ class Scorer(Protocol):
 
 
 class Backend(Protocol):
-    """From embeddings to scores. The first line of a class's docstring describes it in usage texts and in the report.
+    """Turns embeddings into scores. The first line of a class's docstring describes it in usage texts and the report.
 
     The back-ends of a system share one folder: a file name means the same in all of them (mean.vec is the mean of the
     training embeddings).
     """
 
-    files: ClassVar[tuple[str, ...]]  # what `save` writes and `load` reads
+    files: ClassVar[tuple[str, ...]]  # that `save` writes and `load` reads
 
     @classmethod
     def fit(cls, x: np.ndarray, speakers: Sequence[str], options: Any) -> Self:
@@ -53,13 +53,13 @@ class Backend(Protocol):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote; gives the same scores, bit by bit."""
+        """Read the files of `save`; the scores are bit-identical."""
 
     def scorer(self, enrolment: Enrolment, test: np.ndarray, cohort: np.ndarray | None = None) -> Scorer:
         """Return the scorer of an enrolment side and M x D test embeddings.
 
-        cohort: C x D embeddings of other speakers, to normalise scores with. None: the back-end uses what `fit` kept,
-        or needs none. One that normalises nothing refuses a cohort (`refuse_cohort`).
+        cohort: C x D embeddings of other speakers, to normalise scores with. None: the back-end uses the one that
+        `fit` kept, or needs none. A back-end that does not normalise scores refuses a cohort (`refuse_cohort`).
         """
 
 

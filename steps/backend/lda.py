@@ -7,20 +7,20 @@ import numpy as np
 from steps.backend.speaker_stats import SpeakerStats
 from utils.errors import InputError
 
-EIGENVALUE_FLOOR = 1e-6  # of a covariance that is whitened, as a share of the largest
+EIGENVALUE_FLOOR = 1e-6  # in whitening, as a share of the covariance's largest eigenvalue
 BLOCK = 1 << 14          # vectors processed at a time
 
 
 def eigenvalues_down(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the eigenvalues of a symmetric matrix from the largest, and the eigenvectors as columns."""
+    """Return the eigenvalues of a symmetric matrix, largest first, and the eigenvectors as columns."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     return values[::-1], vectors[:, ::-1]
 
 
 def whitening(covariance: np.ndarray, name: str) -> np.ndarray:
-    """Return P with P C P^T = I for a covariance C, D x D; eigenvalues that are too small are raised, and counted.
+    """Return P with P C P^T = I for a covariance C, D x D; raises eigenvalues that are too small, with a message.
 
-    name: what messages call the covariance. Raises InputError when it is zero or no number.
+    name: the covariance's name in messages. Raises InputError when it is zero or has NaN or infinite values.
     """
     if not np.isfinite(covariance).all():
         raise InputError(f"{name} has NaN or infinite values: look for them in the embeddings")
@@ -40,7 +40,7 @@ def estimate_lda(stats: SpeakerStats, dim: int, total_covariance_factor: float =
 
     With total covariance T and within-speaker covariance W of the centred vectors (both divided by N),
     C = factor T + (1 - factor) W is whitened; the rows are the directions of the largest between-speaker
-    covariance T - W in that space. Speakers span at most S - 1 directions: `dim` is lowered to that, and said.
+    covariance T - W in that space. S speakers span at most S - 1 directions: a larger `dim` is lowered, with a message.
     """
     most = min(stats.dim, len(stats.counts) - 1)
     if dim > most:
@@ -74,7 +74,7 @@ def normalise_length(x: np.ndarray) -> np.ndarray:
 
 
 def process(x: np.ndarray, mean: np.ndarray, transform: np.ndarray | None = None) -> np.ndarray:
-    """Return N x D vectors less the mean, transformed if asked, and length-normalised (float32)."""
+    """Return N x D vectors minus the mean, transformed if a transform is given, and length-normalised (float32)."""
     if x.shape[1] != len(mean):
         raise InputError(f"embeddings of dimension {x.shape[1]}, back-end of dimension {len(mean)}; train the back-end "
                          "on embeddings of the same model")

@@ -20,17 +20,17 @@ EIGENVOICES = 200
 
 @dataclass(frozen=True)
 class LdaPldaOptions:
-    """Of LDA and of PLDA."""
+    """Options of LDA and PLDA."""
 
     lda_dim: Count
     total_covariance_factor: Share = 0.0
     plda: Literal["two_covariance", "gaussian"] = "two_covariance"
-    eigenvoices: Count | None = None  # of gaussian: 200, unless others are wanted
+    eigenvoices: Count | None = None  # for gaussian only; None: 200
 
     def __post_init__(self) -> None:
         if self.eigenvoices and self.plda != "gaussian":
             raise ValueError(f"eigenvoices is {self.eigenvoices}, but plda {self.plda}, which has none; leave it out, "
-                             "or null where it comes from a base")
+                             "or set it to null if a base configuration has it")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LdaPlda:
 
     @classmethod
     def fit(cls, x: np.ndarray, speakers: Sequence[str], options: LdaPldaOptions) -> Self:
-        """Train one after the other; raises InputError where speakers or their utterances are too few."""
+        """Train LDA, then PLDA; raises InputError when there are too few speakers or utterances."""
         stats = collect(x, speakers)
         mean = stats.mean
         centred = replace(stats, means=stats.means - mean)
@@ -71,7 +71,7 @@ class LdaPlda:
         return cls(read_vector(folder / "mean.vec"), read_matrix(folder / "transform.mat"), read_plda(folder / "plda"))
 
     def scorer(self, enrolment: Enrolment, test: np.ndarray, cohort: np.ndarray | None = None) -> Sides:
-        """Return the scorer: a model is the mean of its utterances' processed vectors, and PLDA knows their number."""
+        """Return the scorer: a model is the mean of its utterances' processed vectors, with their number for PLDA."""
         refuse_cohort(cohort, "plda")
         vectors = process(test, self.mean, self.transform)
         processed = vectors if enrolment.x is test else process(enrolment.x, self.mean, self.transform)
@@ -87,11 +87,11 @@ def plda_sides(model: Plda, enrolment: np.ndarray, test: np.ndarray, num_utts: n
     x the mean of n enrolment utterances; expanded, with v the variance given x:
     sum (m/v) y  -  sum y^2/(2 v)  +  sum y^2/(2 (1 + psi))  -  sum (m^2/v + log v - log(1 + psi))/2
 
-    num_utts: n of each enrolment vector (N, or one number for all). The terms of one side are
-    further columns, summed in float64: those of y depend on n, and have one column for each n there is.
+    num_utts: n of each enrolment vector (N, or one number for all). Terms of one side only become extra
+    columns, summed in float64; those of y depend on n, so each value of n has its own column.
     """
     numbers, which = np.unique(np.broadcast_to(np.asarray(num_utts, np.float64), len(enrolment)), return_inverse=True)
-    shrunk = numbers[:, None] * model.psi / (numbers[:, None] * model.psi + 1)  # n psi / (n psi + 1), one row an n
+    shrunk = numbers[:, None] * model.psi / (numbers[:, None] * model.psi + 1)  # n psi / (n psi + 1), one row per n
     variance = 1 + model.psi / (numbers[:, None] * model.psi + 1)
     mean = shrunk[which] * enrolment
     row_terms = -0.5 * (mean**2 / variance[which] + np.log(variance / (1 + model.psi))[which]).sum(axis=1)

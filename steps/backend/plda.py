@@ -1,12 +1,12 @@
 """Probabilistic linear discriminant analysis: training, adaptation, files.
 
-Two trainings give one model. With y the speaker's and e the utterance's part of a vector x = mu + y + e:
+Both methods give one form of model. With y the speaker's and e the utterance's part of a vector x = mu + y + e:
   two_covariance  y ~ N(0, B), e ~ N(0, W), full matrices: Kaldi's ivector-compute-plda (Ioffe 2006)
   gaussian        y = V z, z ~ N(0, I) of `eigenvoices` dimensions, e ~ N(0, W): the Gaussian PLDA that the
                   self multi-head paper compares with. Its B = V V^T has rank `eigenvoices`.
-Both are stored as Kaldi stores them: a transform A with A W A^T = I and A B A^T = diag(psi), which exists
-for any B once W is regular; an eigenvoice model has at most `eigenvoices` values psi above 0. So one file
-and one scorer (steps/backend/scoring.py) serve both.
+It is stored as in Kaldi: a transform A with A W A^T = I and A B A^T = diag(psi), which exists
+for any B if W is regular; an eigenvoice model has at most `eigenvoices` values psi above 0. So both share one
+file format and one scorer (steps/backend/scoring.py).
 """
 
 import os
@@ -24,7 +24,7 @@ from utils.kaldi.objects import KaldiReader, KaldiWriter
 
 @dataclass(frozen=True)
 class Plda:
-    """mean: D; transform A: D x D; psi: D, the between-speaker variances in the transformed space, falling."""
+    """mean: D; transform A: D x D; psi: D, the between-speaker variances in the transformed space, descending."""
 
     mean: np.ndarray
     transform: np.ndarray
@@ -33,7 +33,7 @@ class Plda:
     def project(self, x: np.ndarray, num_utts: np.ndarray | float = 1, normalise: bool = True) -> np.ndarray:
         """Return A (x - mu) of N x D vectors, each the mean of `num_utts` (N, or one number for all) utterances.
 
-        normalise: scale each to the length that the model expects, so that y^T (psi + I/n)^-1 y = D, as Kaldi.
+        normalise: scale each to the length that the model expects, so that y^T (psi + I/n)^-1 y = D, as Kaldi does.
         """
         y = (x - self.mean) @ self.transform.T
         if not normalise:
@@ -49,7 +49,7 @@ class Plda:
 
 
 def from_covariances(mean: np.ndarray, within: np.ndarray, between: np.ndarray) -> Plda:
-    """Return the model with W and B, D x D each, diagonalised together; a singular W is floored, and said."""
+    """Return the model with W and B, D x D each, diagonalised together; a singular W is floored, with a message."""
     whiten = whitening(within, "PLDA: the within-speaker covariance")
     psi, directions = eigenvalues_down(whiten @ between @ whiten.T)
     return Plda(mean, directions.T @ whiten, np.maximum(psi, 0))
@@ -58,9 +58,9 @@ def from_covariances(mean: np.ndarray, within: np.ndarray, between: np.ndarray) 
 def train_two_covariance(stats: SpeakerStats, iterations: int = 10) -> Plda:
     """Train as Kaldi's ivector-compute-plda: EM from B = W = I; mu is the mean of the speakers' means.
 
-    E-step for a speaker of n utterances with mean m (less mu): y has covariance (B^-1 + n W^-1)^-1 and mean
-    (B^-1 + n W^-1)^-1 n W^-1 m. In the space where W = I and B = diag(psi), which each iteration goes to with the
-    transform A of the one before, these are psi / (n psi + 1) and n psi / (n psi + 1) m, element by element.
+    E-step for a speaker of n utterances with mean m (minus mu): y has covariance (B^-1 + n W^-1)^-1 and mean
+    (B^-1 + n W^-1)^-1 n W^-1 m. In the space where W = I and B = diag(psi), reached by the previous iteration's
+    transform A, these are psi / (n psi + 1) and n psi / (n psi + 1) m, element by element.
     M-step: B = sum over speakers of E[y y^T] / S, W = (scatter + sum of n E[(m - y)(m - y)^T]) / N.
     """
     mean = stats.means.mean(axis=0)
@@ -68,7 +68,7 @@ def train_two_covariance(stats: SpeakerStats, iterations: int = 10) -> Plda:
     transform, psi = np.eye(stats.dim), np.ones(stats.dim)
     for _ in range(iterations):
         m = (stats.means - mean) @ transform.T
-        variances = psi / (counts * psi + 1)  # S x D, a row a speaker
+        variances = psi / (counts * psi + 1)  # S x D, one row per speaker
         y = counts * variances * m
         within = transform @ stats.scatter @ transform.T + (counts * (m - y)).T @ (m - y)
         within[np.diag_indices_from(within)] += (counts * variances).sum(axis=0)
@@ -83,7 +83,7 @@ def train_two_covariance(stats: SpeakerStats, iterations: int = 10) -> Plda:
 def train_gaussian(stats: SpeakerStats, eigenvoices: int, iterations: int = 20) -> Plda:
     """Train the eigenvoice model by EM, from the principal directions of the speakers' means.
 
-    E-step for a speaker of n utterances with sum f (less n mu): L = I + n V^T W^-1 V, E[z] = L^-1 V^T W^-1 f.
+    E-step for a speaker of n utterances with sum f (minus n mu): L = I + n V^T W^-1 V, E[z] = L^-1 V^T W^-1 f.
     V may be rotated freely; in the eigenvectors of V^T W^-1 V, every L is diagonal.
     M-step: V = (sum_s f_s E[z_s]^T) (sum_s n_s E[z_s z_s^T])^-1, W = (sum x x^T - V sum_s E[z_s] f_s^T) / N.
     """
@@ -117,8 +117,8 @@ def adapt(model: Plda, x: np.ndarray, within_scale: float = 0.75, between_scale:
     """Adapt to unlabelled N x D vectors, as Kaldi's ivector-adapt-plda.
 
     The total covariance of the new data (about their own mean; mean_scale times the outer product of the shift
-    of the mean is added) is seen where the model's total covariance is I. Along its eigenvectors, variance above 1
-    is excess, of which the given shares go to W and B. mu becomes the mean of the new data.
+    of the mean is added) is taken in the space where the model's total covariance is I. Along its eigenvectors,
+    variance above 1 is excess; the given shares of it are added to W and B. mu becomes the mean of the new data.
     """
     mean = x.mean(axis=0, dtype=np.float64)
     shift = mean - model.mean
@@ -134,7 +134,7 @@ def adapt(model: Plda, x: np.ndarray, within_scale: float = 0.75, between_scale:
 
 
 def write_plda(path: str | os.PathLike, model: Plda, binary: bool = True) -> None:
-    """Write Kaldi's <Plda>; raises InputError rather than write what is no number."""
+    """Write Kaldi's <Plda>; raises InputError if the model has NaN or infinite values."""
     if not all(np.isfinite(part).all() for part in (model.mean, model.transform, model.psi)):
         raise InputError(f"{path}: the model has NaN or infinite values and is not written")
     with write_aside(path, "wb") as stream:
@@ -155,6 +155,6 @@ def read_plda(path: str | os.PathLike) -> Plda:
         kaldi.expect("</Plda>")
     dim = len(model.mean)
     if model.transform.shape != (dim, dim) or len(model.psi) != dim:
-        raise InputError(f"{path}: sizes do not fit: mean {dim}, transform {model.transform.shape}, "
+        raise InputError(f"{path}: sizes do not match: mean {dim}, transform {model.transform.shape}, "
                          f"psi {len(model.psi)}")
     return model

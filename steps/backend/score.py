@@ -1,7 +1,7 @@
-"""Score a trial list with a trained back-end: `id1 id2 score` a line.
+"""Score a trial list with a trained back-end: one line `id1 id2 score` per trial.
 
 With --enrolment (lines `model utt1 utt2 ...`, as spk2utt), the first id of a trial is a model: the mean of its
-utterances' vectors, and PLDA knows how many they are.
+utterances' vectors, whose number PLDA takes into account.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def read_models(path: Path, ids: list[str]) -> tuple[list[str], list[np.ndarray]
 
 
 def load_backend(folder: Path, name: str) -> Backend:
-    """Return a trained back-end; raises InputError, naming the file, where the folder lacks one of its files."""
+    """Return a trained back-end; raises InputError, naming the file, if the folder lacks one of its files."""
     kind, _ = BACKENDS[name]
     for file in (folder / one for one in kind.files):
         if not file.is_file() or not file.stat().st_size:

@@ -1,4 +1,4 @@
-"""Scores of trial lists, in blocks of any list's lines: from ids to a file of scores."""
+"""Score trial lists of any length, block by block: from ids to a file of scores."""
 
 import os
 from collections.abc import Callable
@@ -24,13 +24,13 @@ from utils.text_lines import (
 from utils.text_numbers import LARGEST, WIDTH, format_numbers
 
 DENSE = 25  # cells of a matrix product that take as long as one dot product of two rows fetched from memory
-CHUNK = 4096  # such dot products at a time
-MANY = 10000  # ids without an embedding after which no more are looked for
+CHUNK = 4096  # dot products at a time
+MANY = 10000  # ids without an embedding; beyond this number the search stops
 
 
 @dataclass(frozen=True)
 class Sides:
-    """The scorer of scores that are dot products: score(i, j) = rows[i] . columns[j]; float32, N x K and M x K."""
+    """Scores by dot products: score(i, j) = rows[i] . columns[j]; float32, N x K and M x K."""
 
     rows: np.ndarray
     columns: np.ndarray
@@ -49,7 +49,7 @@ class Sides:
 
 
 def _used(rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of `size` rows occur, and the place of each of `rows` among them."""
+    """Return the rows, of `size`, that occur, and the index of each of `rows` among them."""
     if size > 16 * len(rows):
         return np.unique(rows, return_inverse=True)
     occurs = np.zeros(size, bool)
@@ -61,16 +61,16 @@ def score_trials(trials: str | os.PathLike, output: str | os.PathLike, scorer: S
                  test_ids: list[str], check: Callable[[np.ndarray, np.ndarray], None] | None = None) -> None:
     """Write `id1 id2 score` for each trial, in the list's order.
 
-    trials: with labels or without. Raises InputError naming the first five ids without an embedding; then, when a
-    score is no number, and where a trial with a label is of an utterance with itself, nothing is written. Nor is it
-    where `check` raises InputError: it gets the rows of the enrolment ids and of the test ids that the list names.
+    trials: with or without labels. check: called with the rows of the enrolment ids and of the test ids that the list
+    names; may raise InputError. Raises InputError, and writes nothing, for ids without an embedding (the first five
+    are named), for NaN or infinite scores, and for a labelled trial of an utterance with itself.
     """
     columns = count_columns(trials)
     enrolment = IdTable(enrolment_ids)
     tables = enrolment, enrolment if test_ids is enrolment_ids else IdTable(test_ids)
     missing: set[str] = set()
     named = np.zeros(len(enrolment_ids), bool), np.zeros(len(test_ids), bool)
-    counts = columns == 3 and test_ids is enrolment_ids  # towards error rates, and of utterances on both sides
+    counts = columns == 3 and test_ids is enrolment_ids  # for error rates, with utterances on both sides
 
     def score_block(block: Block) -> tuple[list[str], np.ndarray]:
         lines = locate(block, columns)
@@ -100,8 +100,8 @@ def _missing(trials: str | os.PathLike, names: list[str]) -> str:
     number = f"{len(names)}{' or more' if len(names) > MANY else ''} ids have no embedding: {first_five(names)}"
     if any("/" in name for name in names):
         return f"{trials}: {number}; they are paths as in a corpus's own list: use the list that data preparation made"
-    return (f"{trials}: {number}; the list is of another set or release than the embeddings, or their features or "
-            "extraction failed (see the logs of these stages)")
+    return (f"{trials}: {number}; the list belongs to another set or release than the embeddings, or their features "
+            "or extraction failed (see the logs of these stages)")
 
 
 def count_columns(trials: str | os.PathLike) -> int:
@@ -114,7 +114,7 @@ def count_columns(trials: str | os.PathLike) -> int:
 
 
 def score_lines(lines: Lines, scores: np.ndarray) -> np.ndarray:
-    """Return the text `id1 id2 score` of each line (uint8); raises InputError for a score that is no number."""
+    """Return the text `id1 id2 score` of each line (uint8); raises InputError for NaN, infinite or huge scores."""
     wrong = np.flatnonzero(~(np.abs(scores) < LARGEST))
     if len(wrong):
         raise InputError(f"{lines.block.place(wrong[0])}: the score of {lines.field(wrong[0], 0, 1)} is "

@@ -1,4 +1,4 @@
-"""What LDA and PLDA need to know of labelled vectors: all of it, in the size of the speakers."""
+"""Sufficient statistics of labelled vectors for LDA and PLDA; their size depends on the speakers, not the vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from utils.errors import InputError
 
-BLOCK = 1 << 14  # vectors taken up at a time
+BLOCK = 1 << 14  # vectors processed at a time
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ def speaker_means(x: np.ndarray, speakers: Sequence[str]) -> tuple[np.ndarray, n
     _, labels, counts = np.unique(np.asarray(speakers), return_inverse=True, return_counts=True)
     sums = np.zeros((len(counts), x.shape[1]))
     for block in blocks_of(x):
-        # Neighbours are mostly of one speaker: sums of such runs first.
+        # Neighbours mostly have the same speaker: sum such runs first.
         runs = np.flatnonzero(np.diff(labels[block], prepend=-1))
         np.add.at(sums, labels[block][runs], np.add.reduceat(x[block].astype(np.float64), runs, axis=0))
     return counts.astype(np.float64), sums / counts[:, None], labels
 
 
 def blocks_of(x: np.ndarray) -> list[slice]:
-    """Return the slices of N vectors that are taken up one after the other."""
+    """Return the slices of N vectors that are processed one after the other."""
     return [slice(start, start + BLOCK) for start in range(0, len(x), BLOCK)]
 
 
@@ -63,10 +63,10 @@ def collect(x: np.ndarray, speakers: Sequence[str]) -> SpeakerStats:
     counts, means, labels = speaker_means(x, speakers)
     if len(counts) < 2:
         raise InputError(f"all {len(x)} training vectors are of speaker {speakers[0]}: LDA and PLDA tell speakers "
-                         "apart, give them two or more")
+                         "apart and need two or more")
     if counts.max() < 2:
-        raise InputError(f"each of the {len(counts)} speakers has one vector: what varies within a speaker cannot be "
-                         "estimated; give some speakers two utterances or more")
+        raise InputError(f"each of the {len(counts)} speakers has one vector: the variation within speakers cannot be "
+                         "estimated; give some speakers two or more utterances")
     scatter = np.zeros((x.shape[1], x.shape[1]))
     for block in blocks_of(x):
         deviations = x[block] - means[labels[block]]

@@ -1,9 +1,9 @@
 """Train the back-ends that a system is scored with on its training embeddings, e.g. mean.vec for cosine; mean.vec,
 transform.mat (LDA) and plda for PLDA.
 
-Beside them `speakers` names the training speakers, of whom no trial may be (see utils/kaldi/shared_speakers.py).
-Reads `scoring:` and the block `backend:` of the system's configuration. Files of back-ends that it does not score with
-are deleted: they would be of other embeddings.
+The file `speakers` beside them names the training speakers, who must not occur in trials (see
+utils/kaldi/shared_speakers.py). Reads `scoring:` and the block `backend:` of the system's configuration. Deletes the
+files of other back-ends: they would belong to other embeddings.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
     unknown = [name for name in ids if name not in speaker_of]
     if unknown:
         raise InputError(f"{arguments.embeddings}: no speaker in {arguments.utt2spk} for {len(unknown)} ids: "
-                         f"{first_five(unknown)}; name the data that the embeddings were made of")
+                         f"{first_five(unknown)}; name the data that the embeddings were made from")
     print(f"{len(ids)} embeddings of {len(speaker_of)} utterances, dimension {x.shape[1]}", file=sys.stderr)
     fitted = fit_all(x, [speaker_of[name] for name in ids], options)
     arguments.out.mkdir(parents=True, exist_ok=True)

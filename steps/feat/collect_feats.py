@@ -1,7 +1,7 @@
-"""Join what the jobs of steps/make_feats.sh wrote, with the input's tables, to a data directory.
+"""Join the outputs of steps/make_feats.sh's jobs and the input's tables into a data directory.
 
-Utterances that failed are left out, counted and named; above the share --max-failed nothing is made.
-What had to be converted (other sampling rates, more channels) and what holds no sound is counted for the whole
+Utterances that failed are left out, counted and named; if they exceed the share --max-failed, nothing is written.
+Files that had to be converted (other sampling rates, more channels) or hold no sound are counted over the whole
 directory, and named.
 """
 
@@ -33,7 +33,7 @@ def read_reports(output: Path, jobs: int) -> Report:
 
 
 def check_failures(failed: dict[str, str], count: int, max_failed: float, data: Path) -> None:
-    """Name what failed; raises InputError when it is more than the share `max_failed` of `count`."""
+    """Name the failed utterances; raises InputError if they exceed the share `max_failed` of `count`."""
     for name, message in list(failed.items())[:5]:
         print(f"warning: {name}: {message}", file=sys.stderr)
     summary = f"{data}: {len(failed)} of {count} utterances have no features: {first_five(failed)}"
@@ -50,12 +50,12 @@ def join(output: Path, jobs: int, pattern: str) -> tuple[list[str], list[str]]:
 
 
 def collect(data: Path, output: Path, jobs: int, max_failed: float) -> None:
-    """Publish the data directory `output`; its arks are there already."""
+    """Write the tables of the data directory `output`, whose archives exist already."""
     separate(output, [data])
     source = read_data_dir(data)
     report = read_reports(output, jobs)
     for note, (count, names) in sorted(report.notes.items()):
-        what = "no speech is in them" if note in SOUNDLESS else "converted"
+        what = "without speech" if note in SOUNDLESS else "converted"
         more = f" and {count - len(names)} more" if count > len(names) else ""
         print(f"warning: {data}: {count} files of {note}, {what}: {', '.join(names)}{more}", file=sys.stderr)
     check_failures(report.failed, len(source.ids), max_failed, data)
@@ -63,7 +63,7 @@ def collect(data: Path, output: Path, jobs: int, max_failed: float) -> None:
     lengths = dict(zip(*join(output, jobs, "log/utt2num_frames.{}"), strict=True))
     kept = source.select([row for row, name in enumerate(source.ids) if name not in report.failed])
     if kept.ids != ids or list(lengths) != ids:
-        raise InputError(f"{output}: the jobs' features are not those of {data}, which changed; run again")
+        raise InputError(f"{output}: the jobs' features do not match {data}, which has changed; run again")
     columns = {name: column for name, column in kept.columns.items() if name != "vad.scp"}
     columns |= {"feats.scp": places, "utt2num_frames": list(lengths.values())}
     trials = {path.name: trial_lines(path) for path in list_files(data)}

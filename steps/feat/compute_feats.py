@@ -4,9 +4,9 @@ Job 3 of 4 takes the third quarter of the utterances and writes into the output 
 
     feats.3.ark feats.3.scp    the features, in the data directory's order
     log/utt2num_frames.3       id10270-x6uYqmx31kE-00001 827
-    log/report.3.json          what failed, utterance by utterance; what had to be converted or is silent, counted
+    log/report.3.json          utterances that failed, and counts of files that were converted or are silent
 
-An utterance that cannot be read is named and left out; steps.feat.collect_feats decides whether that may be.
+An utterance that cannot be read is named and left out; steps.feat.collect_feats decides whether that is acceptable.
 """
 
 import argparse
@@ -30,16 +30,16 @@ from utils.kaldi.data_dir import CHANGES, read_column
 from utils.progress import progress
 from utils.space import require_space
 
-PROBED = 8  # files whose length is looked at before a job writes
-BYTES_A_VALUE = {0: 4, 3: 2, 4: 2}  # of Kaldi's compression methods; the others take one
+PROBED = 8  # files whose lengths are read before a job writes
+BYTES_A_VALUE = {0: 4, 3: 2, 4: 2}  # by Kaldi's compression method; the others take one byte
 
 
 class Report:
-    """What a job has to tell about its utterances; as JSON in log/report.JOB.json."""
+    """A job's failures and notes on its utterances, written to log/report.JOB.json."""
 
     def __init__(self) -> None:
         self.failed: dict[str, str] = {}             # utterance -> message
-        self.notes: dict[str, tuple[int, list[str]]] = {}  # "44100 Hz" -> how many utterances, the first five
+        self.notes: dict[str, tuple[int, list[str]]] = {}  # "44100 Hz" -> number of utterances, the first five
 
     def note(self, note: str, name: str) -> None:
         """Count a note on an utterance."""
@@ -47,13 +47,13 @@ class Report:
         self.notes[note] = count + 1, [*names, name][:5]
 
     def fail(self, name: str, message: object) -> None:
-        """Record that an utterance has no features; say so in the log."""
+        """Record that an utterance has no features, and log it."""
         self.failed[name] = str(message)
         print(f"warning: {name}: {message}", file=sys.stderr)
 
 
 def utterances(data: Path, job: int, jobs: int) -> Iterator[tuple[str, str, str, str]]:
-    """Yield id, path or command, speed and plan of augmentation of each utterance of a part."""
+    """Yield id, path or command, speed and augmentation plan of each utterance of a part."""
     ids, paths = read_column(data / "wav.scp")
     mine = part_of(len(ids), job, jobs)
     part, changes = slice(mine.start, mine.stop), []
@@ -81,10 +81,10 @@ def features_of(path: str, speed: str, plan: str, options: FeatureOptions,
 
 
 def estimate_bytes(part: list[tuple[str, str, str, str]], options: FeatureOptions, compression: int) -> float:
-    """Return about how many bytes the features of some utterances take, from the lengths of a few of the files."""
+    """Estimate the bytes that the features of some utterances take, from the lengths of a few files."""
     lengths = []
     for _, path, speed, _ in part[::max(1, len(part) // PROBED)]:
-        with contextlib.suppress(InputError):  # what cannot be read, or is a command; its turn will come
+        with contextlib.suppress(InputError):  # unreadable files and commands: handled in their turn
             lengths.append(len(read_audio(path, options.rate).samples) / options.rate / float(speed))
     seconds = sum(lengths) / max(1, len(lengths))
     frames = seconds * 1000 / options.kaldi.frame_opts.frame_shift_ms
@@ -96,7 +96,7 @@ def compute_part(options: FeatureOptions, data: Path, output: Path, job: int, jo
     """Write the features of part `job` of `jobs` of a data directory; see the module."""
     report = Report()
     part = list(utterances(data, job, jobs))
-    still = (jobs - job + 1) * estimate_bytes(part, options, compression)  # of this and the jobs after it
+    still = (jobs - job + 1) * estimate_bytes(part, options, compression)  # for this job and those after it
     require_space(output, still, f"the features of {output}")
     with (ArkWriter(output / f"feats.{job}", compression) as writer,
           write_aside(output / f"log/utt2num_frames.{job}") as lengths):
@@ -117,7 +117,7 @@ def compute_part(options: FeatureOptions, data: Path, output: Path, job: int, jo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--job", type=int, default=1, help="which part, from 1")
+    parser.add_argument("--job", type=int, default=1, help="number of the part, from 1")
     parser.add_argument("--nj", type=int, default=1, help="number of parts")
     parser.add_argument("--compression", type=int, default=3, choices=range(8),
                         help="Kaldi's method; 0: none")

@@ -1,8 +1,8 @@
 """Voice activity of one part of a data directory with MFCC: the job that steps/compute_vad.sh runs nj times.
 
-Job 3 writes vad.3.ark and vad.3.scp into the data directory: vectors of 0 and 1, a value a frame. An
-utterance without any voiced frame gets zeros, as from Kaldi, and is counted and named: whoever selects
-voiced frames takes all of its frames instead.
+Job 3 writes vad.3.ark and vad.3.scp into the data directory: vectors of 0 and 1, one value per frame. An
+utterance without any voiced frame gets zeros, as in Kaldi, and is counted and named: code that selects
+voiced frames uses all of its frames instead.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from utils.progress import progress
 
 
 def check_energy(data: Path) -> None:
-    """Raise InputError when the features are known to lack the energy; Kaldi's directories do not tell."""
+    """Raise InputError if feats.conf says that the features lack the energy; Kaldi's directories have no feats.conf."""
     conf = data / "feats.conf"
     if conf.exists() and read_feature_options(conf).kind != "mfcc":
         raise InputError(f"{data} holds log mel energies; voice activity needs MFCC, such as mfcc24")
@@ -44,7 +44,7 @@ def compute_part(options: VadOptions, data: Path, job: int, jobs: int) -> list[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--job", type=int, default=1, help="which part, from 1")
+    parser.add_argument("--job", type=int, default=1, help="number of the part, from 1")
     parser.add_argument("--nj", type=int, default=1, help="number of parts")
     parser.add_argument("conf", type=Path)
     parser.add_argument("data", type=Path)

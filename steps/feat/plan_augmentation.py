@@ -1,13 +1,13 @@
-"""Make a raw data directory of augmented copies of another, of the same speakers, in Kaldi's style.
+"""Make a raw data directory of augmented copies of another, with the same speakers, in Kaldi's style.
 
-The copies are lines only: utt2augment says what is done to each (see utils/features/augment.py), and
-steps/make_feats.sh does it when it reads the audio:
+The copies are lines in tables: utt2augment describes the augmentation of each (see utils/features/augment.py), and
+steps/make_feats.sh applies it when it reads the audio:
 
     wav.scp       id10270-x6uYqmx31kE-00001-babble /corpora/VoxCeleb1/wav/id10270/x6uYqmx31kE/00001.wav
     utt2spk       id10270-x6uYqmx31kE-00001-babble id10270
     utt2augment   id10270-x6uYqmx31kE-00001-babble {"kind": "babble", "files": [...], "seed": 95, "snr_db": 17}
 
-With --copies, so many of the kinds, drawn anew for each utterance, are used instead of all.
+With --copies N, each utterance gets N kinds, drawn at random, instead of all.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from utils.kaldi.data_dir import DataDir, read_data_dir, separate, write_data_di
 
 
 def augmented(data: DataDir, kinds: list[str], sources: Sources, copies: int, seed: int) -> DataDir:
-    """Return the copies, in order; an utterance's plans depend on the seed, its id and the sources alone."""
+    """Return the copies, in order; an utterance's plans depend only on the seed, its id and the sources."""
     ids: list[str] = []
     kept = [name for name in ("utt2spk", "utt2speed", "wav.scp") if name in data.columns]
     columns: dict[str, list[str]] = {name: [] for name in [*kept, "utt2augment"]}
@@ -42,9 +42,9 @@ def augmented(data: DataDir, kinds: list[str], sources: Sources, copies: int, se
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kinds", nargs="+", required=True, choices=KINDS, metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("--copies", type=int, default=0, help="copies of an utterance; 0: one of each kind")
-    parser.add_argument("--musan-root", type=Path, help="noise and music; without it noise is made up")
-    parser.add_argument("--rirs-root", type=Path, help="room responses; without it rooms are simulated")
+    parser.add_argument("--copies", type=int, default=0, help="copies per utterance; 0: one of each kind")
+    parser.add_argument("--musan-root", type=Path, help="MUSAN, for noise and music; without it, noise is synthetic")
+    parser.add_argument("--rirs-root", type=Path, help="RIRS_NOISES, for reverb; without it, rooms are simulated")
     parser.add_argument("--seed", type=seed, default=1)
     parser.add_argument("source", type=Path, help="raw data directory; also gives the voices of babble")
     parser.add_argument("output", type=Path, help="data directory to write")
@@ -56,7 +56,7 @@ def main() -> None:
         fault = "has utt2augment already" if "utt2augment" in data.columns else "has no wav.scp"
         raise InputError(f"{source} {fault}; name the raw data directory of the original recordings")
     if not 0 <= arguments.copies <= len(kinds):
-        raise InputError(f"--copies {arguments.copies}: there are {len(kinds)} kinds: {', '.join(kinds)}")
+        raise InputError(f"--copies {arguments.copies}: wanted 0 to {len(kinds)}, for the kinds {', '.join(kinds)}")
     sources = Sources.find(arguments.musan_root, arguments.rirs_root, data.columns["wav.scp"], data.speakers)
     copies = augmented(data, kinds, sources, arguments.copies, arguments.seed)
     write_data_dir(arguments.output, copies)

@@ -2,8 +2,8 @@
 
 In memory both are flat: for an utterance of T frames, `sizes` (T) says how many entries each frame has, and
 `gaussians` (and `weights`) list them frame by frame.
-    posteriors  text `id [ 8 1 ] [ 14 0.2 8 0.8 ] ...`, one pair of brackets a frame
-    gselect     text `id 8 14 ; 3 8 ; ...`, one semicolon a frame
+    posteriors  text `id [ 8 1 ] [ 14 0.2 8 0.8 ] ...`, one pair of brackets per frame
+    gselect     text `id 8 14 ; 3 8 ; ...`, one semicolon per frame
 """
 
 import os
@@ -18,7 +18,7 @@ from utils.kaldi.objects import KaldiReader, KaldiWriter
 
 
 class Alignment(NamedTuple):
-    """sizes: T, int; gaussians: their sum, int; weights: as many, float32 (ones for gselect)."""
+    """sizes: T, int; gaussians: sum(sizes), int; weights: sum(sizes), float32 (ones for gselect)."""
 
     sizes: np.ndarray
     gaussians: np.ndarray
@@ -99,9 +99,9 @@ def iterate_alignments(path: str | os.PathLike, gselect: bool = False, part: sli
                        ) -> Iterator[tuple[str, Alignment]]:
     """Yield (utterance, alignment) of a script or an archive of posteriors, or of gselect.
 
-    Raises InputError, with file and utterance, for what is damaged, negative, or no number.
+    Raises InputError, with file and utterance, for damaged entries, negative Gaussians, and NaN or infinite weights.
     """
     for name, alignment in iterate(path, _gselect if gselect else _posteriors, part):
         if (alignment.gaussians < 0).any() or not np.isfinite(alignment.weights).all():
-            raise InputError(f"{path}: {name}: a Gaussian below 0 or a weight that is no number")
+            raise InputError(f"{path}: {name}: a Gaussian below 0, or a NaN or infinite weight")
         yield name, alignment

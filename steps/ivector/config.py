@@ -1,4 +1,4 @@
-"""What an i-vector system's configuration may say."""
+"""The keys of an i-vector system's configuration."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +17,11 @@ class UbmOptions:
 
     num_gaussians: TwoOrMore
     num_frames: Count = 1_000_000  # drawn from all utterances, kept in memory: 4 bytes x dimension each
-    split_iterations: Whole = 20   # of EM while Gaussians are split, from half of them, and while they settle
+    split_iterations: Whole = 20   # EM iterations; the first half splits Gaussians, from half of them to all
     diagonal_iterations: Whole = 4
     full_iterations: Whole = 4
-    num_gselect: Count = 20        # Gaussians a frame, chosen by the diagonal model
-    min_weight: Share = 1e-4       # a Gaussian with less keeps its shape
+    num_gselect: Count = 20        # Gaussians per frame, chosen by the diagonal model
+    min_weight: Share = 1e-4       # a Gaussian with a smaller weight keeps its mean and covariance
 
     def __post_init__(self) -> None:
         if self.num_frames < self.num_gaussians:
@@ -36,9 +36,9 @@ class ExtractorOptions:
     dim: TwoOrMore
     iterations: Count = 5
     min_post: Share = 0.025        # smaller posteriors count as 0
-    cache_gb: NotNegative = 2.0    # of utterances' statistics kept between iterations; what is beyond is recomputed
-    parts: Count = 8               # of the training data, each summed by itself: the most jobs that can share them
-    update_ubm: bool = False       # means of the UBM follow the model, with new posteriors in each iteration
+    cache_gb: NotNegative = 2.0    # statistics of utterances kept between iterations; the rest is recomputed
+    parts: Count = 8               # of the training data, summed separately; also the largest useful number of jobs
+    update_ubm: bool = False       # the UBM's means follow the model, with new posteriors in each iteration
 
 
 @dataclass(frozen=True)

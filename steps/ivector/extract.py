@@ -19,7 +19,7 @@ from utils.space import require_space
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--job", type=int, default=1, help="which part, from 1")
+    parser.add_argument("--job", type=int, default=1, help="number of the part, from 1")
     parser.add_argument("--nj", type=int, default=1, help="number of parts")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--num-threads", type=int, default=1)

@@ -1,11 +1,11 @@
 """The total-variability model, in Kaldi's augmented form, on batched matrix products.
 
-Shapes: U utterances, C Gaussians, D dimensions, S of the i-vector. The mean of Gaussian c for an utterance
+Shapes: U utterances, C Gaussians, D feature and S i-vector dimensions. The mean of Gaussian c for an utterance
 is M_c x with x ~ N(o e_0, I): the mean of the UBM sits in the first column of M_c, scaled by the prior
 offset o. With counts gamma_c and first-order sums X_c of an utterance, x has
     precision  L = I + sum_c gamma_c M_c^T P_c M_c            (P_c: inverse covariance)
     mean       L^-1 (o e_0 + sum_c M_c^T P_c X_c)
-and the i-vector is that mean less o e_0. Equations as in Dehak et al. 2011, with the prior of Kaldi's
+and the i-vector is that mean minus o e_0. Equations as in Dehak et al. 2011, with the prior of Kaldi's
 ivector-extractor.
 """
 
@@ -24,17 +24,17 @@ from utils.errors import InputError
 from utils.files import write_aside
 from utils.kaldi.objects import KaldiReader, KaldiWriter
 
-PRIOR_OFFSET = 100.0       # Kaldi's start
-MIN_COUNT = 100.0          # frames below which M_c and P_c stay
+PRIOR_OFFSET = 100.0       # Kaldi's initial value
+MIN_COUNT = 100.0          # frames below which M_c and P_c are not updated
 VARIANCE_FLOOR = 0.1       # share of the average covariance
 GAUSSIANS_AT_ONCE = 64     # in the M-step: bounds its memory
-PIECES = 8                 # rows of the sums in which threads share the work
-BLOCKS_IN_FLOAT = 64       # of utterances, summed in float32 before float64
+PIECES = 8                 # of the sums' rows, which threads share
+BLOCKS_IN_FLOAT = 64       # of utterances, summed in float32 before they are added in float64
 
 
 @dataclass
 class Extractor:
-    """m: C x D x S; precision P: C x D x D; offset o of the prior. weights: C, only carried (Kaldi's w_vec)."""
+    """m: C x D x S; precision P: C x D x D; offset o of the prior. weights: C, never updated (Kaldi's w_vec)."""
 
     m: Tensor
     precision: Tensor
@@ -43,7 +43,7 @@ class Extractor:
 
     @classmethod
     def from_ubm(cls, ubm: FullGmm, dim: int, seed: int) -> "Extractor":
-        """Return the start of training: means of the UBM in the first column, random numbers elsewhere."""
+        """Return the initial model: the UBM's means in the first column, random numbers elsewhere."""
         generator = torch.Generator().manual_seed(seed)
         m = torch.randn(*ubm.means.shape, dim, generator=generator, dtype=torch.float64)
         m[:, :, 0] = ubm.means.double().cpu() / PRIOR_OFFSET
@@ -52,7 +52,7 @@ class Extractor:
 
 
 class Posterior:
-    """The E-step: distributions of x for blocks of utterances. dtype and device are those of the arrays in."""
+    """The E-step: distributions of x for blocks of utterances. device, dtype: those of counts and sums."""
 
     def __init__(self, model: Extractor, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.offset = model.offset
@@ -75,8 +75,8 @@ class Posterior:
 
     @staticmethod
     def _factors(precision: Tensor) -> Tensor:
-        """Return Cholesky factors (U x S x S). L is I plus what has no negative eigenvalue; where rounding hides that,
-        as models of degenerate data make it do, eigenvalues below 1 are raised to 1, and that is said."""
+        """Return Cholesky factors (U x S x S). L is I plus a positive semidefinite matrix; where rounding breaks this,
+        as with models of degenerate data, eigenvalues below 1 are raised to 1, with a message."""
         factors, failed = torch.linalg.cholesky_ex(precision)
         weak = failed > 0
         if weak.any():
@@ -91,18 +91,18 @@ class Posterior:
         return factors
 
     def with_statistics(self, block: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return a block's counts and sums and what the E-step makes of them: what Statistics.add takes."""
+        """Return a block's counts and sums with the E-step's results for them, the arguments of Statistics.add."""
         return *block, *self(*block)
 
     def ivectors(self, counts: Tensor, sums: Tensor) -> Tensor:
-        """Return the i-vectors, means of x less the prior's: U x S."""
+        """Return the i-vectors, means of x minus the prior's: U x S."""
         means, _ = self(counts, sums)
         means[:, 0] -= self.offset
         return means
 
 
 class Statistics:
-    """What the M-step needs, summed over utterances: some blocks in their own precision, then in float64.
+    """Sums over utterances for the M-step: over a few blocks in their own precision, then in float64.
 
     counts: C; y: C D x S, sum X_c E[x]^T; r: C x S(S+1)/2, sum gamma_c E[x x^T]; second: C x D x D,
     sum gamma x x^T over frames; x_sum: S; x_scatter: S x S; utterances: their number.
@@ -121,7 +121,7 @@ class Statistics:
         self.blocks = 0
 
     def add(self, counts: Tensor, sums: Tensor, means: Tensor, covariances: Tensor) -> None:
-        """Add a block of utterances: their statistics and what the E-step made of them."""
+        """Add a block of utterances: their statistics and the E-step's results."""
         second = covariances.baddbmm_(means[:, :, None], means[:, None, :])
         self.counts += counts.sum(0).double().cpu()
         self.x_sum += means.sum(0).double().cpu()
@@ -139,7 +139,7 @@ class Statistics:
             self.recent = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all sums by name, as `merge` takes them; y and r in float32 as long as blocks were few."""
+        """Return all sums by name, as `merge` takes them; y and r are float32 while there are few blocks."""
         if self.large is not None and self.recent is not None:
             self._flush(self.recent)
             self.recent = None
@@ -155,7 +155,7 @@ class Statistics:
         self._flush([tensors["y"], tensors["r"]])
 
     def _flush(self, sums: list[Tensor]) -> None:
-        """Bring y and r into the float64 sums."""
+        """Add y and r to the float64 sums."""
         if self.large is None:
             self.large = [part.double().cpu() for part in sums]
         else:
@@ -168,7 +168,7 @@ def update(model: Extractor, stats: Statistics, threads: int = 1) -> Extractor:
     """Return the model after one M-step.
 
     M_c = Y_c R_c^-1;  covariance_c = (S_c - M_c Y_c^T - Y_c M_c^T + M_c R_c M_c^T) / gamma_c, its eigenvalues
-    floored relative to a tenth of the average one; then the prior. Gaussians with fewer than 100 frames stay.
+    floored relative to a tenth of the average one; then update the prior. Gaussians with fewer than 100 frames stay.
     """
     dim = model.m.shape[2]
     sums = stats.tensors()
@@ -243,7 +243,7 @@ def update_prior(model: Extractor, stats: Statistics) -> Extractor:
     With mean b and covariance K of x over the training utterances: T = K^-1/2; a Householder reflection U
     takes T b to its length times e_0; a rotation A of the other axes follows, as in Kaldi: with V the last S - 1 rows
     and columns of U T, and W those of sum_c w_c M_c^T P_c M_c, it makes V^-T W V^-1 diagonal, largest first.
-    M_c becomes M_c (A U T)^-1, the offset the length of T b.
+    M_c becomes M_c (A U T)^-1, and the offset becomes the length of T b.
     """
     mean = stats.x_sum / stats.utterances
     covariance = stats.x_scatter / stats.utterances - torch.outer(mean, mean)
@@ -260,7 +260,7 @@ def update_prior(model: Extractor, stats: Statistics) -> Extractor:
     for m, p, weight in zip(model.m.split(GAUSSIANS_AT_ONCE), model.precision.split(GAUSSIANS_AT_ONCE),
                             model.weights.split(GAUSSIANS_AT_ONCE), strict=True):
         quadratic += (weight[:, None, None] * (m.transpose(1, 2) @ p @ m)).sum(0)
-    back = torch.linalg.inv(whiten[1:, 1:])  # Kaldi's choice: of this block alone
+    back = torch.linalg.inv(whiten[1:, 1:])  # as Kaldi: of this block only
     inner = back.T @ quadratic[1:, 1:] @ back
     _, directions = torch.linalg.eigh((inner + inner.T) / 2)
     rotation = torch.eye(len(mean), dtype=torch.float64)
@@ -309,7 +309,7 @@ def read_extractor(path: str | os.PathLike) -> Extractor:
         kaldi.expect("</IvectorExtractor>")
     shapes = {matrix.shape for matrix in m}, {matrix.shape[:1] for matrix in precision}
     if len(shapes[0]) != 1 or shapes[1] != {next(iter(shapes[0]))[:1]} or len(weights) != len(m):
-        raise InputError(f"{path}: sizes do not fit: {len(weights)} weights, {len(m)} matrices M of "
+        raise InputError(f"{path}: sizes do not match: {len(weights)} weights, {len(m)} matrices M of "
                          f"{sorted(shapes[0])}, SigmaInv of {sorted(shapes[1])}")
     model = Extractor(*map(torch.from_numpy, (np.stack(m), np.stack(precision))), offset, torch.from_numpy(weights))
     if not all(torch.isfinite(part).all() for part in (model.m, model.precision, torch.tensor(offset))):

@@ -1,4 +1,4 @@
-"""The frames that i-vector models see: a data directory's features through the front end, streamed."""
+"""Streams the frames that i-vector models see: a data directory's features after the front end."""
 
 import sys
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from utils.features.frontend import FrontendOptions, apply_frontend
 from utils.kaldi.ark import iterate
 from utils.kaldi.data_dir import read_column
 
-AT_ONCE = 32  # utterances of a block; jobs take whole blocks, so that --nj changes no bit
+AT_ONCE = 32  # utterances per block; jobs take whole blocks, so that results do not depend on --nj
 
 
 def utterances(data: Path, options: FrontendOptions, part: range | slice = slice(None),
                ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (utterance, T x F float32) in the order of feats.scp; part: which, by number.
+    """Yield (utterance, T x F float32) in the order of feats.scp; part: their numbers.
 
     Reads ahead in a thread. Raises InputError when vad.scp lists other utterances than feats.scp, or features are
-    no numbers.
+    NaN or infinite.
     """
     yield from ReadAhead(_read(data, options, part), 64)
 
@@ -51,7 +51,7 @@ def blocks(data: Path, options: FrontendOptions, part: range | slice = slice(Non
 
 
 def sample_frames(data: Path, options: FrontendOptions, number: int, seed: int) -> np.ndarray:
-    """Return about `number` frames (all, when there are no more) drawn evenly from the utterances: N x F."""
+    """Return about `number` frames (all, if there are fewer) drawn evenly from the utterances: N x F."""
     _, lengths = read_column(data / "utt2num_frames")
     total = sum(map(int, lengths))
     rng = np.random.default_rng(seed)

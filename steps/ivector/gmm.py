@@ -20,7 +20,7 @@ LOG_2PI = 1.8378770664093453
 SELECT_AT_ONCE = 8192       # frames: bounds the memory of selection
 VARIANCE_FLOOR = 0.001      # Kaldi's, for both kinds
 MAX_CONDITION = 1e4         # limit on largest / smallest eigenvalue of a full covariance, as Kaldi
-AT_FLOOR = 1 + 1e-3         # times the floor: what lies below is called floored, whatever rounding made of it
+AT_FLOOR = 1 + 1e-3         # times the floor: eigenvalues below this count as floored, despite rounding
 MIN_OCCUPANCY = {"diagonal": 10.0, "full": 100.0}  # frames below which a Gaussian keeps its old shape
 
 
@@ -40,7 +40,7 @@ def unpack(packed: Tensor, dim: int) -> Tensor:
 
 
 class Pairs(NamedTuple):
-    """Frames and the Gaussians that they belong to, with which posterior: P each, frame by frame."""
+    """P pairs of a frame and a Gaussian, with the posterior as weight, frame by frame."""
 
     frames: Tensor
     gaussians: Tensor
@@ -49,7 +49,7 @@ class Pairs(NamedTuple):
 
 @dataclass
 class DiagGmm:
-    """weights: C; means, variances: C x D. stored: g_c as a file has them, for the same bytes again."""
+    """weights: C; means, variances: C x D. stored: g_c as read from a file, to write the same bytes again."""
 
     weights: Tensor
     means: Tensor
@@ -89,7 +89,7 @@ class FullGmm:
         return constants.to(self.means), factors.to(self.means)
 
     def diagonal(self) -> DiagGmm:
-        """Return the mixture with the off-diagonal covariances left out, which selects Gaussians."""
+        """Return the mixture without the off-diagonal covariances, for selecting Gaussians."""
         return DiagGmm(self.weights, self.means, torch.diagonal(self.covariances, dim1=1, dim2=2).contiguous())
 
     def to(self, device: str, dtype: torch.dtype) -> "FullGmm":
@@ -101,7 +101,7 @@ class FullPosteriors:
     """Posteriors of a full-covariance mixture over the Gaussians that a diagonal one ranks highest.
 
     selector: the diagonal mixture (default: the full one without its off-diagonal covariances).
-    num_gselect: Gaussians kept a frame (0: all); min_post: posteriors below it become 0 and the others are
+    num_gselect: Gaussians kept per frame (0: all); min_post: posteriors below it become 0 and the others are
     scaled to sum to 1, but the largest always stays, as Kaldi's fgmm-global-gselect-to-post.
     """
 
@@ -113,7 +113,7 @@ class FullPosteriors:
         self.min_post = min_post
 
     def select(self, x: Tensor) -> Tensor:
-        """Return the selected Gaussians of each frame, in no order: N x K, int64 (Kaldi's gselect)."""
+        """Return the selected Gaussians of each frame, unordered: N x K, int64 (Kaldi's gselect)."""
         if self.num_gselect == len(self.constants):
             return torch.arange(self.num_gselect, device=x.device).expand(len(x), -1)
         chosen = [self.selector.log_likelihoods(block).topk(self.num_gselect, dim=1, sorted=False).indices
@@ -123,7 +123,7 @@ class FullPosteriors:
     def __call__(self, x: Tensor, chosen: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return selected Gaussians (N x K), their posteriors (N x K) and log likelihoods (N) of frames N x D.
 
-        chosen: N x K, a selection made before.
+        chosen: N x K, an earlier selection.
         """
         chosen = self.select(x) if chosen is None else chosen.long()
         gaussians = chosen.flatten()
@@ -140,7 +140,7 @@ class FullPosteriors:
         return chosen, posteriors, total
 
     def pairs(self, x: Tensor) -> Pairs:
-        """Return the posteriors of frames N x D, those that are not 0."""
+        """Return the non-zero posteriors of frames N x D."""
         chosen, posteriors, _ = self(x)
         frames, slots = torch.nonzero(posteriors, as_tuple=True)
         return Pairs(frames, chosen[frames, slots], posteriors[frames, slots])
@@ -189,7 +189,7 @@ def update_full(old: FullGmm, occupancy: Tensor, first: Tensor, second: Tensor, 
 
 
 def note_low_counts(enough: Tensor, kind: str) -> None:
-    """Say how many Gaussians have too little data to be re-estimated and stay as they were."""
+    """Print how many Gaussians have too little data to be re-estimated and stay as they were."""
     if not enough.all():
         print(f"{kind} UBM: {int((~enough).sum())} of {len(enough)} Gaussians have too little data and stay as they "
               "are", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Kaldi's files of Gaussian mixtures, <DiagGMM> and <FullGMM>, binary and text.
 
-What Kaldi wrote in binary is written again byte by byte.
+Binary files from Kaldi are written back byte for byte.
 """
 
 import os
@@ -65,9 +65,9 @@ def read_vectors_of(kaldi: KaldiReader, tokens: tuple[str, str]) -> list[np.ndar
 
 def check_sizes(path: str | os.PathLike, constants: np.ndarray, weights: np.ndarray, linear: np.ndarray,
                 shape: tuple[int, ...]) -> None:
-    """Raise InputError unless all parts are of as many Gaussians, and dimensions, as `shape` (of the precisions)."""
+    """Raise InputError unless all parts have the Gaussians and dimensions of `shape`, the precisions' shape."""
     if not (len(weights) > 0 and len(constants) == len(weights) and linear.shape == shape and shape[0] == len(weights)):
-        raise InputError(f"{path}: sizes do not fit: {len(constants)} constants, {len(weights)} weights, means "
+        raise InputError(f"{path}: sizes do not match: {len(constants)} constants, {len(weights)} weights, means "
                          f"{linear.shape}, inverse covariances {shape}")
 
 

@@ -1,6 +1,6 @@
-"""Sums over (frame, Gaussian) pairs, sorted by Gaussian so that each Gaussian's pairs are one matrix product.
+"""Sums over (frame, Gaussian) pairs, sorted by Gaussian so that each Gaussian's pairs form one matrix product.
 
-A frame meets only the few Gaussians selected for it. Sorted pairs are cut into blocks of equal size, padded at
+A frame has pairs only with the few Gaussians selected for it. Sorted pairs are cut into blocks of equal size, padded at
 the end of each Gaussian, and the blocks of many Gaussians go through one batched product.
 Shapes: N frames, D dimensions, C Gaussians, P pairs.
 """
@@ -14,7 +14,7 @@ PAIRS_AT_ONCE = 1 << 16  # bounds the memory of a batch: 4 bytes x D each
 
 
 def batches(gaussians: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield owners (B: the Gaussian of each block) and pairs (B x R: which pairs, P for none) until each came once.
+    """Yield owners (B: the Gaussian of each block) and pairs (B x R: their indices, P for none), each pair once.
 
     gaussians: P, the Gaussian of each pair; count: C.
     """
@@ -35,7 +35,7 @@ def batches(gaussians: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def padded(values: Tensor) -> Tensor:
-    """Return `values` with a zero at the end, where blocks that are not full look."""
+    """Return `values` with a zero at the end, the value that pads blocks."""
     return torch.cat([values, values.new_zeros(1)])
 
 

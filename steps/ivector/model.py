@@ -16,12 +16,12 @@ from utils.errors import InputError
 
 
 def read_system(folder: Path) -> tuple[IvectorConfig, FullGmm, Extractor]:
-    """Return what a model folder holds; raises InputError when a file is damaged, or they do not fit each other."""
+    """Return the contents of a model folder; raises InputError if a file is damaged or the files do not match."""
     config = read_ivector_config(folder / "system.yaml")
     ubm, model = read_full(folder / "final.ubm"), read_extractor(folder / "final.ie")
     if model.m.shape[:2] != ubm.means.shape:
-        raise InputError(f"{folder}: final.ie is of {tuple(model.m.shape[:2])} Gaussians and dimensions, "
-                         f"final.ubm of {tuple(ubm.means.shape)}; train the extractor again")
+        raise InputError(f"{folder}: final.ie has {tuple(model.m.shape[:2])} Gaussians and dimensions, "
+                         f"final.ubm {tuple(ubm.means.shape)}; train the extractor again")
     return config, ubm, model
 
 

@@ -24,9 +24,9 @@ from utils.kaldi.ark import ArkWriter
 
 def alignments_of(posteriors_of: FullPosteriors, x: Tensor, selected: Tensor | None = None,
                   ) -> tuple[Alignment, Alignment]:
-    """Return the posteriors and the selection of T x D frames, the likeliest Gaussian of a frame first.
+    """Return the posteriors and the selection of T x D frames, each frame's likeliest Gaussian first.
 
-    selected: T x K, a selection made before.
+    selected: T x K, an earlier selection.
     """
     chosen, posteriors, _ = posteriors_of(x, selected)
     order = posteriors.argsort(dim=1, descending=True, stable=True)
@@ -38,13 +38,13 @@ def alignments_of(posteriors_of: FullPosteriors, x: Tensor, selected: Tensor | N
 
 
 def selection(path: str, alignment: Alignment, name: str, frames: int, count: int) -> Tensor:
-    """Return a read gselect as T x K; raises InputError unless it fits the frames and the UBM's `count` Gaussians."""
+    """Return a file's gselect as T x K; raises InputError unless it fits the frames and the UBM's `count` Gaussians."""
     sizes, gaussians = alignment.sizes, alignment.gaussians
     if len(sizes) != frames:
         raise InputError(f"{path}: {name} has {len(sizes)} frames, its features {frames}")
     if frames and (sizes.min() < 1 or sizes.min() != sizes.max()):
-        raise InputError(f"{path}: {name} has frames with {sizes.min()} and with {sizes.max()} Gaussians; wanted as "
-                         "many for each, as gmm-gselect writes")
+        raise InputError(f"{path}: {name} has frames with {sizes.min()} and with {sizes.max()} Gaussians; wanted the "
+                         "same number for each, as gmm-gselect writes")
     if frames and gaussians.max() >= count:
         raise InputError(f"{path}: {name} has Gaussian {gaussians.max()}, the UBM has {count}, counted from 0; was one "
                          "dropped after the selection?")
@@ -53,10 +53,10 @@ def selection(path: str, alignment: Alignment, name: str, frames: int, count: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--job", type=int, default=1, help="which part, from 1")
+    parser.add_argument("--job", type=int, default=1, help="number of the part, from 1")
     parser.add_argument("--nj", type=int, default=1, help="number of parts")
     parser.add_argument("--gselect", help="script or archive of selections (Kaldi's), in the order of feats.scp")
-    parser.add_argument("--text", action="store_true", help="text, not binary")
+    parser.add_argument("--text", action="store_true", help="write text instead of binary")
     parser.add_argument("config", type=Path)
     parser.add_argument("ubm", type=Path, help="final.ubm")
     parser.add_argument("data", type=Path)

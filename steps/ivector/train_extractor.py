@@ -1,9 +1,9 @@
-"""Train the total-variability model from the UBM: final.ie, and final.ubm that goes with it; both Kaldi's files.
+"""Train the total-variability model from the UBM: final.ie and the matching final.ubm, both Kaldi's files.
 
-The training utterances are summed in a fixed number of parts (extractor.parts), and the parts are added in their
-order. One process makes all iterations; or, on a cluster, the jobs of an iteration each sum some parts into
-files (--accumulate) and a last one adds them (--update), with the same bits. Each iteration's model stays in
-the folder `work` until the step is done, and a training that was killed goes on from the last one.
+The training utterances are summed in a fixed number of parts (extractor.parts), and the parts are added in a fixed
+order. One process runs all iterations; or, on a cluster, each job of an iteration sums some parts into
+files (--accumulate) and a last job adds them (--update), with bit-identical results. Each iteration's model stays in
+the folder `work` until the step is done; if training is killed, the next call continues from the last one.
 """
 
 import argparse
@@ -38,10 +38,10 @@ class ExtractorTraining:
                  threads: int = 1, seed: int = 1, posteriors: str | None = None) -> None:
         self.options: ExtractorOptions = config.extractor
         if posteriors and self.options.update_ubm:
-            raise InputError("extractor.update_ubm needs new posteriors in each iteration; give it no file of them")
+            raise InputError("extractor.update_ubm needs new posteriors in each iteration; leave --posteriors out")
         self.ubm, self.work, self.device, self.threads, self.seed = ubm, work, device, threads, seed
         self.stream = UtteranceStatistics(config, data, ubm, device, threads, posteriors)
-        self.second: dict[int, Tensor] = {}  # of each part; no iteration changes it unless the UBM follows
+        self.second: dict[int, Tensor] = {}  # of each part; the same in all iterations unless the UBM follows
         count = count_lines(data / "feats.scp")
         parts = min(self.options.parts, count)
         self.parts = [part_of(count, part, parts) for part in range(1, parts + 1)]
@@ -53,7 +53,7 @@ class ExtractorTraining:
         self.started = time.perf_counter()
 
     def model(self, iteration: int) -> Extractor:
-        """Return the model after so many iterations; 0: the start. Raises InputError where it is missing or damaged."""
+        """Return the model after an iteration; 0: the initial one. Raises InputError if it is missing or damaged."""
         if iteration == 0:
             return Extractor.from_ubm(self.ubm, self.options.dim, self.seed)
         tensors, where = self._load(self._model_file(iteration))
@@ -66,7 +66,7 @@ class ExtractorTraining:
         return found
 
     def run(self) -> Extractor:
-        """Make all iterations that are missing, in this process; return the last model."""
+        """Run the missing iterations in this process; return the last model."""
         done = next((n for n in range(self.options.iterations, 0, -1) if load_tensors(self._model_file(n))), 0)
         model = self.model(done)
         for iteration in range(done + 1, self.options.iterations + 1):
@@ -78,7 +78,7 @@ class ExtractorTraining:
         return model
 
     def accumulate(self, iteration: int, job: int, jobs: int) -> None:
-        """Write the sums of the parts of one job, those that are not there yet."""
+        """Write the sums of one job's parts, unless they exist."""
         mine = range(job - 1, len(self.parts), jobs)
         missing = [part for part in mine if not load_tensors(self._part_file(iteration, part))]
         if missing:
@@ -87,7 +87,7 @@ class ExtractorTraining:
             save_tensors(self._part_file(iteration, part), self._sum(posterior, part, keep=False), {})
 
     def update(self, iteration: int) -> Extractor:
-        """Add the parts and write the iteration's model; the parts are deleted."""
+        """Add the parts, write the iteration's model and delete the parts."""
         total = self._empty()
         for part in range(len(self.parts)):
             total.merge(self._load(self._part_file(iteration, part))[0])
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--num-threads", type=int, default=2)
     parser.add_argument("--seed", type=seed, default=1)
     parser.add_argument("--posteriors", help="script or archive of posteriors (Kaldi's), in the order of feats.scp")
-    parser.add_argument("--iteration", type=int, help="with --accumulate or --update: which, from 1")
+    parser.add_argument("--iteration", type=int, help="with --accumulate or --update: number of the iteration, from 1")
     parser.add_argument("--accumulate", type=int, metavar="JOB", help="sum the parts of this job")
     parser.add_argument("--nj", type=int, default=1, help="number of jobs that accumulate")
     parser.add_argument("--update", action="store_true", help="add the parts of all jobs")

@@ -1,8 +1,8 @@
 """Train the universal background model: final.dubm (diagonal) and final.ubm (full covariances), Kaldi's files.
 
-As Kaldi's train_diag_ubm.sh and train_full_ubm.sh: random frames as means, Gaussians split while EM goes
-on, then EM with full covariances over the Gaussians that the diagonal model selects. Each iteration leaves the mixture
-in the folder `unfinished`, from where a training that was killed goes on.
+As in Kaldi's train_diag_ubm.sh and train_full_ubm.sh: means start at random frames, Gaussians are split during EM, then
+EM continues with full covariances over the Gaussians that the diagonal model selects. Each iteration saves the mixture
+in the folder `unfinished`; if training is killed, the next call continues from there.
 """
 
 import argparse
@@ -32,12 +32,12 @@ Mixture = TypeVar("Mixture", DiagGmm, FullGmm)
 BLOCK = 2048     # frames at a time, each compared with every Gaussian
 FULL_BLOCK = 1 << 15  # frames at a time, each compared with the few selected
 NEGLIGIBLE = 1e-8     # posteriors below it are not accumulated
-LEAST = -60.0  # log posterior: less would be denormal numbers, which are slow
+LEAST = -60.0  # log posterior: smaller ones would give denormal numbers, which are slow
 PERTURB = 0.01   # of a standard deviation, between the halves of a split Gaussian
 
 
 def diagonal_statistics(gmm: DiagGmm, x: Tensor, threads: int = 1) -> tuple[Tensor, Tensor, Tensor, float]:
-    """Return occupancy (C), sums of p x and p x^2 (C x D, float64), and the mean log likelihood a frame."""
+    """Return occupancy (C), sums of p x and p x^2 (C x D, float64), and the mean log likelihood of a frame."""
     dim = x.shape[1]
     precision = 1 / gmm.variances
     weights = torch.cat([gmm.means * precision, -0.5 * precision], dim=1).T
@@ -87,7 +87,7 @@ def summed(parts: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:
 
 
 def split(gmm: DiagGmm, count: int, generator: torch.Generator) -> DiagGmm:
-    """Return a mixture of `count` Gaussians: the heaviest split in two, a little apart."""
+    """Return a mixture of `count` Gaussians, with the heaviest ones split into two nearby ones each."""
     chosen = gmm.weights.topk(count - len(gmm.weights)).indices
     step = PERTURB * gmm.variances[chosen].sqrt() * torch.randn(
         gmm.means[chosen].shape, generator=generator).to(gmm.means)
@@ -99,7 +99,7 @@ def split(gmm: DiagGmm, count: int, generator: torch.Generator) -> DiagGmm:
 
 
 def train_diagonal(x: Tensor, options: UbmOptions, seed: int, threads: int = 1, work: Path | None = None) -> DiagGmm:
-    """Train the diagonal mixture on N x D frames. work: folder of the last iteration's mixture."""
+    """Train the diagonal mixture on N x D frames. work: folder to save each iteration's mixture in."""
     count, target = max(1, options.num_gaussians // 2), options.num_gaussians
     if len(x) < 10 * target:
         raise InputError(f"{len(x)} frames are too few for {target} Gaussians; add data or lower ubm.num_gaussians")
@@ -119,7 +119,7 @@ def train_diagonal(x: Tensor, options: UbmOptions, seed: int, threads: int = 1, 
             gmm = split(gmm, min(size, 2 * len(gmm.weights)), generator)
         check_finite(f"diagonal UBM, iteration {iteration + 1}: the mixture", *parts_of(gmm).values())
         _keep(work, "diagonal", gmm, iteration + 1)
-        print(f"diagonal UBM, iteration {iteration + 1}: {len(gmm.weights)} Gaussians, log likelihood a frame "
+        print(f"diagonal UBM, iteration {iteration + 1}: {len(gmm.weights)} Gaussians, log likelihood per frame "
               f"{likelihood:.4f}", file=sys.stderr)
     return gmm
 
@@ -136,7 +136,7 @@ def train_full(x: Tensor, start: DiagGmm, options: UbmOptions, threads: int = 1,
         gmm = update_full(gmm, *statistics, min_weight=options.min_weight).to(x.device, x.dtype)
         check_finite(f"full UBM, iteration {iteration + 1}: the mixture", *parts_of(gmm).values())
         _keep(work, "full", gmm, iteration + 1)
-        print(f"full UBM, iteration {iteration + 1}: log likelihood a frame {likelihood:.4f}", file=sys.stderr)
+        print(f"full UBM, iteration {iteration + 1}: log likelihood per frame {likelihood:.4f}", file=sys.stderr)
     return gmm
 
 
@@ -151,7 +151,7 @@ def _keep(work: Path | None, name: str, gmm: DiagGmm | FullGmm, iteration: int) 
 
 
 def _last(work: Path | None, name: str, kind: type[Mixture], x: Tensor) -> tuple[int, Mixture | None]:
-    """Return the number of iterations that are done, and the mixture after them."""
+    """Return the number of finished iterations, and the mixture after them."""
     found = load_tensors(work / f"{name}.safetensors") if work else None
     return (int(found[1]["iteration"]), kind(**found[0]).to(x.device, x.dtype)) if found else (0, None)
 
@@ -161,7 +161,7 @@ def read_start(path: Path, count: int, dim: int) -> DiagGmm:
     gmm = read_diagonal(path)
     if tuple(gmm.means.shape) != (count, dim):
         raise InputError(f"{path}: {len(gmm.weights)} Gaussians of dimension {gmm.means.shape[1]}; ubm.num_gaussians "
-                         f"is {count} and the features have {dim} values a frame")
+                         f"is {count} and the features have {dim} values per frame")
     return gmm
 
 
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--num-threads", type=int, default=2)
     parser.add_argument("--seed", type=seed, default=1)
-    parser.add_argument("--diagonal", type=Path, help="diagonal mixture (Kaldi's) to take instead of training one")
+    parser.add_argument("--diagonal", type=Path, help="diagonal mixture (Kaldi's) to use instead of training one")
     parser.add_argument("config", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("exp", type=Path, help="folder for the mixtures")

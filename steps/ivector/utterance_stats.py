@@ -1,4 +1,4 @@
-"""Statistics of utterances: which Gaussians their frames belong to, counted and summed."""
+"""Statistics of utterances: counts and first-order sums for each Gaussian."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -31,8 +31,7 @@ def block_statistics(pairs: Pairs, x: Tensor, lengths: np.ndarray, count: int) -
 class UtteranceStatistics:
     """Streams the statistics of a data directory's utterances, in blocks, in their order.
 
-    posteriors: a file of Kaldi's (script or archive) to take them from, in the order of feats.scp; else they come
-    from the UBM.
+    posteriors: a Kaldi file of posteriors (script or archive), in the order of feats.scp; None: the UBM computes them.
     """
 
     def __init__(self, config: IvectorConfig, data: Path, ubm: FullGmm, device: str, threads: int,
@@ -42,19 +41,19 @@ class UtteranceStatistics:
         self.ubm = ubm.to(device, torch.float32)
         self.posteriors_of = self._posteriors_of(self.ubm)
         self.cache: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
-        self.whole: set[tuple[int, int]] = set()  # the parts that the cache holds to their end
+        self.whole: set[tuple[int, int]] = set()  # the parts that are cached completely
         self.room = config.extractor.cache_gb * 2**30
 
     def follow(self, model: Extractor) -> None:
-        """Move the UBM to the model's means; what was cached does not hold any longer."""
+        """Move the UBM to the model's means; this invalidates the cache."""
         self.posteriors_of = self._posteriors_of(with_means(self.ubm, model))
         self.cache, self.whole, self.room = {}, set(), self.config.extractor.cache_gb * 2**30
 
     def of_part(self, part: range, second: Tensor | None = None, keep: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield counts and sums of each block of the utterances numbered `part`.
 
-        second: C x D x D, to which the sum of p x x^T over all frames is added. keep: keep blocks in memory as far
-        as extractor.cache_gb goes, so that the next time they need not be computed.
+        second: C x D x D, to which the sum of p x x^T over all frames is added. keep: cache blocks in memory, up to
+        extractor.cache_gb, so that later iterations need not recompute them.
         """
         key = (part.start, part.stop)
         cached = self.cache.get(key, [])
@@ -101,13 +100,13 @@ class UtteranceStatistics:
         listed = iterate_alignments(self.posteriors, part=part) if self.posteriors else None
         for ids, frames, lengths in blocks(self.data, self.config.frontend, part=part):
             if frames.shape[1] != self.shape[1]:
-                raise InputError(f"{self.data}: {frames.shape[1]} values a frame, the UBM has {self.shape[1]}; "
+                raise InputError(f"{self.data}: {frames.shape[1]} values per frame, the UBM has {self.shape[1]}; "
                                  "train and extract with the same features and front end")
             x = torch.from_numpy(frames).to(self.device)
             yield ids, x, lengths, None if listed is None else self._listed(listed, ids, lengths)
 
     def _listed(self, listed: Iterator, ids: list[str], lengths: np.ndarray) -> Pairs:
-        """Take the posteriors of some utterances from the file."""
+        """Read the posteriors of some utterances from the file."""
         taken = []
         for name, length in zip(ids, lengths, strict=True):
             other, alignment = next(listed, ("nothing", None))
@@ -124,5 +123,5 @@ class UtteranceStatistics:
 
 
 def with_means(ubm: FullGmm, model: Extractor) -> FullGmm:
-    """Return the UBM with the means of the model for an utterance at the middle of its prior."""
+    """Return the UBM with the model's means for an utterance at the mean of the prior."""
     return FullGmm(ubm.weights, (model.m[:, :, 0] * model.offset).to(ubm.means), ubm.covariances)

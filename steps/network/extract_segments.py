@@ -1,8 +1,8 @@
-"""Segments at regular intervals from each utterance, embedded: the job of extract_segments.sh.
+"""Embed segments taken at regular intervals from each utterance: the job of extract_segments.sh.
 
-Of each utterance one entry: the mean of its segments' embeddings of unit length, whose dot product with another's
-is the mean cosine over all pairs of segments. A system that pools pairs has no such vector; of it, the encoder's
-frames are kept, segment after segment, as a matrix of two bytes a value, so that scoring never runs the encoder again.
+Each utterance has one entry: the mean of its segments' unit-length embeddings. The dot product of two such means is
+the mean cosine over all pairs of segments. Systems that pool pairs have no such vector: their entry is a matrix of the
+encoder's frames, segment after segment, with two bytes per value, so that scoring never runs the encoder again.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from utils.space import require_space
 @torch.inference_mode()
 def embed_segments(network: Network, data: Utterances, chosen: range, device: torch.device, batch_frames: int,
                    segments: int, frames: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (number of the utterance, its vector E, or its matrix (segments T') x d of a system that pools pairs)."""
+    """Yield (number of the utterance, its vector E or, if the system pools pairs, its matrix (segments T') x d)."""
     together = max(1, batch_frames // (segments * frames))
     for start in range(chosen.start, chosen.stop, together):
         batch = range(start, min(start + together, chosen.stop))
@@ -42,12 +42,12 @@ def embed_segments(network: Network, data: Utterances, chosen: range, device: to
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--job", type=int, default=1, help="which part, from 1")
+    parser.add_argument("--job", type=int, default=1, help="number of the part, from 1")
     parser.add_argument("--nj", type=int, default=1, help="number of parts")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--num-threads", type=int, default=1)
-    parser.add_argument("--segments", type=int, default=10, help="of each utterance (default: %(default)s)")
-    parser.add_argument("--segment-frames", type=int, default=350, help="frames of each (default: %(default)s)")
+    parser.add_argument("--segments", type=int, default=10, help="segments per utterance (default: %(default)s)")
+    parser.add_argument("--segment-frames", type=int, default=350, help="frames per segment (default: %(default)s)")
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)

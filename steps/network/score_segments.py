@@ -1,8 +1,8 @@
 """Score a trial list by segments (steps/network/extract_segments.py): the mean cosine over all pairs of the two
 utterances' segments.
 
-Where a system pools pairs, each pair of segments is pooled anew, in batches of trials on the device, from the stored
-frames of the encoder.
+If a system pools pairs, each pair of segments is pooled from the encoder's stored frames, in batches of trials on the
+device.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from utils.kaldi.ark import RowReader, read_vectors
 from utils.kaldi.shared_speakers import check_trials, trained_speakers
 
 TRIALS = 64   # pooled together
-CACHED = 500  # utterances whose frames, and what follows from them, stay on the device
+CACHED = 500  # utterances whose frames, and values computed from them, stay on the device
 
 
 class PairScores:
-    """Scores of trials, pooled pair by pair: `scores` as of steps.backend.scoring.Sides."""
+    """Scores of trials, pooled pair by pair: a Scorer (steps/backend/interface.py)."""
 
     def __init__(self, network: Network, rows: RowReader, segments: int, device: torch.device) -> None:
         self.network, self.rows, self.segments, self.device = network, rows, segments, device
@@ -40,7 +40,7 @@ class PairScores:
     def _side(self, index: int) -> Side:
         frames = torch.from_numpy(self.rows.read(index)).to(self.device)
         if len(frames) % self.segments:
-            raise InputError(f"{self.rows.scp}: {self.rows.ids[index]} has {len(frames)} frames, no multiple of "
+            raise InputError(f"{self.rows.scp}: {self.rows.ids[index]} has {len(frames)} frames, not a multiple of "
                              f"{self.segments} segments; extract the segments again")
         return self.network.pooling.side(frames.unflatten(0, (self.segments, -1)))
 

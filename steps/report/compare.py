@@ -1,6 +1,6 @@
-"""Print a table of equal error rates over several runs: the mean of each system, and from where to where it goes.
+"""Print a table of equal error rates over several runs: mean and range of each system.
 
-One row a system, one column each back-end and list, the best system on the first of them first.
+One row per system, one column per back-end and list; rows are sorted by the first column, best first.
 """
 
 import argparse
@@ -15,8 +15,7 @@ Rates = dict[str, dict[tuple[str, str], list[float]]]  # by system, then by back
 def read_rates(paths: list[Path]) -> Rates:
     """Return the EERs in files results.tsv, in %.
 
-    Raises InputError on a file of another form or named twice, and on a system that is of one scale here, of another
-    there.
+    Raises InputError on a file of another format or named twice, and on a system whose scale differs between files.
     """
     rates: Rates = {}
     scales: dict[str, tuple[str, Path]] = {}
@@ -44,7 +43,7 @@ def read_rates(paths: list[Path]) -> Rates:
 
 
 def cell(values: list[float] | None) -> str:
-    """Return the mean and, of several values, the range."""
+    """Return the mean and, for several values, the range."""
     if not values:
         return ""
     mean = f"{sum(values) / len(values):.2f}"
@@ -52,10 +51,10 @@ def cell(values: list[float] | None) -> str:
 
 
 def table(rates: Rates, systems: list[str]) -> str:
-    """Return the Markdown table of these systems, in this order; of all, the best first, when none is named."""
+    """Return the Markdown table of these systems, in this order; if none is named, of all, best first."""
     for name in systems:
         if name not in rates:
-            raise InputError(f"no results of {name!r}; there are: {', '.join(sorted(rates))}")
+            raise InputError(f"no results of {name!r}; available: {', '.join(sorted(rates))}")
     columns = sorted({column for name in systems or rates for column in rates[name]})  # cosine comes first
 
     def rank(name: str) -> tuple[bool, float]:
@@ -74,7 +73,7 @@ def table(rates: Rates, systems: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--systems", default="", help="words; in this order (default: all, the best first)")
+    parser.add_argument("--systems", default="", help="separated by spaces, in this order (default: all, best first)")
     parser.add_argument("results", type=Path, nargs="+", help="exp/results.tsv of each run")
     arguments = parser.parse_args()
     print(table(read_rates(arguments.results), arguments.systems.split()))

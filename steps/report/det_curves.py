@@ -1,7 +1,7 @@
-"""Draw the detection error trade-off (DET) curves of all systems: one figure a trial list, <out>/det_<list>.png.
+"""Draw the detection error trade-off (DET) curves of all systems: one figure per trial list, <out>/det_<list>.png.
 
 Martin et al., "The DET curve in assessment of detection task performance", Eurospeech 1997: misses against false
-alarms, both on a probit scale, so that normal scores make a straight line. One panel a back-end, one line a
+alarms, both on a probit scale, so that normal scores make a straight line. One panel per back-end, one line per
 system; a dot marks the equal error rate, where the line crosses the diagonal.
 e.g.: python3 -m steps.report.det_curves egs/voxceleb egs/voxceleb/exp/figures
 """
@@ -23,7 +23,7 @@ from utils.errors import run_main
 from utils.metrics import measure, read_labelled_scores
 from utils.simulated import has_simulated
 
-POINTS = 500  # of a curve on each side, at most
+POINTS = 500  # at each end of a curve, at most
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 90)  # %
 Curve = tuple[np.ndarray, np.ndarray, float]  # false alarms, misses (0 to 1), EER (%)
 
@@ -31,8 +31,8 @@ Curve = tuple[np.ndarray, np.ndarray, float]  # false alarms, misses (0 to 1), E
 def det_points(targets: np.ndarray, nontargets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return false-alarm and miss rates (0 to 1, each (P,)) at thresholds in ascending order.
 
-    A trial is accepted when its score is at or above the threshold. Thresholds are scores: all of them, or so many
-    that both rates run through their ranges in equal steps of their logarithm.
+    A trial is accepted when its score is at or above the threshold. Thresholds are scores: all of them, or a
+    selection with which the logarithms of both rates change in equal steps.
     """
     targets, nontargets = np.sort(targets), np.sort(nontargets)
     thresholds = np.unique(np.concatenate([thinned(targets), thinned(nontargets)]))
@@ -56,7 +56,7 @@ def limits(panels: Mapping[str, Mapping[str, Curve]]) -> tuple[float, float]:
 
 
 def draw_list(title: str, panels: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """Return the figure of one trial list: a panel a back-end."""
+    """Return the figure of one trial list: one panel per back-end."""
     systems = sorted({system for panel in panels.values() for system in panel})
     styles = {system: line_style(number) for number, system in enumerate(systems)}
     low, high = limits(panels)

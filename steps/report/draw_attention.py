@@ -1,9 +1,9 @@
-"""Draw what attention poolings look at: their weights over one utterance, under its log mel spectrogram.
+"""Draw the weights of attention poolings over one utterance, below its log mel spectrogram.
 
-For each network under <work>/exp whose pooling has several heads, <out>/attention_<system>.png: the spectrogram; the
-mean of the heads' weights beside the weights of systems with a single head; every head's weights, with its entropy
--sum_t a_t log a_t (nats; log T when all T frames weigh alike). Weights are shown against 1/T, so 1 is what a mean would
-give. The entropies also go to <out>/attention.tsv.
+For each network under <work>/exp whose pooling has several heads, <out>/attention_<system>.png shows the spectrogram;
+the mean of the heads' weights beside the weights of systems with a single head; every head's weights, with its entropy
+-sum_t a_t log a_t (nats; log T for uniform weights over T frames). Weights are multiplied by T, so that uniform weights
+are 1. The entropies are also written to <out>/attention.tsv.
 e.g.: python3 -m steps.report.draw_attention egs/voxceleb egs/voxceleb/exp/figures
 """
 
@@ -39,7 +39,7 @@ class Attention:
     """A system's weights over an utterance: T' frames of its encoder, K heads."""
 
     weights: np.ndarray  # T' x K; each column sums to 1
-    frames: np.ndarray   # (T,) for each frame of the utterance that of the encoder it belongs to, -1 for none
+    frames: np.ndarray   # (T,) the encoder's frame that each frame of the utterance belongs to, -1 for none
 
     @property
     def heads(self) -> int:
@@ -47,7 +47,7 @@ class Attention:
         return self.weights.shape[1]
 
     def over_time(self) -> np.ndarray:
-        """Return the weights against 1/T' at every frame of the utterance: T x K, 0 where frames were left out."""
+        """Return the weights times T' at every frame of the utterance: T x K, 0 where frames were left out."""
         relative = np.concatenate([self.weights * len(self.weights), np.zeros((1, self.heads))])
         return relative[self.frames]
 
@@ -76,7 +76,7 @@ def attend(network: Network, config: NetworkConfig, model: Path, data: Path, utt
 
 
 def row_of(data: Path, utterance: str) -> int:
-    """Return the place of an utterance in feats.scp; raises InputError where it is not."""
+    """Return the index of an utterance in feats.scp; raises InputError if it is not there."""
     for row, (name, _) in enumerate(table_lines(data / "feats.scp")):
         if name == utterance:
             return row
@@ -92,7 +92,7 @@ def spectrogram(data: Path, utterance: str) -> np.ndarray:
 
 
 def draw(title: str, energies: np.ndarray, name: str, many: Attention, single: Mapping[str, Attention]) -> Figure:
-    """Return the figure of a system with several heads, beside systems with one."""
+    """Return the figure of a system with several heads, compared with systems with one."""
     figure = new_figure(9.0, 6.4)
     figure.suptitle(title, fontsize=11)
     grid = figure.add_gridspec(3, 2, height_ratios=(1.1, 0.9, 1.5), width_ratios=(5, 1))
@@ -126,7 +126,7 @@ def draw(title: str, energies: np.ndarray, name: str, many: Attention, single: M
 
 
 def draw_entropies(axis: Axes, many: Attention, single: Mapping[str, Attention]) -> None:
-    """Draw a bar a head, lines for systems with one head, and what even weights would have."""
+    """Draw one bar per head, lines for systems with one head, and the entropy of uniform weights."""
     axis.barh(np.arange(1, many.heads + 1), entropies(many.weights), color="0.6", height=0.8)
     for number, one in enumerate(single.values(), start=1):
         axis.axvline(entropies(one.weights)[0], **line_style(number))
@@ -138,7 +138,7 @@ def draw_entropies(axis: Axes, many: Attention, single: Mapping[str, Attention])
 
 
 def attentive_systems(work: Path, chosen: Sequence[str]) -> dict[str, tuple[Network, NetworkConfig]]:
-    """Return the trained networks whose pooling has weights, by name; `chosen`: these alone, where any are named."""
+    """Return the trained networks whose pooling has weights, by name; chosen: only these, if any are named."""
     found = {}
     for folder in sorted(path.parent for path in work.glob("exp/*/model.safetensors")):
         if chosen and folder.name not in chosen:
@@ -152,7 +152,7 @@ def attentive_systems(work: Path, chosen: Sequence[str]) -> dict[str, tuple[Netw
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--utterance", default="", help="utterance of the test set (default: the first)")
-    parser.add_argument("--systems", default="", help="systems to draw, as words (default: all)")
+    parser.add_argument("--systems", default="", help="systems to draw, separated by spaces (default: all)")
     parser.add_argument("work", type=Path, help="folder with data/ and exp/")
     parser.add_argument("out", type=Path, help="folder for the figures")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The look of all figures: colours that the colour-blind can tell apart, each with a line style of its own."""
+"""The look of all figures: colours that the colour-blind can tell apart, and dashes."""
 
 from pathlib import Path
 
@@ -24,11 +24,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def line_style(number: int) -> dict[str, object]:
-    """Return colour and dashes of the line with this number, from 0; 28 differ."""
+    """Return colour and dashes of the line with this number, from 0; 28 are distinct."""
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number // len(COLOURS) % len(DASHES)]}
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all; a figure drawn again gives the same bytes."""
+    """Write a figure as PNG, completely or not at all; drawing it again gives the same bytes."""
     with write_aside(path, "wb") as stream:
         figure.savefig(stream, format="png", metadata={"Software": None})

@@ -1,8 +1,8 @@
-"""Where a file of scores comes from, by the records of the steps that made it (utils/jobs/done.py).
+"""Traces a file of scores through the records of the steps that made it (utils/jobs/done.py).
 
 A record names its inputs; most of them are outputs of other records of the work folder, down to the data directories.
-Scores hold as long as no input on the way was changed since. What made them is the seed of the model's training, the
-scale of its configuration, and the versions of the code of all steps on the way.
+Scores are valid as long as no input in this chain has changed. Their origin is the seed of the model's training, the
+scale of its configuration, and the code versions of all steps in the chain.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from utils.systems import scale_of
 
 
 class Origin(NamedTuple):
-    """What made a file of scores; `-` is what no record says."""
+    """The origin of a file of scores; `-` where no record states it."""
 
     seed: str
     scale: str
@@ -22,7 +22,7 @@ class Origin(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A record and all before it: why they do not hold, None when they do, and when which code ran."""
+    """The verdict on a record and all before it: why they are invalid (None: valid), and which code ran when."""
 
     reason: str | None
     code: frozenset[tuple[str, str]]  # (time, version)
@@ -36,7 +36,7 @@ class Provenance:
         self.known: dict[Path, Judged] = {}
 
     def of_scores(self, scores: Path) -> Origin | str:
-        """Return what made exp/<system>/scores_<set>/<list>.<backend>, or the reason why it is not to be used."""
+        """Return the origin of exp/<system>/scores_<set>/<list>.<backend>, or the reason why it must not be used."""
         record = scores.with_name(f"{RECORD}.{scores.name}")
         if not record.is_file():
             return "scores without a record"
@@ -51,13 +51,13 @@ class Provenance:
         return Origin(seed, scale, "+".join(dict.fromkeys(version for _, version in sorted(found.code))))
 
     def training(self, record: Path) -> tuple[str, str]:
-        """Return the seed and the scale that a model's record says."""
+        """Return the seed and the scale in a model's record."""
         said = read_record(record)
         configurations = [self.here(name) for name in said["inputs"] if name.endswith(".yaml")]
         return said["options"].get("seed", "-"), next(map(scale_of, configurations), "-")
 
     def judge(self, record: Path) -> Judged:
-        """Follow the inputs of a record to where they come from."""
+        """Follow the inputs of a record back to their origins."""
         if record in self.known:
             return self.known[record]
         self.known[record] = Judged(None, frozenset())  # a record that leads back to itself ends here
@@ -77,7 +77,7 @@ class Provenance:
         return self.known[record]
 
     def here(self, name: str) -> Path:
-        """Return an input that a record names where it is now: a work folder may be moved or copied."""
+        """Return the present path of an input that a record names: a work folder may be moved or copied."""
         path = Path(name).absolute()
         if path.is_relative_to(self.work):
             return path

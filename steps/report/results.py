@@ -22,7 +22,7 @@ COLUMNS = ("system", "backend", "list", "trials", "targets", "eer", "mindcf01", 
 
 
 class Scores(NamedTuple):
-    """A file of scores, <work>/exp/<system>/scores_<set>/<list>.<backend>, with its list and what made it."""
+    """A file of scores, <work>/exp/<system>/scores_<set>/<list>.<backend>, with its list and its origin."""
 
     list: str
     system: str
@@ -33,9 +33,9 @@ class Scores(NamedTuple):
 
 
 def score_files(work: Path) -> tuple[list[Scores], list[str]]:
-    """Return the scores that hold, sorted, and for the others what is left out and why, a line for each reason.
+    """Return the valid scores, sorted, and one line for each reason why others are left out.
 
-    Raises InputError where there are none.
+    Raises InputError if there are no valid scores.
     """
     provenance, found, left_out = Provenance(work), [], Counter()
     for path in sorted(work.glob("exp/*/scores_*/*.*")):
@@ -43,7 +43,7 @@ def score_files(work: Path) -> tuple[list[Scores], list[str]]:
             continue
         system, data, (name, backend) = path.parts[-3], path.parts[-2].removeprefix("scores_"), path.name.rsplit(".", 1)
         trials = work / "data" / data / "trials" / name
-        origin = provenance.of_scores(path) if trials.is_file() else f"no list {trials.relative_to(work)} any more"
+        origin = provenance.of_scores(path) if trials.is_file() else f"the list {trials.relative_to(work)} is gone"
         if isinstance(origin, str):
             left_out[system, origin] += 1
         else:
@@ -51,12 +51,12 @@ def score_files(work: Path) -> tuple[list[Scores], list[str]]:
     lines = [f"left out: {system}, {number} file{'s' if number > 1 else ''} of scores: {reason}"
              for (system, reason), number in left_out.items()]
     if not found:
-        raise InputError("; ".join([f"no scores under {work}/exp that hold", *lines, "run the stages before this one"]))
+        raise InputError("; ".join([f"no valid scores under {work}/exp", *lines, "run the stages before this one"]))
     return sorted(found), lines
 
 
 def collect(files: list[Scores]) -> list[tuple[str, ...]]:
-    """Return a row of COLUMNS for each file of scores."""
+    """Return one row of COLUMNS per file of scores."""
     rows = []
     for one in files:
         found = measure(*read_labelled_scores(one.trials, one.path))
@@ -69,7 +69,7 @@ def collect(files: list[Scores]) -> list[tuple[str, ...]]:
 
 
 def aligned(rows: list[tuple[str, ...]]) -> str:
-    """Return a Markdown table whose columns line up; numbers to the right."""
+    """Return a Markdown table with aligned columns, numbers to the right."""
     table = [COLUMNS, *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(COLUMNS))]
     def line(row: tuple[str, ...]) -> str:
@@ -91,7 +91,7 @@ def processor() -> str:
 
 
 def in_every_row(files: list[Scores]) -> str:
-    """Return a sentence of the seed, scale and code that all rows have in common."""
+    """Return a sentence with the seed, scale and code that all rows have in common."""
     values = {name: {getattr(one.origin, name) for one in files} for name in Origin._fields}
     common = [f"{name} {found.pop()}" for name, found in values.items() if len(found) == 1 and "-" not in found]
     return f" In every row: {', '.join(common)}." if common else ""

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Extraction's real-time factor on one core, by system: seconds of work for a second of speech, of the features (from
-# samples) and of the embedding (from features), for utterances of 8 s in batches as extraction has them; random weights.
+# Real-time factor of extraction on one core, by system: seconds of work per second of speech for the features (from
+# samples) and for the embedding (from features), with utterances of 8 s in batches as in extraction; random weights.
 # e.g.: tests/bench/extract.sh --systems "xvector vgg_mha" --scale full
 systems="xvector vgg_mha" # names in egs/voxceleb/conf
 scale=full          # full or mini
-device=cpu          # cpu or cuda: where the embeddings are computed
-utterances=24       # that are embedded
+device=cpu          # cpu or cuda, for the embeddings
+utterances=24       # utterances to embed
 # (no arguments)
 . "$(dirname "$0")/../../utils/step.sh"
 
@@ -53,7 +53,7 @@ frames = compute_features(samples, options)
 
 
 class Data:
-    """As many utterances as are asked for, all the same."""
+    """Any number of identical utterances."""
 
     def whole(self, index):
         return apply_frontend(frames, np.ones(len(frames)), config.frontend)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The i-vector chain's steps on minivox (110 training speakers) against Kaldi's programs on 2 cores: seconds of each
-# stage with everything that a step does, Kaldi's seconds, the ratio, and the peak memory of a job; EERs; the total.
+# stage, including all work of the step, Kaldi's seconds, the ratio, and the peak memory of a job; EERs; the total.
 # Kaldi extracted 4,200 utterances; here train and test are extracted, and the time is scaled to 4,200.
 # e.g.: tests/bench/ivector.sh --gaussians 1024 --dim 400 work/data/mfcc24 work/data/test/trials
-gaussians=256       # 256 (with dim 200) and 1024 (with dim 400) have figures of Kaldi's
+gaussians=256       # 256 (with dim 200) and 1024 (with dim 400) have figures from Kaldi
 dim=200             # total factors
 lda_dim=100         # dimensions after LDA, for the EERs
-num_frames=300000   # frames that the UBM is trained on
+num_frames=300000   # frames to train the UBM on
 speakers=           # train on that many speakers only (empty: all)
 nj=2                # jobs that extract
 work=               # folder for the models (empty: a temporary one, removed at the end)
@@ -33,7 +33,7 @@ ubm: {num_gaussians: $gaussians, num_frames: $num_frames}
 extractor: {dim: $dim, iterations: 5}
 backend: {lda_dim: $lda_dim}
 END
-case $gaussians$speakers in  # Kaldi had all speakers
+case $gaussians$speakers in  # Kaldi used all speakers
   256) kaldi=(91 38 88 32) ;;
   1024) kaldi=(253 59 1014 354) ;;
   *) kaldi=(0 0 0 0) ;;

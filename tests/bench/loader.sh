@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The loader on one core, page cache warm: chunks of 200 x 80 from archives of 1, 2 and 4 bytes a value, and from a
-# table of 1.1 million utterances (a sparse archive), with the memory that the table takes.
+# The loader on one core, page cache warm: chunks of 200 x 80 from archives of 1, 2 and 4 bytes per value, and from a
+# table of 1.1 million utterances (a sparse archive), with the memory of the table.
 # e.g.: tests/bench/loader.sh --utterances 1100000
-utterances=1100000  # of the large table
-steps=40            # batches of 64 that are timed
+utterances=1100000  # utterances in the large table
+steps=40            # batches of 64 to time
 work=               # folder for the files (empty: a temporary one, removed at the end)
 # (no arguments)
 . "$(dirname "$0")/../../utils/step.sh"
@@ -86,11 +86,11 @@ print(f"{what:34} {64 / np.median(best):7.0f} chunks/s (best batch {64 / min(bes
       f"{memory_mb() - before:.0f} MB more than Python and torch's {before:.0f} MB")
 END
 for method in 2 3 0; do
-  name=$(case $method in 2) echo "1 byte a value (CM)" ;; 3) echo "2 bytes a value (CM2)" ;; 0) echo "4 bytes a value" ;; esac)
+  name=$(case $method in 2) echo "1 byte per value (CM)" ;; 3) echo "2 bytes per value (CM2)" ;; 0) echo "4 bytes per value" ;; esac)
   python3 "$work/loader.py" make-small "$work/$method" 0 "$method"
   python3 "$work/loader.py" "$name" "$work/$method" "$steps"
 done
 python3 "$work/loader.py" make-small "$work/5" 0 5
-python3 "$work/loader.py" "1 byte a value (CM3)" "$work/5" "$steps"
+python3 "$work/loader.py" "1 byte per value (CM3)" "$work/5" "$steps"
 python3 "$work/loader.py" make-large "$work/large" 0 "$utterances"
 python3 "$work/loader.py" "$utterances utterances, 2 bytes" "$work/large" "$steps"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Scoring and metrics of 1.44 million trials (1,200 vectors of dimension 200, each with all others) against Kaldi's programs on
-# 2 cores: seconds from text and ark files to text files, Kaldi's seconds, and the ratio. The best of some runs.
+# 2 cores: seconds from text and ark files to text files, Kaldi's seconds, and the ratio. The best of several runs.
 # e.g.: tests/bench/scoring.sh --runs 9
-runs=5              # times each is run
+runs=5              # runs of each program
 work=               # folder for the files (empty: a temporary one, removed at the end)
 # (no arguments)
 . "$(dirname "$0")/../../utils/step.sh"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Training steps of 64 x 200 x 80: the fast way (bf16, channels last, memory kept), and in fp32 with the channels first in
-# the same run. thin_resnet34 is wespeaker's r-vector with half its channels: 16 to 128.
+# Training steps of 64 x 200 x 80, the fast way (bf16, channels last, freed memory kept) and in fp32 with channels first,
+# in one run. thin_resnet34 is wespeaker's r-vector with half its channels: 16 to 128.
 # e.g.: tests/bench/train.sh --systems "xvector vgg_mha"
 systems="xvector thin_resnet34" # names in egs/voxceleb/conf, or thin_resnet34
 scale=mini          # full or mini
 device=cpu          # cpu or cuda
 num_threads=2       # threads on a CPU
-steps=10            # steps that are timed
+steps=10            # steps to time
 # (no arguments)
 . "$(dirname "$0")/../../utils/step.sh"
 

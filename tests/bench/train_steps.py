@@ -1,7 +1,7 @@
-"""How fast a system trains here: the loader alone, the device alone, whole steps, what an epoch of VoxCeleb would take
-at that rate; and how near to the limit that is.
+"""Training speed of a system: the loader alone, the device alone, whole steps, the time for an epoch of VoxCeleb at
+that rate, and the share of the device's limit that is reached.
 
-The data are made up: the configured features' dimension, 200 utterances of 8 s in a 2-byte archive, page cache warm.
+The data are synthetic: the configured features' dimension, 200 utterances of 8 s in a 2-byte archive, page cache warm.
 The limit is the rate of large matrix products in the precision of the configuration, measured in the same run;
 operations are those of products and convolutions, forward and backward.
 
@@ -36,9 +36,9 @@ CORPORA = {"VoxCeleb1": 148_642, "VoxCeleb2": 1_092_009}
 
 
 def make_data(folder: Path, conf: Path, audio: bool) -> None:
-    """Write a data directory with features such as `conf` describes, and trials to satisfy the validation.
+    """Write a data directory with features of the kind in `conf`, and trials for the validation.
 
-    audio: write what the features could be of, too.
+    audio: also write audio of the same lengths.
     """
     options = read_feature_options(conf)
     rng = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def make_data(folder: Path, conf: Path, audio: bool) -> None:
 
 
 def seconds_each(action: Callable[[int], object], device: torch.device, count: int) -> float:
-    """Return the median seconds of action(0), action(1), ..., after three to warm up."""
+    """Return the median seconds of action(0), action(1), ..., after three calls to warm up."""
     found = []
     for number in range(count + 3):
         started = time.perf_counter()
@@ -76,19 +76,19 @@ def seconds_each(action: Callable[[int], object], device: torch.device, count: i
 
 
 def peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the operations a second of large matrix products."""
+    """Return the operations per second of large matrix products."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return 2 * size**3 / seconds_each(lambda _: a @ b, device, 10)
 
 
 def hours(seconds: float) -> str:
-    """Return a time in hours, or in minutes where it is short."""
+    """Return a time in hours, or in minutes if it is short."""
     return f"{seconds / 3600:.1f} h" if seconds >= 7200 else f"{seconds / 60:.1f} min"
 
 
 def measure(config: NetworkConfig, folder: Path, device: torch.device, steps: int, channels_last: bool) -> list[str]:
-    """Return what is to be said of a configuration, one line each."""
+    """Return the lines of the report on a configuration."""
     trainer = Trainer(config, folder, folder, folder / "exp", device, 1)
     trainer.steps = 10**9  # a schedule far from its end
     trainer.model = trainer.network
@@ -110,13 +110,13 @@ def measure(config: NetworkConfig, folder: Path, device: torch.device, steps: in
     size = len(batch.x)
     limit = peak(device, torch.bfloat16 if config.train.precision == "bf16" else torch.float32)
     rate, each = counter.get_total_flops() / computing, stepping / size
-    return [f"loader alone   {loading:8.4f} s a batch, {size / loading:8.0f} chunks/s",
-            f"device alone   {computing:8.4f} s a step,  {size / computing:8.0f} utterances/s",
-            f"whole steps    {stepping:8.4f} s a step,  {size / stepping:8.0f} utterances/s, waiting for data "
+    return [f"loader alone   {loading:8.4f} s per batch, {size / loading:8.0f} chunks/s",
+            f"device alone   {computing:8.4f} s per step,  {size / computing:8.0f} utterances/s",
+            f"whole steps    {stepping:8.4f} s per step,  {size / stepping:8.0f} utterances/s, waiting for data "
             f"{batches.waited / (stepping * (steps + 3)):.1%}",
             "an epoch       " + ", ".join(f"{name} ({count:,} utterances) {hours(count * each)}"
                                            for name, count in CORPORA.items()),
-            f"operations     {counter.get_total_flops() / 1e9:8.1f} G a step: {rate / 1e9:.0f} G/s, "
+            f"operations     {counter.get_total_flops() / 1e9:8.1f} G per step: {rate / 1e9:.0f} G/s, "
             f"{rate / limit:.0%} of the {limit / 1e9:.0f} G/s of matrix products"]
 
 
@@ -125,12 +125,12 @@ def main() -> None:
     parser.add_argument("--scale", choices=SCALES, default="full")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--num-threads", type=int, default=2, help="threads on a CPU (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=10, help="steps that are timed (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=10, help="steps to time (default: %(default)s)")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--chunk-frames", type=int)
     parser.add_argument("--precision", choices=("bf16", "fp32"))
     parser.add_argument("--channels-last", choices=("true", "false"), default="true")
-    parser.add_argument("config", type=Path, help="a system's YAML, with features/ beside it")
+    parser.add_argument("config", type=Path, help="a system's YAML, next to a folder features/")
     arguments = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(arguments.num_threads)

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# What the features' precision, augmentation, speakers and time do to the equal error rate: a mini system, trained and tested
-# over some seeds as
-#   1 2 4         features of 1 (Kaldi's CM), 2 (CM2) and 4 bytes a value; the speakers also at other speeds, as new ones
-#   cm3           1 byte a value with one range for all bands (CM3)
+# The effect of the features' precision, augmentation, speakers and training time on the equal error rate: a mini system,
+# trained and tested with several seeds as
+#   1 2 4         features of 1 (Kaldi's CM), 2 (CM2) and 4 bytes per value; the speakers also at other speeds, as new ones
+#   cm3           1 byte per value with one range for all bands (CM3)
 #   unaugmented   2 bytes, no copies at other speeds, the same number of steps
 #   speeds        as 2, with copies at 0.8 and 1.2 too, about the same number of steps
-#   online        as 2, with noise, babble, reverberation and telephone of the system xvector_online
+#   online        as 2, with the online augmentation of xvector_online: noise, babble, reverberation and telephone
 #   half          as 2, with half of the speakers (network and back-end), the same number of steps
 #   longer        as 2, twice the steps
-# The folder <data> is what the recipe's stage 0 makes.
+# The folder <data> is made by the recipe's stage 0.
 # e.g.: tests/bench/variants.sh --variants "2 unaugmented" egs/voxceleb/data
 system=xvector      # name in egs/voxceleb/conf, with train_set train_net_sp
-seeds="1 2 3"       # of the training
-variants="1 cm3 2 4 unaugmented speeds online half longer" # of those above
+seeds="1 2 3"       # seeds of the training
+variants="1 cm3 2 4 unaugmented speeds online half longer" # variants to run, of those above
 device=cpu          # cpu or cuda
 nj=2                # jobs of features and embeddings
 work=               # folder for features and models (empty: a temporary one, removed at the end)

@@ -1,7 +1,7 @@
-"""Second readers for what is fuzzed: kaldiio, the standard library, float(), plain loops.
+"""Second readers for the fuzzed files: kaldiio, the standard library, float(), plain loops.
 
-Each takes a path and returns what our reader should have found there, in the form that `same` compares, or None where
-it cannot tell. They are called after our reader has accepted the file, so that sizes in it are known to be sound.
+Each takes a path and returns the content that our reader should have found, in the form that `same` compares, or None
+if it cannot tell. They are called after our reader has accepted the file, so its sizes are known to be sound.
 """
 
 import json
@@ -40,14 +40,14 @@ def same(ours: Any, theirs: Any) -> bool:
 
 
 def either(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
-    """Return a reader that says None where another library refuses a file."""
+    """Return a reader that returns None if another library refuses a file."""
     def reader(path: Path) -> Any:
         if path.suffix == ".scp" and b"|" in path.read_bytes():  # kaldiio would run it
             return None
         try:
             with np.errstate(all="ignore"):
                 return read(path)
-        except Exception:  # any of theirs
+        except Exception:  # any exception of the library
             return None
     return reader
 
@@ -61,8 +61,8 @@ def floats(value: np.ndarray) -> np.ndarray:
 def table_of(path: Path) -> list[tuple[str, np.ndarray]] | None:
     with path.open("rb") as stream:
         found = [(name.strip(), floats(value)) for name, value in kaldiio.load_ark(stream)]
-        whole = not stream.read(1)  # it takes a space before a key, which Kaldi skips, for the end
-    return found if whole and all(name.split() == [name] for name, _ in found) else None  # it divides at blanks alone
+        whole = not stream.read(1)  # kaldiio stops at a space before a key, Kaldi skips it
+    return found if whole and all(name.split() == [name] for name, _ in found) else None  # kaldiio splits only at blanks
 
 
 def unpacked(path: Path) -> list[tuple[str, np.ndarray]]:
@@ -93,7 +93,7 @@ record = either(lambda path: json.loads(path.read_text(encoding="utf-8")))
 
 
 def words(path: Path) -> list[list[str]]:
-    """Return the words of each line that has any."""
+    """Return the words of each non-empty line."""
     lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
     return [line.split() for line in lines if line.split()]
 
@@ -106,7 +106,7 @@ def trials(path: Path) -> list[str]:
 
 
 def scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the scores of the trials beside a score file: targets, non-targets."""
+    """Return the scores of the trial list next to a score file: targets, non-targets."""
     found = {(first, second): float(value) for first, second, value in words(path)}
     sides: dict[str, list[float]] = {"target": [], "nontarget": []}
     for first, second, label in words(path.with_name("trials")):
@@ -154,7 +154,7 @@ def columns(path: Path) -> dict[str, dict[str, str]]:
 
 
 def configuration(path: Path) -> dict[str, Any]:
-    """Return a configuration at scale mini: its base's, its own, and `mini:` over them."""
+    """Return a configuration at scale mini: its base's keys, overridden by its own, overridden by `mini:`."""
     def over(old: Any, new: Any) -> Any:
         both = isinstance(old, dict) and isinstance(new, dict)
         if not both or new.get("type", old.get("type")) != old.get("type"):
@@ -181,7 +181,7 @@ def options(path: Path) -> dict[str, float]:
 
 
 def samples(path: Path) -> np.ndarray | None:
-    """Return the samples that are read from parts of a file, where it can be read in parts."""
+    """Return a file's samples, read in two parts."""
     recording = Recording(path)
     half = len(recording) // 2
     return np.concatenate([recording[:half], recording[half:]])

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Feed damaged files to every reader for so many minutes each: tests/fuzz/run.sh 10 [reader ...]
+# Feed damaged files to every reader for some minutes each: tests/fuzz/run.sh 10 [reader ...]
 set -euo pipefail
 unset CDPATH
 minutes=${1:?usage: tests/fuzz/run.sh <minutes> [reader ...], for example: tests/fuzz/run.sh 10 final.ubm plda}

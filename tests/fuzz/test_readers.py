@@ -1,9 +1,9 @@
-"""Every reader of files meets damaged ones: it reads what it can or raises InputError, and takes little memory.
+"""Every reader of files, given damaged ones, reads what it can or raises InputError, and takes little memory.
 
-What it reads is what a second reader finds there (tests/fuzz/plain.py), where there is one. Files are valid ones with
-bytes changed, cut, repeated or replaced by numbers that mean trouble. A failure prints the changes and a line that
-makes the same again. VOX_FUZZ_EXAMPLES says how many each reader meets (default 150), VOX_FUZZ_SEED which (default:
-others each day). tests/fuzz/run.sh runs for as long as asked, with a seed of its own each time.
+Its result must be that of a second reader (tests/fuzz/plain.py), if there is one. Files are valid ones with bytes
+changed, cut, repeated or replaced by troublesome numbers. A failure prints the changes and a line that reproduces it.
+VOX_FUZZ_EXAMPLES sets the number of files per reader (default 150), VOX_FUZZ_SEED the seed (default: the date).
+tests/fuzz/run.sh runs for a given time, with a new seed each time.
 """
 
 import io
@@ -58,10 +58,10 @@ from utils.tensor_file import load_tensors, save_tensors
 
 EXAMPLES = int(os.environ.get("VOX_FUZZ_EXAMPLES", "150"))
 SEED = int(os.environ.get("VOX_FUZZ_SEED") or f"{date.today():%Y%m%d}")
-MEMORY = 4 << 20       # bytes that reading may take besides twice the file
+MEMORY = 4 << 20       # bytes that reading may take in addition to twice the file
 TEXT_BLOCKS = 50 << 20  # long lists are read in blocks of a fixed size
 AUDIO_BLOCK = 40 << 20  # and audio, of up to eight channels
-DECODED = 64           # bytes of decoded and resampled audio a byte of a file
+DECODED = 64           # bytes of decoded and resampled audio per byte of a file
 TROUBLE = [struct.pack("<i", value) for value in (-1, 0, 1, 2**31 - 1, -2**31, 2**24)] + [
     b"\xff" * 8, b"\0" * 8, struct.pack("<f", float("nan")), b"\n", b"\r\n", b" ", b"\t", b"[", b"]", b";", b"nan",
     b"-1", b"1e400", b"99999999999999999999", b"\xc3\x28", b"../../x", b"|", b"FM ", b"CM2 ",
@@ -70,7 +70,7 @@ Change = tuple[int, int, int, bytes]
 
 
 def damaged(content: bytes, changes: list[Change]) -> bytes:
-    """Apply changes (kind, place, length, bytes), each place and length taken modulo what is there."""
+    """Apply changes (kind, place, length, bytes); places are taken modulo the length, parts end at the end."""
     for kind, place, length, new in changes:
         place %= len(content) + 1
         end = min(len(content), place + length)
@@ -121,7 +121,7 @@ def data_dir(path: Path) -> dict[str, dict[str, str]]:
 
 
 def mended(path: Path) -> None:
-    """Mend the data directory of a damaged table: it is whole then, and has lines that were there."""
+    """Mend the data directory of a damaged table: the result is valid, and contains only lines of the damaged table."""
     folder = path.parent / "mended"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "trials").mkdir(parents=True)
@@ -184,7 +184,7 @@ def heard(path: Path) -> np.ndarray:
 
 
 def model(path: Path) -> None:
-    """Write a small trained network: weights, and the configuration that training writes."""
+    """Write a small trained network: weights, and a configuration as training writes it."""
     mapping = CONFIG | {"feature_dim": 10, "speakers": 3}
     network = Network(network_config(mapping, "test"), 10, 3)
     save_file(network.state_dict(), path.with_name("model.safetensors"))
@@ -197,7 +197,7 @@ def with_base(path: Path) -> None:
 
 
 def feature_options(path: Path) -> dict[str, float]:
-    """Return the numbers that a file of options names, as they were understood."""
+    """Return the numbers in a file of options, as our reader understood them."""
     kaldi = read_feature_options(path).kaldi
     known = {"num-ceps": kaldi.num_ceps, "low-freq": kaldi.mel_opts.low_freq,
              "frame-shift": kaldi.frame_opts.frame_shift_ms}
@@ -210,7 +210,7 @@ FULL = FullGmm(torch.full((2,), 0.5), torch.randn(2, 3), torch.eye(3).repeat(2, 
 IE = Extractor(torch.randn(2, 3, 2).double(), torch.eye(3).double().repeat(2, 1, 1), 10.0, torch.ones(2).double())
 TRIALS = "a-1 a-2 target\na-1 b-1 nontarget\n"
 SCORES = "a-1 a-2 1.5\na-1 b-1 -2\n"
-# File: what writes a valid one, our reader, and a second one where there is one.
+# By file: a function that writes a valid one, our reader, and second readers if there are any.
 READERS: dict[str, tuple[Callable[..., Any], ...]] = {
     "matrix.ark": (write_table, table, plain.table, plain.plain_table),
     "text.ark": (lambda path: write_table(path, binary=False), table, plain.table),
@@ -281,7 +281,7 @@ def trials_beside(path: Path) -> Path:
 
 @contextmanager
 def limited_memory() -> Iterator[None]:
-    """Let this process take 4 GB more than it has: a size that is believed is an error, not the machine's end."""
+    """Let this process take 4 GB more than it has, so that a damaged size causes an error instead of filling memory."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + (4 << 30), before[1]))
@@ -315,7 +315,7 @@ def test_damaged_files_are_refused_or_read(name, tmp_path):
                 found = read(path)
         except InputError as error:
             assert str(error).strip()
-        except OSError as error:  # as run_main prints it: a file that this one names is not there
+        except OSError as error:  # as run_main prints it: a file that this one names is missing
             assert error.filename
         finally:
             peak = tracemalloc.get_traced_memory()[1]

@@ -1,4 +1,4 @@
-"""From embeddings to the table: train_backend.sh, score.sh, report.sh, adaptation; again, and with bad input."""
+"""From embeddings to the table: train_backend.sh, score.sh, report.sh, adaptation; repeated calls and bad input."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def module(name, *words):
 
 
 def write_set(folder, seed, speakers, utterances=6, dim=12):
-    """Write embeddings of speakers that differ; return the ids."""
+    """Write embeddings of distinct speakers; return the ids."""
     rng = np.random.default_rng(seed)
     ids = []
     with ArkWriter(folder / "xvector") as writer:
@@ -91,7 +91,7 @@ def test_from_embeddings_to_the_table(work):
     report = (work / "exp/RESULTS.md").read_text()
     for word in ("run.sh --x", f"In every row: code {rows[1][-1]}.", "torch ", "Python 3.", "cores", *table):
         assert word in report
-    # The same again does nothing; another option or input does.
+    # The same call again does nothing; a changed option or input makes the outputs again.
     before = (backend / "plda").stat().st_mtime_ns
     assert "up to date" in train(work).stderr
     assert "up to date" in score(work, "plda").stderr
@@ -106,7 +106,7 @@ def test_speakers_who_are_trained_on_are_refused(work):
     assert train(work).returncode == 0
     trials, utt2spk = work / "data/test/trials/veri.clean", work / "data/test/utt2spk"
     ids = sorted({name for line in trials.read_text().splitlines() for name in line.split()[:2]})
-    # As copies of two trained speakers, whom only utt2spk tells: their ids say others.
+    # Two speakers become copies of trained ones, which only utt2spk shows: their ids name other speakers.
     names = {"s200": "s100", "s201": "sp0.9-s101"}
     utt2spk.write_text("".join(f"{one} {names.get(one[:4], one[:4])}\n" for one in ids))
     for kind in ("cosine", "plda"):
@@ -119,7 +119,7 @@ def test_speakers_who_are_trained_on_are_refused(work):
     assert score(work, "plda", "--max-shared-speakers", "nan").returncode != 0
     utt2spk.unlink()
     assert score(work, "plda").returncode == 0
-    # What the network alone was trained on counts as well.
+    # Speakers that only the network was trained on count, too.
     (work / "exp/net/speakers").write_text("sp1.1-s204\ns203\nx\n")
     (work / "elsewhere").write_text("".join(trials.read_text().splitlines(keepends=True)[1:]))
     done = score(work, "plda", trials=work / "elsewhere")
@@ -208,7 +208,7 @@ def test_cosine_needs_the_mean_alone(work):
     scores, backend = work / "exp/net/scores_test/veri.clean.cosine", work / "exp/net/backend"
     before = scores.read_bytes()
     shutil.rmtree(work / "exp/net/scores_test")
-    # Scored by cosine alone: PLDA of an earlier run goes.
+    # Scored only by cosine: PLDA of an earlier run is removed.
     (work / "exp/net/system.yaml").write_text("features: f\nscoring: [cosine]\n")
     done = train(work)
     assert done.returncode == 0, done.stderr
@@ -219,7 +219,7 @@ def test_cosine_needs_the_mean_alone(work):
     done = score(work, "plda")
     assert done.returncode == 1
     assert "transform.mat is missing or empty; run the stage that makes it first, with a" in done.stderr
-    # One speaker, or no two vectors of any, is enough.
+    # One speaker, or one vector per speaker, is enough.
     utt2spk = work / "data/train/utt2spk"
     for speaker in ("{0}", "one"):
         lines = [line.split()[0] for line in utt2spk.read_text().splitlines()]
@@ -230,7 +230,7 @@ def test_cosine_needs_the_mean_alone(work):
                                    [float(line.split()[2]) for line in before.decode().splitlines()], atol=1e-5)
 
 
-TOY = '''"""A toy: cosine less the mean over a cohort, the training speakers (z-norm without the variance)."""
+TOY = '''"""A toy: cosine minus the mean over a cohort, the training speakers (z-norm without the variance)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -290,7 +290,7 @@ class Less:
 
 
 def test_a_new_back_end_is_a_module_and_an_entry(work, tmp_path):
-    """Trained, scored with, explained and reported by the same programs, after a change of two files."""
+    """The same programs train it, score with it, describe and report it, after a change of two files."""
     copy = tmp_path / "copy"
     for folder in ("steps", "utils"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -354,7 +354,7 @@ def test_the_report_leaves_out_scores_of_lists_that_changed_or_went(work):
     trials = work / "data/test/trials/veri.clean"
     whole = trials.read_text()
     for text, reason in ((whole[:whole.index("\n", 2000) + 1], "input data/test/trials/veri.clean changed"),
-                         (None, "no list data/test/trials/veri.clean any more")):
+                         (None, "the list data/test/trials/veri.clean is gone")):
         trials.unlink() if text is None else trials.write_text(text)
         done = call("report.sh", work)
         assert done.returncode == 1 and "no scores under" in done.stderr

@@ -1,4 +1,4 @@
-"""A model refuses features that were made with other options than its own, through the steps' programs."""
+"""The steps' programs refuse features whose options differ from the model's."""
 
 import shutil
 import subprocess
@@ -41,7 +41,7 @@ def refused(done, message):
 
 
 def write_audio(folder, first, speakers):
-    """Noise, coloured by speaker."""
+    """Write noise, coloured by speaker."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(first)
     names = [(f"s{number}-u{utterance}", f"s{number}") for number in range(first, first + speakers)

@@ -1,4 +1,4 @@
-"""The i-vector chain's steps on made-up features: any number of jobs, kills, Kaldi's posteriors, awkward data."""
+"""The i-vector chain's steps on synthetic features: any number of jobs, kills, Kaldi's posteriors, awkward data."""
 
 import os
 import shutil
@@ -85,7 +85,7 @@ def test_any_number_of_jobs_gives_the_same_model(made, trained, tmp_path):
     ("train_ubm.sh", None, "diagonal.safetensors"), ("train_ivector_extractor.sh", 1, "1.safetensors"),
     ("train_ivector_extractor.sh", 2, "2.part1.safetensors")])
 def test_a_killed_training_goes_on_and_ends_with_the_same_bits(made, trained, tmp_path, script, nj, sign, damaged):
-    """Kill -9 of the whole process group as soon as `sign` is there; what is damaged of it is made again."""
+    """Kill -9 of the whole process group as soon as `sign` exists; damaged work is made again."""
     exp = tmp_path / "exp"
     words = [made / "system.yaml", made / "data", *([made / "ubm"] if nj else []), exp]
     options = ["--nj", str(nj)] if nj else []
@@ -120,7 +120,7 @@ def test_unfinished_work_with_other_options_is_not_taken_up(made, trained, tmp_p
 
 
 def test_posteriors_from_files_give_the_same_model(made, trained, tmp_path):
-    """What a chain that starts in Kaldi would do; text and binary."""
+    """As in a chain that starts in Kaldi; text and binary."""
     for text in ("false", "true"):
         post = tmp_path / f"post-{text}"
         succeed("make_posteriors.sh", "--nj", 2, "--text", text, made / "system.yaml", made / "ubm", made / "data",
@@ -169,12 +169,12 @@ def test_the_ubm_follows_the_model_when_asked(made, tmp_path):
 
 
 def test_a_chain_goes_on_from_kaldis_diagonal_mixture_and_selection(made, tmp_path):
-    """final.dubm and gselect from elsewhere give what they give when made here."""
+    """final.dubm and gselect from files give the same results as those computed here."""
     options = ("--diagonal", made / "ubm/final.dubm")
     succeed("train_ubm.sh", *options, made / "system.yaml", made / "data", tmp_path / "ubm")
     assert (tmp_path / "ubm/final.dubm").read_bytes() == (made / "ubm/final.dubm").read_bytes()
     found, expected = (read_full(folder / "ubm/final.ubm") for folder in (tmp_path, made))
-    np.testing.assert_allclose(found.means, expected.means, atol=1e-4)  # the file has rounded what went on in memory
+    np.testing.assert_allclose(found.means, expected.means, atol=1e-4)  # the file holds rounded values
     np.testing.assert_allclose(found.covariances, expected.covariances, atol=1e-4)
     call_of = [made / "system.yaml", made / "ubm", made / "data"]
     succeed("make_posteriors.sh", *call_of, tmp_path / "post")
@@ -211,7 +211,7 @@ def test_what_is_kept_in_memory_changes_no_bit(made, tmp_path):
 
 
 def test_posteriors_of_a_dropped_gaussian_are_an_error(made, tmp_path):
-    """The selection is of a larger UBM: Kaldi's programs fail on it without naming the cause."""
+    """The selection belongs to a larger UBM: Kaldi's programs fail on it without naming the cause."""
     with ArkWriter(tmp_path / "post") as writer:
         for name, x in iterate(made / "data/feats.scp"):
             gaussians = np.full(len(x), 8)
@@ -225,7 +225,7 @@ def test_posteriors_of_a_dropped_gaussian_are_an_error(made, tmp_path):
 
 
 def awkward(made, folder, change):
-    """A copy of the data whose frames went through `change`, written without a look at them."""
+    """A copy of the data with `change` applied to the frames, written without checks."""
     shutil.copytree(made / "data", folder)
     with ArkWriter(folder / "feats") as writer:
         for name, x in iterate(made / "data/feats.scp"):
@@ -235,7 +235,7 @@ def awkward(made, folder, change):
 
 
 def whole_chain(config, data, exp):
-    """All steps; the logs of the training. Fails with a step's error."""
+    """Run all steps and return the logs of training; fails with a step's error."""
     succeed("train_ubm.sh", config, data, exp / "ubm")
     succeed("train_ivector_extractor.sh", config, data, exp / "ubm", exp)
     shutil.copy(config, exp / "system.yaml")
@@ -258,7 +258,7 @@ def test_an_utterance_without_a_voiced_frame_has_an_ivector(made, tmp_path):
 
 @pytest.mark.parametrize("value", [1.0, 0.1, None])
 def test_frames_that_are_alike_are_floored_and_said(made, tmp_path, value):
-    """All values alike; one column a copy of another. Every Gaussian is at the floor, also one that kept its shape."""
+    """All values equal; one column a copy of another. Every Gaussian is at the floor, even one that kept its shape."""
     def change(_, x):
         if value is None:
             x[:, 4] = x[:, 0]
@@ -288,5 +288,5 @@ def test_frames_of_another_dimension_are_an_error(made, trained, tmp_path):
             writer.write(name, x[:, :3])
     done = call("extract_ivectors.sh", trained, tmp_path / "data", tmp_path / "out")
     assert done.returncode == 1
-    assert "3 values a frame, the UBM has 5" in done.stderr
+    assert "3 values per frame, the UBM has 5" in done.stderr
     assert not (tmp_path / "out/ivector.scp").exists()

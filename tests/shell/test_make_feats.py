@@ -59,7 +59,7 @@ def test_features_and_vad_are_made_once_and_again_when_options_change(data, tmp_
     done = call("make_feats.sh", "--nj", 1, "--compression", 0, *make[3:])
     assert done.returncode == 0, done.stderr
     assert "option compression was '3', is now '0'" in done.stderr
-    assert not (out / "vad.scp").exists() and not (out / "vad.conf").exists()  # they were of other features
+    assert not (out / "vad.scp").exists() and not (out / "vad.conf").exists()  # they belonged to the old features
     assert not (out / "feats.2.ark").exists()
     again = dict(iterate(out / "feats.scp"))
     assert all(np.abs(again[name] - first[name]).max() < 0.01 for name in first)

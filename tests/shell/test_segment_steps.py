@@ -1,4 +1,4 @@
-"""From a trained network to scores by segments: extract_segments.sh, score_segments.sh; again, and with bad input."""
+"""From a trained network to scores by segments: extract_segments.sh, score_segments.sh; repeats and bad input."""
 
 import subprocess
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.unit.made_up import CONFIG, write_data
 ROOT = Path(__file__).resolve().parents[2]
 
 
-ALLOWED = "--max-shared-speakers", 1  # the made-up speakers to test on have the names of those trained on
+ALLOWED = "--max-shared-speakers", 1  # the synthetic test speakers have the names of the training speakers
 
 
 def call(script, *words):

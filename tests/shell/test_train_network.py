@@ -1,4 +1,4 @@
-"""steps/train_network.sh: what it refuses before it trains."""
+"""steps/train_network.sh refuses bad data before it trains."""
 
 import subprocess
 from pathlib import Path

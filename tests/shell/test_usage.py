@@ -1,4 +1,4 @@
-"""Every step, recipe and benchmark answers a wrong call with its usage and status 1, before it does anything."""
+"""Every step, recipe and benchmark answers a wrong call with its usage and status 1, and does nothing else."""
 
 import os
 import re
@@ -144,7 +144,7 @@ def test_below_a_folder_called_job_the_recipe_says_so(tmp_path):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
 def test_recipes_start_through_a_link_and_with_cdpath(recipe, tmp_path):
-    """Up to the first thing that is missing, which names their own folder."""
+    """They run up to the first missing thing, whose message names their own folder."""
     (tmp_path / "elsewhere/egs").mkdir(parents=True)
     (tmp_path / "link.sh").symlink_to(recipe)
     environment = {**os.environ, "CDPATH": f"{tmp_path}/elsewhere:{ROOT}"}

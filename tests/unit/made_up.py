@@ -49,7 +49,7 @@ def write_data(folder, speakers, utterances, seed, trials=False):
 
 
 def write_speech(folder, speakers=3, utterances=4):
-    """A data directory of MFCC with voice activity, of audio files: noise coloured by the speaker, with pauses."""
+    """A data directory of MFCC with voice activity, and its audio files: noise coloured by speaker, with pauses."""
     rng = np.random.default_rng(0)
     (folder / "trials").mkdir(parents=True)
     names = [(f"s{speaker}-u{utterance}", speaker) for speaker in range(speakers) for utterance in range(utterances)]

@@ -1,4 +1,4 @@
-"""Small made-up corpora of audio with their features."""
+"""Small synthetic audio corpora with their features."""
 
 import numpy as np
 import soundfile
@@ -12,7 +12,7 @@ RATE, SPEEDS = 16000, ("0.9", "1.1")
 
 
 def sound(seed, seconds):
-    """A buzz whose pitch is its speaker's, in noise."""
+    """A buzz at the speaker's pitch, in noise."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
     buzz = sum(np.sin(2 * np.pi * (90 + 40 * (seed % 6)) * k * time) / k for k in range(1, 20))

@@ -29,7 +29,7 @@ def test_an_error_comes_after_the_items_before_it():
 
 
 def test_a_loop_that_ends_early_ends_the_thread():
-    """So that after early stopping no batch is made any more."""
+    """So that no batches are made after early stopping."""
     taken, closed = [], threading.Event()
 
     def items():

@@ -58,7 +58,7 @@ def test_text_archives_and_parts(tmp_path, matrices):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_rows_of_a_script(tmp_path, matrices, method):
-    """A row range, its upper end included, and RowReader give what the whole matrix has in these rows."""
+    """A row range, upper end included, and RowReader give the same rows as the whole matrix."""
     scp = write(tmp_path / "feats", matrices, compression=method)
     ids, places = read_table(scp)
     whole = dict(iterate(scp))
@@ -70,7 +70,7 @@ def test_rows_of_a_script(tmp_path, matrices, method):
     assert list(rows.ids) == ids
     assert rows.ids[-1] == ids[-1]
     assert rows.num_rows.tolist() == [len(features) for features in matrices.values()]
-    part = pickle.loads(pickle.dumps(RowReader(ranged)))  # noqa: S301 - as a worker process gets it
+    part = pickle.loads(pickle.dumps(RowReader(ranged)))  # noqa: S301 - as worker processes receive it
     assert set(part.num_rows) == {6}
     for index, name in enumerate(ids):
         assert np.array_equal(rows.read(index), whole[name])
@@ -84,7 +84,7 @@ def test_rows_of_a_script(tmp_path, matrices, method):
 
 
 def test_kaldiio_reads_and_writes_what_is_plain(tmp_path, matrices, monkeypatch):
-    """Matrices and vectors, float and double, with the bytes that Kaldi writes; nothing else comes to kaldiio."""
+    """Matrices and vectors, float and double, with Kaldi's bytes; nothing else reaches kaldiio."""
     calls = []
     for name in ("read_matrix_or_vector", "write_array"):
         theirs = getattr(kaldiio.matio, name)
@@ -106,7 +106,7 @@ def test_kaldiio_reads_and_writes_what_is_plain(tmp_path, matrices, monkeypatch)
 
 
 def test_why_kaldiio_is_not_given_the_rest(shared):
-    """When this fails, kaldiio has become able to do more: see the head of utils/kaldi/ark.py."""
+    """If this fails, kaldiio can now do more: see the head of utils/kaldi/ark.py."""
     folder = shared / "kaldi_reference/features"
     matrix = next(matrix for _, matrix in iterate(folder / "mfcc24.ark"))
     stored = io.BytesIO()
@@ -120,7 +120,7 @@ def test_why_kaldiio_is_not_given_the_rest(shared):
 
 
 class Trap:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -135,7 +135,7 @@ class Trap:
     lambda _: b"\0BFM \4" + struct.pack("<ibi", 2**31 - 1, 4, 2**31 - 1), lambda _: b"\0BFV \4\xff\xff\xff\xff",
     lambda _: b"\0BDM \5" + bytes(9), lambda _: b"\0BFP \4\0\0\0\0"])
 def test_only_sound_matrices_come_to_kaldiio(tmp_path, content):
-    """Nothing is unpickled, no size is believed; the message names file and utterance."""
+    """Nothing is unpickled, sizes are checked; the message names file and utterance."""
     (tmp_path / "x.ark").write_bytes(b"utt-7 " + content(tmp_path))
     (tmp_path / "x.scp").write_text(f"utt-7 {tmp_path}/x.ark:6\n")
     for path in (tmp_path / "x.ark", tmp_path / "x.scp"):
@@ -163,7 +163,7 @@ def test_lengths_come_from_utt2num_frames_only_when_it_fits(tmp_path, matrices):
 
 
 def test_workers_share_a_reader(tmp_path, matrices):
-    """Forked processes read by position: they do not move each other's place in the file."""
+    """Forked processes read by position, so they do not move each other's file offset."""
     rows = RowReader(write(tmp_path / "feats", matrices))
     first = rows.read(0)
     child = os.fork()

@@ -39,7 +39,7 @@ def write_aac(path, rate, channels, form, **options):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One sound in every format; names do not tell what is inside."""
+    """One sound in every format; names do not show the format."""
     path = tmp_path_factory.mktemp("audio")
     sound = tone()
     for form in ("wav", "flac", "ogg", "mp3"):
@@ -118,7 +118,7 @@ def test_truncated_files(folder, tmp_path, name):
 
 @pytest.mark.parametrize("form", ["ogg", "m4a"])
 def test_wherever_a_longer_file_is_cut(tmp_path, form):
-    """At any byte after the header, at the ends of pages and packets as well."""
+    """At any byte after the header, including the ends of pages and packets."""
     path = tmp_path / "whole"
     if form == "ogg":
         soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 6 * RATE), RATE, format="OGG")
@@ -182,7 +182,7 @@ def test_blocks_give_the_bits_of_the_whole(tmp_path, monkeypatch, form, rate, ch
 
 
 def test_a_long_file_takes_little_more_than_its_samples(tmp_path):
-    """A quarter of an hour of stereo: 58 MB of samples, and what a block of it takes."""
+    """A quarter of an hour of stereo: 58 MB of samples, and the memory of one block."""
     with soundfile.SoundFile(tmp_path / "a", "w", RATE, 2, "PCM_16", format="FLAC") as file:
         for _ in range(15):
             file.write(np.zeros((60 * RATE, 2), np.int16))
@@ -201,7 +201,7 @@ def test_commands_run_only_when_allowed(folder, tmp_path):
     assert not (tmp_path / "ran").exists()
     assert len(read_audio(command, allow_pipes=True).samples) == 2 * RATE
     assert (tmp_path / "ran").exists()
-    with pytest.raises(InputError, match="status 4: no message"):  # of the first of several
+    with pytest.raises(InputError, match="status 4: no message"):  # of the first of several commands
         read_audio(f"(cat '{folder}/a.wav'; exit 4) | cat |", allow_pipes=True)
     with pytest.raises(InputError, match="status 3: it broke"):
         read_audio("echo it broke >&2; exit 3 |", allow_pipes=True)

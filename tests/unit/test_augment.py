@@ -1,4 +1,4 @@
-"""Augmented copies: levels, alignment, repeatability, and that they are what the data directory says."""
+"""Augmented copies: levels, alignment, repeatability, and agreement with the data directory."""
 
 import json
 import subprocess
@@ -139,7 +139,7 @@ def test_copies_become_features_the_same_with_any_number_of_jobs(data, tmp_path)
         np.testing.assert_array_equal(features, found[1][name])
         assert features.shape == clean[name.rpartition("-")[0]].shape
         assert np.abs(features - clean[name.rpartition("-")[0]]).mean() > 0.02  # babble is 13 to 20 dB below
-    # Joined with the originals before the features are made, the originals stay as they are.
+    # If they are joined with the originals before the features are made, the originals do not change.
     shell(sys.executable, "-m", "utils.kaldi.combine_data", tmp_path / "both", data, out)
     shell("steps/make_feats.sh", "--compression", 0, tmp_path / "fbank.conf", tmp_path / "both", tmp_path / "fboth")
     both = dict(iterate(tmp_path / "fboth/feats.scp"))

@@ -1,4 +1,4 @@
-"""LDA, PLDA and scoring: parity with Kaldi, known answers, and data that are too few."""
+"""LDA, PLDA and scoring: parity with Kaldi, known answers, and too little data."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_mean_lda_and_processing_agree_with_kaldi(reference):
     np.testing.assert_allclose(train.mean(axis=0, dtype=np.float64), mean, atol=1e-6)
     lda, expected = estimate_lda(collect(train - mean, speakers), 100), read_matrix(folder / "lda.mat")
     assert lda.shape == expected.shape == (100, 201)
-    signs = np.sign((lda * expected).sum(axis=1, keepdims=True))  # an eigenvector has two directions
+    signs = np.sign((lda * expected).sum(axis=1, keepdims=True))  # the sign of an eigenvector is arbitrary
     np.testing.assert_allclose(lda * signs, expected, atol=1e-5)
     _, test = read_vectors(folder / "ivector_test.ark")
     _, processed = read_vectors(folder / "processed_test.ark")
@@ -92,12 +92,12 @@ def test_enrolment_of_several_utterances_agrees_with_kaldi(reference, tmp_path):
     number = dict(zip(*read_table(folder / "enroll_num_utts"), strict=True))
     counts = np.array([int(number[name]) for name in ids])
     test_ids, test = read_vectors(folder / "processed_test.ark")
-    for given in (counts, 3):  # one by one, and as one number for all
+    for given in (counts, 3):  # one number per model, and one for all
         sides = plda_sides(model, model.project(enrolment, given), model.project(test), given)
         score_trials(folder / "enroll_trials", tmp_path / "scores", sides, ids, test_ids)
         compare(tmp_path / "scores", folder / "enroll_plda_scores", 0.02)
     mixed = counts.copy()
-    mixed[0] += 1  # other numbers must matter
+    mixed[0] += 1  # a different number must matter
     sides = plda_sides(model, model.project(enrolment, mixed), model.project(test), mixed)
     score_trials(folder / "enroll_trials", tmp_path / "scores", sides, ids, test_ids)
     with pytest.raises(AssertionError):
@@ -238,7 +238,7 @@ def test_a_loaded_back_end_scores_as_the_fitted_one_bit_by_bit(tmp_path, name):
     for rows in (None, models):
         expected = fitted.scorer(Enrolment(x, rows), x).scores(i, j)
         np.testing.assert_array_equal(kind.load(tmp_path).scorer(Enrolment(x, rows), x).scores(i, j), expected)
-        # The enrolment side may be of other embeddings than the test side; here of equal ones.
+        # The enrolment side may have other embeddings than the test side; here they are equal.
         np.testing.assert_array_equal(fitted.scorer(Enrolment(x.copy(), rows), x[20:]).scores(i, j - 20), expected)
     with pytest.raises(InputError, match=f"a cohort of 9 embeddings is given, but {name} does not normalise"):
         fitted.scorer(Enrolment(x), x, x[:9])

@@ -41,5 +41,5 @@ def test_bad_input_is_named(tmp_path):
     (tmp_path / "other").write_text("system\teer\n")
     with pytest.raises(InputError, match=r"begins with .* wanted the columns"):
         read_rates([tmp_path / "other"])
-    with pytest.raises(InputError, match="no results of 'b'; there are: a"):
+    with pytest.raises(InputError, match="no results of 'b'; available: a"):
         table(read_rates([good]), ["b"])

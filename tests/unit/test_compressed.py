@@ -1,4 +1,4 @@
-"""Compressed matrices: Kaldi's bytes, and the error that each method may make."""
+"""Compressed matrices: Kaldi's bytes, and the largest error of each method."""
 
 import io
 
@@ -55,7 +55,7 @@ def test_a_constant_matrix_gets_kaldis_range():
 
 
 def test_a_column_at_the_top_of_the_range():
-    """Its four points still rise, within 16 bits."""
+    """Its four points still increase, within 16 bits."""
     matrix = np.zeros((20, 2), np.float32)
     matrix[:, 1] = 1000
     points = np.frombuffer(encode(matrix, 2)[19:35], "<u2").reshape(2, 4)

@@ -29,7 +29,7 @@ def run(monkeypatch: pytest.MonkeyPatch):
 
 
 def example() -> DataDir:
-    """30 utterances of 5 speakers, with every table but those that name archives."""
+    """30 utterances of 5 speakers, with every table except those that name archives."""
     ids = [f"id1000{speaker}-video{session}-0000{file}"
            for speaker in range(SPEAKERS) for session in range(SESSIONS) for file in range(FILES)]
     return DataDir(ids, {
@@ -54,7 +54,7 @@ def edit(path: Path, change) -> None:
 
 
 def lines_changed(change):
-    """Turn a change of a list of lines into one of a file's content."""
+    """Turn a change of a list of lines into a change of a file's content."""
     return lambda content: b"".join(change(content.splitlines(keepends=True)))
 
 
@@ -370,7 +370,7 @@ def test_hold_out(data: Path, tmp_path: Path, run) -> None:
     assert trials == sorted(trials) and len({tuple(trial[:2]) for trial in trials}) == 40
     for first, second, label in trials:
         assert (first[:7] == second[:7]) == (label == "target")
-        assert label == "nontarget" or first[:14] != second[:14]  # of different sessions
+        assert label == "nontarget" or first[:14] != second[:14]  # from different sessions
     assert sum(trial[2] == "target" for trial in trials) == 20
 
 

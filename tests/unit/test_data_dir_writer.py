@@ -1,4 +1,4 @@
-"""Data directories are written only as they can be read, and repaired without loss of what was there."""
+"""Data directories are written only if they can be read back, and repaired without loss of data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def put(table: str, value: str) -> Callable[[DataDir], None]:
 
 
 def rename(speaker: str) -> Callable[[DataDir], None]:
-    """As prepare_mine.py of docs/extending.md names what is in the folder of a speaker."""
+    """Utterance ids as in prepare_mine.py of docs/extending.md."""
     def change(data: DataDir) -> None:
         data.columns["utt2spk"][:2] = [speaker] * 2
         data.ids[:2] = [f"{speaker}-a", f"{speaker}-b"]

@@ -1,4 +1,4 @@
-"""Records of finished steps: when they hold, when they are stale and why."""
+"""Records of finished steps: when they are valid, when they are stale and why."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from utils.jobs.place import place_above, settle
 
 
 def call(action, record, *inputs, options=("dim=400",), outputs=None):
-    """Run utils.jobs.done as the steps do; return exit status and what it said."""
+    """Run utils.jobs.done as the steps do; return exit status and messages."""
     command = [sys.executable, "-m", "utils.jobs.done", action, str(record), "--step", "x.sh"]
     for option in options:
         command += ["--option", option]
@@ -27,7 +27,7 @@ def call(action, record, *inputs, options=("dim=400",), outputs=None):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    """Each test has work folders of its own; a process of the recipe sees them where they are."""
+    """Clear the cache of `place_above`, which holds within a process of the recipe but not between tests."""
     place_above.cache_clear()
 
 
@@ -108,7 +108,7 @@ def test_what_a_killed_run_left_of_an_output_goes_when_the_step_ends(tmp_path):
         path.write_text("1")
     done.mark(tmp_path / ".done", done.describe(tmp_path / ".done", "step", {}, []), [output])
     assert not left.exists()
-    assert other.exists()  # of a step that may still run
+    assert other.exists()  # belongs to a step that may still run
 
 
 def test_an_output_of_the_same_size_and_other_content_is_noticed(step):
@@ -234,7 +234,7 @@ def test_a_work_folder_that_is_moved_or_copied_stays_done(work, tmp_path, copied
 
 
 def test_settling_that_was_killed_goes_on(work):
-    inner = work / "inner"  # a place below the old one, so that its path holds the old one's
+    inner = work / "inner"  # below the old place, so that its path contains the old path
     shutil.copytree(work, inner)
     (inner / "data/x.scp").write_text(f"a {inner}/data/x.ark:1\n")
     settle(inner)

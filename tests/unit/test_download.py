@@ -34,7 +34,7 @@ ARCHIVE = make_archive({"corpus/wav.scp": b"a b\n", "corpus/WAVE/a.WAV": CONTENT
 
 
 class Handler(BaseHTTPRequestHandler):
-    """What a path does is in its name; every request is noted."""
+    """The path's name selects the behaviour; every request is recorded."""
 
     def do_GET(self):  # noqa: N802  (the base class's name)
         asked = self.headers.get("Range")

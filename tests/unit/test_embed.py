@@ -1,4 +1,4 @@
-"""Trained systems: what their folders say, and embeddings of files, arrays and stored features."""
+"""Trained systems: the contents of their folders, and embeddings of files, arrays and stored features."""
 
 import shutil
 from pathlib import Path
@@ -39,7 +39,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(data, tmp_path_factory):
-    """A network and an i-vector system, both of voiced frames of MFCC."""
+    """A network and an i-vector system, both trained on the voiced frames of MFCC."""
     folder = tmp_path_factory.mktemp("models")
     config = CONFIG | {"features": "mfcc24", "frontend": FRONTEND,
                        "train": CONFIG["train"] | {"epochs": 30, "chunk_frames": 20}}
@@ -129,7 +129,7 @@ BAD = [
     ("empty.wav", {}, "empty.wav: empty, 0 bytes"),
     ("short.wav", {}, "short.wav: 100 samples at 16000 Hz are too short for one frame"),
     ("missing.wav", {}, "missing.wav: No such file or directory"),
-    ("short.wav", {"rate": 16000}, "short.wav: rate is 16000, but a file says its own; leave it out"),
+    ("short.wav", {"rate": 16000}, "short.wav: rate is 16000, but files state their own; leave it out"),
 ]
 
 
@@ -158,7 +158,7 @@ def test_bad_features_are_refused(models, frames, message):
 def test_silence_and_what_had_to_be_repeated_are_said(models, capsys):
     load(models / "network").embed([SOUND, np.zeros(9000), SOUND[:1600]], rate=16000)
     assert capsys.readouterr().err.splitlines() == [
-        "warning: input 2: digital silence; its embedding tells nothing",
+        "warning: input 2: digital silence; its embedding is meaningless",
         "warning: input 2: no voiced frame; all frames are used",
         "warning: input 3: 10 frames, fewer than the 15 that the encoder needs: they are repeated"]
 
@@ -186,15 +186,15 @@ def test_folders_that_say_too_little_are_refused(models, data, tmp_path):
     stored = read_matrix((data / "feats.scp").read_text().split()[1])
     folder = shutil.copytree(models / "ivector", tmp_path / "ivector")
     (folder / "vad.conf").unlink()
-    with pytest.raises(InputError, match="uses voice activity but does not say its options"):
+    with pytest.raises(InputError, match="uses voice activity but does not state its options"):
         load(folder).embed_features(stored)
     (folder / "feats.conf").unlink()
-    with pytest.raises(InputError, match="does not say the options of its features, so that none can be computed"):
+    with pytest.raises(InputError, match="does not state its feature options, so features cannot be computed"):
         load(folder).embed("a.wav")
     folder = shutil.copytree(models / "network", tmp_path / "network")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     for change, message in (({"low-freq": None}, "features: low-freq: expected a number"),
-                            ({"num-ceps": 20}, "features mean 20 values a frame, the features have 24"),
+                            ({"num-ceps": 20}, "feature options give 20 values per frame, the features have 24"),
                             ({"snip": 1}, "features: snip is 1, wanted no such option; train the model again"),
                             ({"feature-type": "x"}, "features: feature-type is 'x', wanted mfcc or fbank")):
         changed = config | {"feature_options": config["feature_options"] | change}

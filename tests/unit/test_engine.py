@@ -1,4 +1,4 @@
-"""What all engines' launchers share and no engine is needed to show; tests/clusters has the rest."""
+"""The code that all engines' launchers share, as far as it needs no engine; tests/clusters has the rest."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ def array_run(*words):
 
 
 def test_arrays_with_other_logs_have_other_scripts(tmp_path):
-    """Else one would remove the other's jobs, as those of a launcher that was killed."""
+    """Otherwise one would remove the other's jobs, taking them for those of a killed launcher."""
     logs = ("x.JOB.log", "x.1.JOB.log", "x.10.JOB.log", "x.11.JOB.log", "x0.JOB.log")
     names = [array_run("JOB=1:2", tmp_path / log).name for log in logs]
     assert names == ["jx", "jx.1", "jx.10", "jx.11", "jx0"]
@@ -43,7 +43,7 @@ def programs(folder, monkeypatch, **scripts):
 
 
 def test_submission_waits_for_a_daemon_that_is_away_and_submits_once(tmp_path, monkeypatch):
-    """The second submission is taken though the answer says otherwise: it is removed by its name before the third."""
+    """A submission may be accepted although the answer is an error: it is removed by its name before the next one."""
     programs(tmp_path, monkeypatch, scancel=f'echo "$@" >> {tmp_path}/cancelled',
              sbatch=f'echo "$*" >> {tmp_path}/submitted; [ "$(wc -l < {tmp_path}/submitted)" -lt 3 ] || exec echo 7; '
                     'echo "sbatch: error: Unable to contact slurm controller (connect failure)" >&2; exit 1')

@@ -1,4 +1,4 @@
-"""Which Python environment path.sh takes, and what it says when there is none."""
+"""Which Python environment path.sh uses, and its messages if there is none."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def misfits(monkeypatch, **changes):
-    """What the running environment lacks that holds the pins of requirements.txt, with changes, but no tests' tools."""
+    """Return the misfits of an environment with requirements.txt's pins, some changed, and without the tests' tools."""
     class Found:
         def __init__(self, name, version):
             self.metadata, self.version = {"Name": name}, version
@@ -94,7 +94,7 @@ def test_a_failed_installation_is_one_line(tmp_path):
 def test_an_old_bash_is_told_in_one_line(tmp_path):
     text = (ROOT / "utils/parse_options.sh").read_text()
     assert '-lt 4' in text
-    (tmp_path / "parse_options.sh").write_text(text.replace("-lt 4", "-lt 99"))  # no older one is at hand
+    (tmp_path / "parse_options.sh").write_text(text.replace("-lt 4", "-lt 99"))  # no older bash is available
     script = f'#!/usr/bin/env bash\n# Probe.\n# (no arguments)\n. "{tmp_path}/parse_options.sh"\necho went on\n'
     (tmp_path / "probe.sh").write_text(script)
     done = subprocess.run(["bash", tmp_path / "probe.sh"], capture_output=True, text=True, check=False)
@@ -103,13 +103,13 @@ def test_an_old_bash_is_told_in_one_line(tmp_path):
 
 
 def test_an_interrupted_installation_is_taken_up_again(tmp_path, monkeypatch):
-    """In a folder with a blank; nothing is installed, so that no network is needed."""
+    """In a folder with a blank in its name; nothing is installed, so no network is needed."""
     (tmp_path / "none.txt").write_text("# no package\n")
     for name in ("REQUIREMENTS", "TESTS"):
         monkeypatch.setattr(make_environment, name, tmp_path / "none.txt")
     folder = tmp_path / "my env"
     (folder / "bin").mkdir(parents=True)
-    (folder / "bin/python3").write_text("half of it")  # killed while it was made: no marker
+    (folder / "bin/python3").write_text("half of it")  # killed during its creation: no marker
     make_environment.install(folder)
     assert make_environment.is_whole(folder)
     done = subprocess.run([folder / "bin/python3", "-c", "print('works')"], capture_output=True, text=True, check=True)
@@ -117,7 +117,7 @@ def test_an_interrupted_installation_is_taken_up_again(tmp_path, monkeypatch):
     before = (folder / "requirements.txt").stat().st_mtime_ns
     make_environment.install(folder)
     assert (folder / "requirements.txt").stat().st_mtime_ns == before
-    (folder / "kept").touch()  # a pin that moves on brings up to date what is there
+    (folder / "kept").touch()  # a changed pin updates the existing environment
     monkeypatch.setattr(make_environment, "is_whole", lambda _: False)
     make_environment.install(folder)
     assert (folder / "kept").exists() and (folder / "requirements.txt").stat().st_mtime_ns > before
@@ -134,7 +134,7 @@ def test_without_a_network_one_line_says_what_to_do(tmp_path):
 
 
 def test_modules_of_the_folder_that_one_is_in_are_not_taken(tmp_path):
-    """Another checkout, or a folder of Kaldi's, has a utils/ too."""
+    """Another checkout, or a folder of Kaldi, has a utils/, too."""
     (tmp_path / "utils").mkdir()
     (tmp_path / "utils/__init__.py").write_text("raise SystemExit('the other utils')")
     done = subprocess.run(["bash", "-c", f'. "{ROOT}/path.sh" && python3 -c "import utils; print(utils.__file__)"'],

@@ -25,7 +25,7 @@ CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf/features"
 
 @pytest.mark.parametrize("name", ["mfcc24", "mfcc30", "fbank40", "fbank40_hamming", "fbank64", "fbank80", "fbank128"])
 def test_features_are_kaldis(shared, name):
-    """To single precision: Kaldi's own FFT differs in the last bits, most where a band is almost silent."""
+    """To single precision: Kaldi's own FFT differs in the last bits, most in bands that are almost silent."""
     options = read_feature_options(CONF / f"{name}.conf")
     folder = shared / "kaldi_reference"
     reference = dict(iterate(folder / f"features/{name}.ark"))
@@ -50,7 +50,7 @@ def test_voice_activity_is_kaldis(shared):
 def test_voice_activity_by_hand():
     energy = np.array([0, 0, 10, 0, 0, 10, 10, 0], np.float32)[:, None]  # mean 3.75
     options = VadOptions(energy_threshold=1, energy_mean_scale=1, frames_context=1, proportion_threshold=0.5)
-    # votes of 1/2, 1/3, 1/3, 1/3, 1/3, 2/3, 2/3, 1/2 frames, shifted: see the neighbours of each
+    # shares of voiced frames in the contexts: 0, 1/3, 1/3, 1/3, 1/3, 2/3, 2/3, 1/2
     assert energy_vad(energy, options).tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
     assert energy_vad(energy, VadOptions(1, 1, 0, 0.6)).tolist() == [0, 0, 1, 0, 0, 1, 1, 0]
     assert energy_vad(np.zeros((6, 3), np.float32), options).tolist() == [0] * 6
@@ -243,15 +243,15 @@ def test_audio_without_sound_is_named_for_the_directory(data, tmp_path, capsys):
         soundfile.write(data / f"{name}.wav", samples, 16000)
     feats = make(data, tmp_path / "out")
     text = capsys.readouterr().err
-    assert f"warning: {data}: 2 files of digital silence, no speech is in them: s0-u0, s0-u2\n" in text
-    assert "1 files of one constant value, no speech is in them: s0-u1\n" in text
-    assert "1 files of channels that cancel each other, no speech is in them: s1-u3\n" in text
+    assert f"warning: {data}: 2 files of digital silence, without speech: s0-u0, s0-u2\n" in text
+    assert "1 files of one constant value, without speech: s0-u1\n" in text
+    assert "1 files of channels that cancel each other, without speech: s1-u3\n" in text
     for name in ("s1-u4", "s1-u5"):
         assert np.array_equal(feats[name], plain[name])
 
 
 def test_one_recording_without_finite_features_is_left_out(data, tmp_path, capsys):
-    """NaN, infinite, and numbers so large that their power is."""
+    """NaN, infinite, and numbers so large that their power is infinite."""
     bad = {"s0-u1": np.nan, "s0-u2": np.inf, "s1-u4": 1e30}
     for name, value in bad.items():
         samples = np.random.default_rng(0).normal(0, 0.1, 8000)

@@ -1,4 +1,4 @@
-"""The numbers in the figures: DET points against counting, entropies and weights against their definitions."""
+"""The numbers in figures: DET points against counting, entropies and weights against their definitions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Writing files whole, and only when they change."""
+"""Files are written completely or not at all, and only if they change."""
 
 from utils.files import write_if_changed
 

@@ -29,7 +29,7 @@ def loop_normalise(features, window, norm_vars):
 
 
 def loop_deltas(features, order, window):
-    """Regression slopes of slopes, on features whose end frames are repeated for ever."""
+    """Regression slopes of slopes, on features whose end frames are repeated indefinitely."""
     far = order * window
     padded = np.concatenate([features[:1]] * far + [features] + [features[-1:]] * far).astype(np.float64)
     parts, current = [features], padded
@@ -108,7 +108,7 @@ def test_a_chunk_is_a_slice_of_the_whole(features, options, frames):
 
 
 def test_the_margin_is_needed(features):
-    """With half the margin the first frames, whose window reaches to the right only, would differ."""
+    """With half the margin, the first frames, whose window extends only to the right, would differ."""
     options = FrontendOptions(cmn="sliding")
     whole = apply_frontend(features, None, options)
     chunk = apply_frontend(features[:10 + frontend_margin(options) // 2], None, options, keep=(0, 10))

@@ -1,5 +1,5 @@
-"""Front ends as modules of the network: from samples the embeddings of stored features; one that is learned, added as a
-user would.
+"""Front ends as modules of the network: samples give the embeddings of stored features; a learned front end, added as a
+user would add it.
 """
 
 import os
@@ -51,7 +51,7 @@ def test_samples_give_the_frames_and_embeddings_of_stored_features(tmp_path, fea
     sounds = [(2000 * np.sin(np.arange(size) * 0.05 * (1 + k)) * (np.sin(np.arange(size) / 4000) > -0.3)
                + 30 * rng.normal(size=size)).astype(np.float32) for k, size in enumerate((16000, 9001, 23456))]
     lengths = torch.tensor([len(sound) for sound in sounds])
-    wav = torch.full((3, 24000), 1e4)  # what lies beyond an utterance's end must not count
+    wav = torch.full((3, 24000), 1e4)  # samples beyond an utterance's end must not count
     for row, sound in enumerate(sounds):
         wav[row, :len(sound)] = torch.from_numpy(sound)
     with torch.inference_mode():
@@ -76,7 +76,7 @@ def test_geometry_of_the_front_end():
     frontend = KaldiFrontend(FrontendOptions(deltas=1), given, 80)
     assert (frontend.output_dim, frontend.rate, frontend.frame_rate) == (160, 16000, 100.0)
     assert frontend.chunks(torch.zeros(1, frontend.samples_of(7))).shape == (1, 7, 160)
-    assert not list(frontend.state_dict())  # model files are those of the encoder, pooling and head alone
+    assert not list(frontend.state_dict())  # the front end adds nothing to model files
 
 
 def test_long_audio_in_blocks_is_the_same(monkeypatch):
@@ -90,11 +90,11 @@ def test_long_audio_in_blocks_is_the_same(monkeypatch):
 
 def test_front_ends_say_what_they_lack():
     data = Options(written_out(read_feature_options(FEATURES / "mfcc24.conf")), None)
-    with pytest.raises(InputError, match="options of the features are not known"):
+    with pytest.raises(InputError, match="feature options are unknown"):
         KaldiFrontend(FrontendOptions(), Options(None, {}), 24)(torch.zeros(1, RATE))
-    with pytest.raises(InputError, match="options of the voice activity are not known"):
+    with pytest.raises(InputError, match="options of the voice activity are unknown"):
         KaldiFrontend(FrontendOptions(vad=True), data, 24)(torch.zeros(1, RATE))
-    with pytest.raises(InputError, match="features mean 24 values a frame, the features have 30"):
+    with pytest.raises(InputError, match="feature options give 24 values per frame, the features have 30"):
         KaldiFrontend(FrontendOptions(), data, 30)
     with pytest.raises(InputError, match="frontend: type is 'wave'; allowed: kaldi"):
         network_config(CONFIG | {"frontend": {"type": "wave"}}, "x")
@@ -127,7 +127,7 @@ def run(checkout, *words, fails=False):
 
 
 def test_a_learned_front_end_is_a_module_an_entry_and_a_yaml(checkout, tmp_path):
-    """Trained through, with audio changed online, embedded by the steps and by `load`, and drawn on by segments."""
+    """Trained on audio augmented online, and used for embeddings by the steps and by `load`, and for segments."""
     train, valid = write_corpus(tmp_path / "train", 5, 4, False), write_corpus(tmp_path / "valid", 3, 3, False, first=5)
     for folder in (train, valid):
         write_speakers(folder)
@@ -164,7 +164,7 @@ except Exception as error:
 
 
 def write_speakers(folder):
-    """spk2utt, which the steps ask for."""
+    """Write spk2utt, which the steps require."""
     found = {}
     for name, speaker in table_lines(folder / "utt2spk"):
         found.setdefault(speaker, []).append(name)
@@ -172,7 +172,7 @@ def write_speakers(folder):
 
 
 def named(folder, config):
-    """A configuration file with its features beside it."""
+    """A configuration file with its features next to it."""
     (folder / "conf/features").mkdir(parents=True)
     shutil.copy(FEATURES / "fbank80.conf", folder / "conf/features/fbank.conf")
     path = folder / "conf/x.yaml"

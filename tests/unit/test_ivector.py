@@ -1,4 +1,4 @@
-"""UBM and i-vector extractor: parity with Kaldi, equations in plain loops, and data that are too few."""
+"""UBM and i-vector extractor: parity with Kaldi, equations in plain loops, and too little data."""
 
 import re
 from dataclasses import replace
@@ -126,7 +126,7 @@ def test_one_iteration_of_the_extractor_agrees_with_kaldi(reference, statistics,
     assert relative(found.precision, expected.precision) < tolerance
     assert found.offset == pytest.approx(expected.offset, rel=tolerance)
     assert relative(found.m[:, :, 0], expected.m[:, :, 0]) < tolerance
-    signs = (found.m * expected.m).sum((0, 1)).sign()  # of eigenvectors: free
+    signs = (found.m * expected.m).sum((0, 1)).sign()  # signs of eigenvectors are arbitrary
     assert relative(found.m * signs, expected.m) < tolerance
 
 
@@ -182,7 +182,7 @@ def test_selection_keeps_the_gaussians_that_the_diagonal_model_ranks_highest():
 
 @pytest.mark.parametrize("at_once", [64, 1 << 16])
 def test_grouped_sums_equal_plain_loops(monkeypatch, at_once):
-    """Any cut into batches; Gaussian 2 has no pair at all."""
+    """For any division into batches; Gaussian 2 has no pairs."""
     monkeypatch.setattr("steps.ivector.grouped.PAIRS_AT_ONCE", at_once)
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(40, 3, generator=generator).double()
@@ -219,7 +219,7 @@ def test_statistics_of_utterances_equal_plain_loops():
 
 
 def test_projections_of_nearly_dependent_factors_stay_finite():
-    """Where R is singular the old M stays along the missing direction; elsewhere it is Y R^-1."""
+    """Where R is singular, the old M stays along the missing direction; elsewhere M is Y R^-1."""
     r = torch.eye(3).double().repeat(2, 1, 1)
     r[1] = torch.tensor([[1.0, 1, 0], [1, 1, 0], [0, 0, 2]])
     y, old = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1)).double(), torch.ones(2, 4, 3).double()
@@ -245,7 +245,7 @@ def test_a_gaussian_without_data_stays_and_is_said(capsys):
 
 
 def test_a_gaussian_without_data_keeps_its_part_of_the_extractor(capsys):
-    """As when no frame of the training data falls to it; with no Gaussian left the error says so."""
+    """As when it gets no frame of the training data; if no Gaussian has enough data, the error says so."""
     generator = torch.Generator().manual_seed(6)
     ubm = FullGmm(torch.full((3,), 1 / 3), torch.randn(3, 2, generator=generator), torch.eye(2).repeat(3, 1, 1))
     model = Extractor.from_ubm(ubm, 2, seed=1)
@@ -267,7 +267,7 @@ def test_a_gaussian_without_data_keeps_its_part_of_the_extractor(capsys):
 
 
 def test_a_precision_that_rounding_spoils_is_floored_and_said(capsys):
-    """L = I + something without negative eigenvalues: what single precision makes of it is brought back to that."""
+    """L is I plus a positive semidefinite matrix; eigenvalues that single precision puts below 1 are raised to 1."""
     model = Extractor(torch.tensor([[[3e7, 1e7]]]).double(), torch.ones(1, 1, 1).double(), 1.0, torch.ones(1).double())
     found, covariances = Posterior(model)(torch.tensor([[100.0], [0]]), torch.tensor([[[10.0]], [[0]]]))
     assert torch.isfinite(found).all()
@@ -294,7 +294,7 @@ def test_splitting_keeps_the_weight_and_the_middle():
 
 
 def test_extractor_training_explains_the_data_better(tmp_path):
-    """EM raises the likelihood of utterances whose means vary in a 2-dimensional subspace."""
+    """EM increases the likelihood of utterances whose means vary in a 2-dimensional subspace."""
     generator = torch.Generator().manual_seed(4)
     gaussians, dim, frames = 4, 3, 400
     means = 4 * torch.randn(gaussians, dim, generator=generator).double()
@@ -358,7 +358,7 @@ def test_alignments_are_kaldis_text_and_come_back_from_binary(reference, tmp_pat
 
 
 def test_the_first_bytes_of_binary_alignments_are_kaldis(tmp_path):
-    """As Kaldi's WriteBasicType and WriteIntegerVector lay them out."""
+    """The layout of Kaldi's WriteBasicType and WriteIntegerVector."""
     post = Alignment(np.array([1, 0]), np.array([8]), np.array([1], np.float32))
     for write, expected in ((write_posteriors, b"u \0B\4\2\0\0\0\4\1\0\0\0\4\x08\0\0\0\4\0\0\x80?\4\0\0\0\0"),
                             (write_gselect, b"u \0B\4\2\0\0\0\4\1\0\0\0\x08\0\0\0\4\0\0\0\0")):
@@ -379,7 +379,7 @@ def test_gselect_comes_back(tmp_path, binary):
 
 
 @pytest.mark.parametrize(("content", "reason"), [
-    (b"u [ 1 0.5 ] [ 2 ]\n", "expected posteriors"), (b"u [ 1 nan ]\n", "no number"), (b"u [ -1 1 ]\n", "below 0"),
+    (b"u [ 1 0.5 ] [ 2 ]\n", "expected posteriors"), (b"u [ 1 nan ]\n", "infinite"), (b"u [ -1 1 ]\n", "below 0"),
     (b"u \0B\4\xff\xff\xff\x7f\4\1\0\0\0", "truncated"), (b"u \0B\4\xff\xff\xff\xff", "negative size -1"),
     (b"u \0B\4\1\0\0\0\4\1\0\0\0\x08\1\0\0\0\x08\0\0\x80?", "numbers of 4 bytes")])
 def test_damaged_posteriors_are_errors(tmp_path, content, reason):
@@ -402,11 +402,11 @@ def test_models_whose_parts_do_not_fit_are_errors(reference, tmp_path):
     diagonal, full = read_diagonal(folder / "diag1.ubm"), read_full(folder / "full1.ubm")
     extractor = read_extractor(folder / "extractor1.ie")
     damaged = [
-        (write_diagonal, read_diagonal, replace(diagonal, weights=diagonal.weights[1:]), "sizes do not fit"),
+        (write_diagonal, read_diagonal, replace(diagonal, weights=diagonal.weights[1:]), "sizes do not match"),
         (write_diagonal, read_diagonal, replace(diagonal, variances=-diagonal.variances), "not above 0"),
-        (write_full, read_full, replace(full, stored=full.stored[1:]), "sizes do not fit"),
+        (write_full, read_full, replace(full, stored=full.stored[1:]), "sizes do not match"),
         (write_full, read_full, replace(full, covariances=-full.covariances), "not positive definite"),
-        (write_extractor, read_extractor, replace(extractor, weights=extractor.weights[1:]), "sizes do not fit"),
+        (write_extractor, read_extractor, replace(extractor, weights=extractor.weights[1:]), "sizes do not match"),
         (write_extractor, read_extractor, replace(extractor, precision=extractor.precision[:, 1:, 1:]), "sizes do not"),
     ]
     for write, read, model, reason in damaged:

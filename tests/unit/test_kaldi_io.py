@@ -1,4 +1,4 @@
-"""Kaldi's objects: bytes and text as Kaldi writes them, and damaged files refused."""
+"""Kaldi's objects: bytes and text as Kaldi writes them; damaged files are refused."""
 
 import io
 import struct
@@ -100,7 +100,7 @@ def test_files_of_one_object(tmp_path):
 
 
 def test_kaldis_own_bytes_and_text(shared):
-    """The same object that Kaldi wrote in binary and in text (the PLDA model) comes out alike."""
+    """An object that Kaldi wrote in binary and in text (the PLDA model) is read alike from both."""
     folder = shared / "kaldi_reference/backend"
     with open(folder / "plda", "rb") as stream:
         kaldi = KaldiReader(stream)

@@ -1,4 +1,4 @@
-"""What a person sees while jobs run: on a terminal of 80 columns one live line; in a log, nothing of it."""
+"""The display while jobs run: one live line on a terminal of 80 columns; none in a log."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def test_notes_are_added_up_and_damaged_ones_count_for_nothing(tmp_path):
 
 
 def test_no_terminal_no_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("VOX_PROGRESS", str(tmp_path / "none/x.progress"))  # where it cannot be noted, work goes on
+    monkeypatch.setenv("VOX_PROGRESS", str(tmp_path / "none/x.progress"))  # if it cannot be written, work continues
     assert list(progress(range(3), 3, "x")) == [0, 1, 2]
     live = Live(parse_call("run", [str(tmp_path / "x.log"), "true"]))
     with live:

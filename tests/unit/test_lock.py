@@ -1,4 +1,4 @@
-"""The lock of a work folder: one run at a time, and what a dead run left."""
+"""The lock of a work folder: one run at a time, and the remains of a dead run."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from utils.jobs import lock
 from utils.jobs.lock import STALE_SECONDS, WORDS, me, read_holder, release, require_held, started_at, take
 
 ROOT = Path(__file__).resolve().parents[2]
-# Holds a lock as run.sh does, and starts something that inherits it; then waits.
+# Takes the lock as run.sh does; processes started after it inherit the lock.
 HOLDER = """exec {VOX_LOCK_FD}>> "$1/.lock"
 export VOX_LOCK=$1/.lock VOX_LOCK_FD VOX_RUN
 VOX_RUN=$(python3 -m utils.jobs.lock take "$VOX_LOCK" "$VOX_LOCK_FD" $$) || exit 1
@@ -53,7 +53,7 @@ def take_here(folder):
 
 
 def write(path, **changes):
-    """Write a lock that nobody's descriptor holds, as a run of another machine or a dead one left it."""
+    """Write a lock file that no process holds, as left by a run on another machine or by a dead run."""
     holder = me(changes.get("pid", os.getpid()), "r1") | changes
     path.write_text(json.dumps(holder) + "\n")
 
@@ -76,7 +76,7 @@ def test_a_second_run_is_told_who_holds_the_lock(tmp_path):
 
 
 def test_a_run_in_another_pid_namespace_holds_the_lock(tmp_path):
-    """As two containers on one machine that share a work folder: each has a process 2, and neither sees the other's."""
+    """Like two containers on one machine that share a work folder: each has a process 2 and cannot see the other's."""
     unshare = ["unshare", "--pid", "--fork", "--mount-proc"]
     if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no PID namespaces can be made here")
@@ -91,7 +91,7 @@ def test_a_run_in_another_pid_namespace_holds_the_lock(tmp_path):
         subprocess.run(["fuser", "-k", tmp_path / ".lock"], capture_output=True, check=False)
         container.kill()
         container.wait()
-    assert take_here(tmp_path)  # free as soon as the container is gone, whatever its process was called
+    assert take_here(tmp_path)  # free as soon as the container is gone, whatever its process's number
 
 
 @pytest.mark.parametrize("left", ["dead", "another process with its number", "damaged", "another machine, long ago"])
@@ -112,7 +112,7 @@ def test_a_lock_that_was_left_over_is_taken(tmp_path, left, capsys):
 
 
 def test_a_lock_of_another_machine_that_is_renewed_holds(tmp_path):
-    """Where it does not see our flock, nor we its."""
+    """If neither machine sees the other's flock."""
     write(tmp_path / ".lock", host="elsewhere", boot="another", pid=1)
     with pytest.raises(InputError, match="process 1 on elsewhere"):
         take_here(tmp_path)
@@ -131,7 +131,7 @@ def test_without_flock_the_lock_says_who_holds_it(tmp_path, monkeypatch, what):
 
 
 def test_what_a_killed_run_left_behind_is_ended_before_the_next_begins(tmp_path, capsys):
-    """A launcher with its job, and a tool that goes on by itself for a while."""
+    """A launcher with its job, and a tool that continues on its own for a while."""
     job = 'sleep 60; touch "$0/written"'
     process = hold(tmp_path, f"""sleep 4 &
 python3 -m utils.jobs.run "$1/x.log" bash -c '{job}' "$1" & wait""", stderr=subprocess.DEVNULL)
@@ -164,7 +164,7 @@ def test_giving_back_ends_what_is_left_and_frees_the_lock(tmp_path):
     with (tmp_path / ".lock").open("a") as stream:
         stream.write(f"{job.pid} {started_at(job.pid)}\n{os.getpid()} another\n")
     release(tmp_path / ".lock", "r2")
-    assert job.poll() is None  # not this run's
+    assert job.poll() is None  # it belongs to another run
     release(tmp_path / ".lock", "r1")
     assert job.wait(1) == -signal.SIGTERM
     assert (tmp_path / ".lock").read_text() == ""
@@ -179,7 +179,7 @@ STEP = """#!/usr/bin/env bash
 
 
 def test_a_run_that_lost_its_lock_notices(tmp_path, monkeypatch):
-    """It stood still, as in a suspended machine, and another took over."""
+    """It stalled, as on a suspended machine, and another run took over."""
     (tmp_path / "probe.sh").write_text(STEP.format(root=ROOT))
     monkeypatch.setenv("VOX_LOCK", str(tmp_path / ".lock"))
     monkeypatch.setenv("VOX_RUN", "r1")

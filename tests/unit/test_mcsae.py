@@ -28,7 +28,7 @@ def encoder(**options):
 
 
 def attention_in_loops(q, k, v):
-    """softmax(Q^T K / sqrt(d_k)) V^T: one value for each of q."""
+    """softmax(Q^T K / sqrt(d_k)) V^T: one value per element of q."""
     out = []
     for a in q:
         exponents = [(a * b / math.sqrt(len(k))).exp() for b in k]
@@ -88,7 +88,7 @@ def test_the_mask_is_drawn_with_its_learned_probabilities_in_training_only():
     masked = mask(p)
     assert set(masked.detach().flatten().tolist()) == {0.0, 2.0}
     torch.testing.assert_close((masked == 0).float().mean(0), torch.tensor([0, 0.25, 1, 1]), atol=0.03, rtol=0)
-    masked.sum().backward()  # straight through: d/ds of p (1 - s), nothing where s is clamped
+    masked.sum().backward()  # straight through: d/ds of p (1 - s), 0 where s is clamped
     torch.testing.assert_close(mask.scaling.grad, torch.tensor([-8000.0, -8000.0, -8000.0, 0.0]))
     assert mask.eval()(p) is p
 

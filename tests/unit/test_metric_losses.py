@@ -213,7 +213,7 @@ def test_speakers_with_few_utterances_do_not_stop_the_others():
 def test_a_corpus_with_one_utterance_a_speaker_is_refused(tmp_path):
     alone = write_data(tmp_path / "alone", 6, 1, 0)
     with pytest.raises(InputError, match="loss: normalised_prototypical needs 2 utterances .loss.utterances. of .*"
-                                         "0 of the 6 speakers have as many, the most is 1; allowed: .*softmax"):
+                                         "0 of the 6 speakers have that many, the most is 1; allowed: .*softmax"):
         TrainingSet(alone, config(), seed=1)
 
 

@@ -37,7 +37,7 @@ def test_metrics_equal_their_definitions(seed):
     rng = np.random.default_rng(seed)
     numbers = rng.integers(1, 30, size=2)
     targets, nontargets = rng.normal(1, 1, numbers[0]), rng.normal(0, 1, numbers[1])
-    if seed % 3:  # many ties, within and across
+    if seed % 3:  # many ties, within and between the sides
         targets, nontargets = np.round(targets), np.round(nontargets)
     found = measure(targets, nontargets)
     assert found.eer == pytest.approx(100 * brute_eer(targets, nontargets), abs=1e-9)
@@ -75,7 +75,7 @@ def test_agrees_with_kaldi(shared):
 
 @pytest.fixture
 def files(tmp_path):
-    """Writes lines of a trial list and a score file; returns their paths."""
+    """A function that writes a trial list and a score file and returns their paths."""
     def write(trials, scores):
         (tmp_path / "trials").write_text("".join(f"{line}\n" for line in trials))
         (tmp_path / "scores").write_text("".join(f"{line}\n" for line in scores))

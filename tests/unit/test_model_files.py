@@ -61,7 +61,7 @@ def model(trained, tmp_path):
 def test_damaged_weights_are_refused(model, damage):
     path = model / "model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match=r"model\.safetensors: not whole safetensors: .*; train the model") as error:
+    with pytest.raises(InputError, match=r"model\.safetensors: damaged or not safetensors: .*; train the") as error:
         load_network(model)
     assert "\n" not in str(error.value)
 
@@ -76,7 +76,7 @@ def test_damaged_configurations_are_refused(model, damage):
 
 
 def test_a_configuration_cut_short_is_refused_wherever_it_is_cut(model):
-    """Cut anywhere, it says less than the training wrote."""
+    """Wherever it is cut, keys that training wrote are missing."""
     whole = (model / "config.yaml").read_text()
     for place in range(0, len(whole) - len("feature_options: null\n"), 7):
         (model / "config.yaml").write_text(whole[:place])
@@ -86,7 +86,7 @@ def test_a_configuration_cut_short_is_refused_wherever_it_is_cut(model):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"encoder": {"type": "tdnn", "channels": [16, 16, 16, 16, 32]}},
-     r"encoder.layers.4.\S+ is \[24(, 16)?\] in model.safetensors, \[32(, 16)?\] in config.yaml; they are of two"),
+     r"encoder.layers.4.\S+ is \[24(, 16)?\] in model.safetensors, \[32(, 16)?\] in config.yaml; they are from two"),
     ({"pooling": {"type": "multi_head", "heads": 2}}, "is missing in model.safetensors, .* in config.yaml"),
     ({"speakers": 2**30}, r"loss.weight is \[3, 12\] in model.safetensors, \[1073741824, 12\] in config.yaml"),
     ({"speakers": -3}, "speakers is -3; wanted at least 1"),

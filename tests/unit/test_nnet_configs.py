@@ -1,4 +1,4 @@
-"""Every configuration builds and learns, has the parameters of its paper and a line in the recipe's table; bad ones."""
+"""Every configuration builds and learns, has its paper's parameter count and a line in the recipe's table; bad ones."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from utils.features.options import read_feature_options
 
 CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf"
 NETWORKS = sorted(path.stem for path in CONF.glob("*.yaml") if not path.stem.startswith("ivector"))
-# At full size, one of each encoder: the poolings are small beside it.
+# At full size, one for each encoder: the poolings are small in comparison.
 SCALES = [(name, "mini") for name in NETWORKS] + [(name, "full") for name in (
     "xvector", "vgg_mha", "saep_small", "fast_resnet34_sap", "resnet34_multi_resolution6",
     "sc_resnet18_mcsae", "resnet34_tstp", "fast_resnet34_cap", "ecapa_c512")]
@@ -40,7 +40,7 @@ def test_every_configuration_builds_and_learns_one_batch(name, scale):
 
 
 def write_to_free_memory():
-    """Leave NaN in memory that is free, so that what reads there without having written is seen."""
+    """Leave NaN in free memory, so that reads of uninitialised memory show."""
     for _ in [torch.full((200_000 + 50_000 * number,), torch.nan) for number in range(40)]:
         pass
 
@@ -48,7 +48,7 @@ def write_to_free_memory():
 @pytest.mark.parametrize("name", ["xvector", "vgg_mha", "saep_am", "fast_resnet34_tap", "resnet34_attentive_statistics",
                                   "sc_resnet18_cross_attention", "resnet34_tstp", "ecapa_c512"])
 def test_bf16_gives_what_fp32_gives(name):
-    """Values and gradients of each encoder. oneDNN had a convolution that was wrong in bf16 alone."""
+    """Values and gradients of each encoder. oneDNN had a convolution that was wrong only in bf16."""
     config = network_config(load_config(CONF / f"{name}.yaml", "mini"), name)
     torch.manual_seed(0)
     network = Network(config, read_feature_options(CONF / f"features/{config.features}.conf").dim, 3).eval()
@@ -64,7 +64,7 @@ def test_bf16_gives_what_fp32_gives(name):
             found.setdefault(dtype, []).append([h.detach().double()] + [
                 p.grad.double() for p in network.encoder.parameters() if p.grad is not None])
     expected = found[torch.float32][0]
-    scale = max(value.norm() / value.numel() ** 0.5 for value in expected[1:])  # a gradient of zero is held to this
+    scale = max(value.norm() / value.numel() ** 0.5 for value in expected[1:])  # also for gradients of zero
     for values in found[torch.bfloat16]:
         assert (values[0] - expected[0]).norm() < 0.05 * expected[0].norm()
         for value, wanted in zip(values[1:], expected[1:], strict=True):
@@ -94,7 +94,7 @@ def test_the_recipes_table_has_every_network_with_its_parameters():
     for name in NETWORKS:
         config = network_config(load_config(CONF / f"{name}.yaml"), name)
         dim = read_feature_options(CONF / f"features/{config.features}.conf").dim
-        with torch.device("meta"):  # shapes alone
+        with torch.device("meta"):  # only shapes
             assert found.get(name) == f"{Network(config, dim, 1211).parameters_to_embedding():,}", name
 
 
@@ -107,5 +107,5 @@ def test_wrong_configurations_name_key_and_what_is_allowed():
                             ({"head": {"layers": [{"dim": 8}]}}, "0 layers have the key `embedding`")):
         with pytest.raises(InputError, match=message):
             Network(network_config(good | change, "x.yaml"), 90, 3)
-    with pytest.raises(InputError, match="encoder: 4 bands are fewer than the stride 8"):
+    with pytest.raises(InputError, match="encoder: 4 bands are fewer than the encoder's stride 8"):
         Network(network_config(load_config(CONF / "vgg_mha.yaml"), "x.yaml"), 4, 3)

@@ -27,7 +27,7 @@ SHORT = CONFIG | {"train": CONFIG["train"] | {"epochs": 3}}  # 3 epochs of 7 ste
 
 
 def changed(**changes):
-    """SHORT with changes, mappings merged."""
+    """SHORT with changes; mappings are merged."""
     merged = {key: SHORT.get(key, {}) | value if isinstance(value, dict) else value for key, value in changes.items()}
     return SHORT | merged
 
@@ -53,7 +53,7 @@ def same(ours, theirs):
 
 @pytest.fixture(scope="module")
 def whole(corpus, tmp_path_factory):
-    """A run with everything on, not killed."""
+    """An uninterrupted run with every feature switched on."""
     exp = tmp_path_factory.mktemp("whole") / "x"
     trainer(corpus, exp, EVERYTHING).run()
     return exp
@@ -118,7 +118,7 @@ def test_a_queues_signal_saves_and_exits_for_a_requeue(corpus, tmp_path, number)
     again.resume()
     assert again.step > 0
     found = re.search(r"saved after step (\d+)", said)
-    assert found is None or again.step == int(found[1])  # in validation, the step before it was saved
+    assert found is None or again.step == int(found[1])  # during validation, the step before it was saved
 
 
 def test_a_batch_that_breaks_the_training_is_kept(corpus, tmp_path):
@@ -134,7 +134,7 @@ def test_a_batch_that_breaks_the_training_is_kept(corpus, tmp_path):
     kept = load_file(tmp_path / "x/log/bad_batch.0.safetensors")
     for name, part in TrainingSet(corpus[0], network_config(SHORT, "x"), seed=1).batch(4)._asdict().items():
         assert torch.equal(kept[name], part)
-    assert not (tmp_path / "x/checkpoint.safetensors").exists()  # nothing spoilt was saved
+    assert not (tmp_path / "x/checkpoint.safetensors").exists()  # nothing damaged was saved
 
 
 def test_accumulated_gradients_are_those_of_the_mean_loss_over_the_parts(corpus, tmp_path):
@@ -246,14 +246,14 @@ VGG = {"type": "vgg", "channels": [4, 8], "batch_norm": True}
 
 
 PAIRS = {"loss": {"type": "normalised_prototypical", "softmax": True}, "pooling": {"type": "cross_attentive"}}
-SHARED = {  # what two processes train: changes, and how far losses may be apart
+SHARED = {  # trained by two processes: changes of SHORT, and the tolerance of the losses
     "tdnn-double": ({}, 1e-6), "vgg-double": ({"encoder": VGG}, 1e-6), "tdnn-single": ({}, 1e-4),
     "pairs-double": (PAIRS, 1e-6), "angular-double": ({"loss": {"type": "angular_prototypical"}}, 1e-6)}
 
 
 @pytest.fixture(scope="module")
 def curves(corpus, tmp_path_factory):
-    """The losses of all runs, by one process and by two, which do the runs one after the other."""
+    """The losses of all runs, with one process and with two, which do the runs one after the other."""
     folder = tmp_path_factory.mktemp("shared")
     (folder / "record.py").write_text(RECORD)
     for name, (more, _) in SHARED.items():
@@ -274,15 +274,15 @@ def curves(corpus, tmp_path_factory):
 
 @pytest.mark.parametrize("name", SHARED)
 def test_two_processes_train_as_one(curves, name):
-    """The same losses over 54 steps and more, without dropout, whose masks are each process's own; and losses between
+    """The same losses over at least 54 steps, without dropout, whose masks differ between processes; losses between
     utterances gather the rows of all processes (the end of RECORD).
 
-    In single precision the differences of rounding grow from step to step, the faster the larger the steps.
+    In single precision, rounding differences grow from step to step, faster with larger steps.
     """
     one, two = curves[name]
     assert len(one) >= 54
     np.testing.assert_allclose(two[:, 0], one[:, 0], atol=SHARED[name][1], rtol=0)
-    assert one[-10:, 0].mean() < one[:5, 0].mean() - 0.05  # it learns: equality is no accident of standing still
+    assert one[-10:, 0].mean() < one[:5, 0].mean() - 0.05  # it learns, so equal losses mean something
 
 
 def test_batches_that_do_not_split_evenly_are_refused(corpus):
@@ -305,7 +305,7 @@ def test_new_speakers_on_an_old_model_with_a_frozen_encoder(corpus, tmp_path):
         if name.startswith("encoder."):
             assert torch.equal(value, old[name]), name  # batch-norm statistics, too
     assert not torch.equal(new["head.layers.0.affine.weight"], old["head.layers.0.affine.weight"])
-    with pytest.raises(InputError, match="init: .*encoder, pooling and head must be those of the model"):
+    with pytest.raises(InputError, match="init: .*encoder, pooling and head must be the model's"):
         trainer(corpus, tmp_path / "other", config | {"head": {"layers": [{"dim": 13, "embedding": "affine"}]}})
     with pytest.raises(InputError, match="train nowhere first"):
         trainer(corpus, tmp_path / "other", config | {"init": {"model": "nowhere"}})

@@ -41,7 +41,7 @@ def relu(value):
 
 
 def attention_in_loops(kind, h, module):
-    """The attention poolings but for multi_head, by their equations."""
+    """The attention poolings except multi_head, by their equations."""
     frames, dim = h.shape
     name, heads = kind["type"], kind.get("heads", 1)
     size = dim // heads
@@ -140,7 +140,7 @@ def test_poolings_ignore_padding(kind):
     pooled = module(h, lengths)
     for row, length in enumerate(lengths.tolist()):
         torch.testing.assert_close(pooled[row], module(h[row:row + 1, :length])[0], atol=1e-5, rtol=1e-5)
-    h[1, 4:] = 1e3  # whatever stands there
+    h[1, 4:] = 1e3  # any values
     torch.testing.assert_close(module(h, lengths), pooled)
 
 
@@ -150,7 +150,7 @@ def test_head_weights_sum_to_one_over_the_frames():
     assert weights.shape == (2, 5, 4)
     torch.testing.assert_close(weights.sum(1), torch.ones(2, 4))
     assert (weights[1, 3:] == 0).all()
-    assert sum(p.numel() for p in module.parameters()) == 8  # d, whatever K is
+    assert sum(p.numel() for p in module.parameters()) == 8  # d, for any K
 
 
 def test_masked_heads_do_not_count_and_some_head_always_does():
@@ -160,7 +160,7 @@ def test_masked_heads_do_not_count_and_some_head_always_does():
     torch.manual_seed(0)
     pooled = module(h)
     assert torch.isfinite(pooled).all()
-    one_head = torch.isclose(pooled, alone, atol=1e-5).all(2).any(0)  # what one head alone would give
+    one_head = torch.isclose(pooled, alone, atol=1e-5).all(2).any(0)  # the result of one head alone
     assert 0.2 < one_head.float().mean() < 0.9
     module.eval()
     torch.testing.assert_close(module(h), module(h))
@@ -291,7 +291,7 @@ def test_residual_encoders_have_the_papers_sizes():
     assert wide.output_dim == 512
     frames, _ = wide.eval()(torch.zeros(1, 80, 40))
     assert frames.shape == (1, 10, 512)
-    with pytest.raises(InputError, match="frequency: convolution takes 3 to 5 to one"):
+    with pytest.raises(InputError, match="frequency: convolution takes 3 to 5"):
         make_part(ENCODERS, "encoder", {"type": "resnet", "frequency": "convolution"}, 80)
     with pytest.raises(InputError, match="3 blocks"):
         make_part(ENCODERS, "encoder", {"type": "resnet", "blocks": [3, 4, 6]}, 80)

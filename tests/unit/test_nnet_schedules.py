@@ -1,4 +1,4 @@
-"""Learning-rate schedules, optimisers and random chunk lengths in training, and what they do through a resume."""
+"""Learning-rate schedules, optimisers and random chunk lengths in training and after a resume."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def trainer(corpus, exp, **changes):
 
 def test_the_rate_falls_by_a_factor_every_so_many_epochs():
     schedule = StepOptions(type="step", every=10, factor=0.95)
-    rates = [learning_rate(schedule, step, 300, epochs=30) for step in range(300)]  # ten steps an epoch
+    rates = [learning_rate(schedule, step, 300, epochs=30) for step in range(300)]  # ten steps per epoch
     assert rates[:100] == [1.0] * 100
     assert rates[100:200] == [0.95] * 100
     assert rates[200:] == [pytest.approx(0.95**2)] * 100
@@ -36,7 +36,7 @@ def test_the_rate_falls_by_a_factor_every_so_many_epochs():
 def test_the_rate_falls_on_plateaus_of_the_validation_also_through_a_resume(corpus, tmp_path):
     changes = {"schedule": {"type": "plateau", "factor": 0.1, "patience": 2}, "optimizer": {"type": "sgd", "lr": 0.01},
                "train": TRAIN | {"checkpoint_steps": 1}}
-    eers = iter([9.0, 9.5, 9.4, 8.0, 8.1, 8.2])  # not better for two epochs after the third and after the sixth
+    eers = iter([9.0, 9.5, 9.4, 8.0, 8.1, 8.2])  # no better for two epochs: after the third and after the sixth
 
     def begin():
         found = trainer(corpus, tmp_path / "x", **changes)
@@ -71,7 +71,7 @@ def test_every_optimiser_learns(corpus, tmp_path, kind):
 
 
 def test_radam_takes_the_steps_of_its_paper():
-    """Liu et al. 2020, algorithm 2, in plain numbers: momentum alone while the variance is not tractable."""
+    """Liu et al. 2020, algorithm 2, in plain numbers: only momentum while the variance is not tractable."""
     parameter = torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
     optimizer = make_optimizer(OptimizerOptions(type="radam", lr=0.1), [parameter])
     theta, m, v = 1.0, 0.0, 0.0

@@ -1,4 +1,4 @@
-"""Training, resuming and extraction on small made-up features."""
+"""Training, resuming and extraction on small synthetic features."""
 
 import os
 import re
@@ -96,11 +96,11 @@ def test_a_run_killed_within_epochs_ends_with_the_same_bits_and_log(corpus, trai
     assert (exp / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
     ours, theirs = ([line.split("\t")[:6] for line in (folder / "log/train.tsv").read_text().splitlines()]
                     for folder in (exp, trained))
-    assert ours == theirs  # all columns but those of time
+    assert ours == theirs  # all columns except times
 
 
 def test_early_stopping_holds_through_a_resume(corpus, tmp_path):
-    """The run ends `patience` epochs after the best one, also when it was killed right after the last of them."""
+    """The run ends `patience` epochs after the best one, even if it was killed right after the last of them."""
     config = network_config(CONFIG | {"train": CONFIG["train"] | {"patience": 2, "keep": "best"}}, "x")
     trainer = Trainer(config, corpus[1], corpus[2], tmp_path / "x", CPU, seed=1)
     eers = iter([9.0, 8.0, 8.5, 8.0, 7.0])
@@ -151,7 +151,7 @@ def test_unknown_devices_are_named():
 
 
 def start_and_save(corpus, exp, seed):
-    """Leave the checkpoint of a training that has just begun; return its path."""
+    """Save the checkpoint of a training run that has just started; return its path."""
     exp.mkdir()
     trainer = Trainer(network_config(CONFIG, "x"), corpus[1], corpus[2], exp, CPU, seed)
     trainer.save()
@@ -162,11 +162,11 @@ def test_a_checkpoint_of_another_run_is_refused(corpus, tmp_path):
     start_and_save(corpus, tmp_path / "x", seed=2)
     done = train(corpus, tmp_path / "x", seed=1)
     assert done.returncode == 1
-    assert "is of another configuration, data or seed; delete it" in done.stderr
+    assert "is for another configuration, data or seed; delete it" in done.stderr
 
 
 def test_a_damaged_checkpoint_is_thrown_away(corpus, trained, tmp_path):
-    """One bit of one weight: without the checksum, training would go on from it to another model."""
+    """One bit of one weight: without the checksum, training would continue to a different model."""
     path = start_and_save(corpus, tmp_path / "x", seed=1)
     content = bytearray(path.read_bytes())
     content[-1000] ^= 16
@@ -239,7 +239,7 @@ def test_chunks_of_voiced_frames(corpus, tmp_path):
     assert any(np.array_equal(chunk, voiced[start:start + 10]) for start in range(len(voiced) - 9))
     lines = (data / "vad.scp").read_text().splitlines(keepends=True)
     (data / "vad.scp").write_text("".join(lines[:-1]))
-    with pytest.raises(InputError, match=r"vad\.scp and feats\.scp list other utterances"):
+    with pytest.raises(InputError, match=r"vad\.scp and feats\.scp list different utterances"):
         StoredUtterances(data, config)
     shutil.copy(data / "feats.scp", data / "vad.scp")
     with pytest.raises(InputError, match="no binary vector for s0-u0"):
@@ -248,7 +248,7 @@ def test_chunks_of_voiced_frames(corpus, tmp_path):
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_batches_come_ahead_and_pinned_for_a_gpu(corpus, device, monkeypatch):
-    """Those of a GPU, whose copies are asynchronous, from pinned memory alone (made up: there is none here)."""
+    """Only batches for a GPU, whose copies are asynchronous, are in pinned memory (simulated: no GPU here)."""
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
     monkeypatch.setattr(torch.cuda, "device", nullcontext)

@@ -1,4 +1,4 @@
-"""Training on waveforms: chunks against the stored features, repeatability, and what is refused."""
+"""Training on waveforms: chunks against the stored features, repeatability, and refused data."""
 
 import re
 import subprocess
@@ -52,7 +52,7 @@ def open_set(folder, options, rank=0, count=1):
 
 
 def frames_of(data, options, batch):
-    """The frames that the encoder takes of a batch of audio."""
+    """The encoder's input for a batch of audio."""
     given = kept_options(data, vad=False)
     frontend = KaldiFrontend(network_config(options, "x").frontend, given, given.features["num-mel-bins"])
     frames = frontend.chunks(batch.x)
@@ -61,7 +61,7 @@ def frames_of(data, options, batch):
 
 @pytest.mark.parametrize("frontend", [{}, {"cmn": "utterance", "norm_vars": True}])
 def test_unchanged_chunks_have_the_stored_features(data, frontend):
-    """All utterances of a few epochs, at all speeds, but for those that are repeated."""
+    """All utterances of a few epochs, at all speeds, except those that are repeated."""
     options = config(online=ONLINE | {"share": 0.0}, frontend=frontend,
                      train={"chunk_frames": 35, "batch_size": 6, "mask_frames": 0, "mask_bands": 0})
     online, stored = open_set(data, options), open_set(data, options | {"online": None})
@@ -200,14 +200,14 @@ def lines_changed(path, change):
 
 
 @pytest.mark.parametrize(("damage", "message"), [
-    (lambda d: (d / "wav.scp").unlink(), "wav.scp is missing; the audio that it names is read"),
-    (lambda d: lines_changed(d / "wav.scp", lambda lines: lines[1:]), "wav.scp and feats.scp list other utterances"),
-    (lambda d: lines_changed(d / "utt2speed", lambda lines: [*lines, "zz 1\n"]), "utt2speed and feats.scp list other"),
+    (lambda d: (d / "wav.scp").unlink(), "wav.scp is missing; it names the audio to read"),
+    (lambda d: lines_changed(d / "wav.scp", lambda lines: lines[1:]), "wav.scp and feats.scp list different"),
+    (lambda d: lines_changed(d / "utt2speed", lambda lines: [*lines, "zz 1\n"]), "utt2speed and feats.scp list"),
     (lambda d: lines_changed(d / "utt2speed", lambda lines: [*lines[:-1], "sp1.1-s1-u0 fast\n"]),
      "'fast' is not a speed"),
     (lambda d: (d / "feats.conf").unlink(), "has no feats.conf"),
-    (lambda d: (d / "feats.conf").write_text("--feature-type=fbank\n--num-mel-bins=12\n"), "feats.conf means 12"),
-    (lambda d: (d / "utt2augment").write_text("x {}\n"), "copies that are augmented already"),
+    (lambda d: (d / "feats.conf").write_text("--feature-type=fbank\n--num-mel-bins=12\n"), "feats.conf gives 12"),
+    (lambda d: (d / "utt2augment").write_text("x {}\n"), "its copies are augmented already"),
 ])
 def test_bad_data_directories_are_refused(tmp_path, damage, message):
     folder = write_corpus(tmp_path / "data", 2, 2, False)
@@ -235,7 +235,7 @@ def test_audio_of_another_length_than_its_features_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config(train={"batch_size": 2})))
     done = call("nnet.training.train", tmp_path / "config.yaml", folder, folder, tmp_path / "exp")
     assert done.returncode == 1
-    assert re.search(r"s0-u0: .*a s0 0\.wav gives \d+ frames, its features are \d+; make the features again",
+    assert re.search(r"s0-u0: .*a s0 0\.wav gives \d+ frames, its features have \d+; make the features again",
                      done.stderr.splitlines()[-1])
 
 

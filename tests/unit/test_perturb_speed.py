@@ -1,4 +1,4 @@
-"""Copies at other speeds: a valid data directory of new speakers, and what is refused."""
+"""Copies at other speeds: a valid data directory of new speakers, and refused input."""
 
 import subprocess
 import sys

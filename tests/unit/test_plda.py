@@ -1,4 +1,4 @@
-"""PLDA training, smoothing and adaptation against definitions, and data that make covariances singular."""
+"""PLDA training, smoothing and adaptation against definitions, and data with singular covariances."""
 
 import numpy as np
 import pytest
@@ -36,8 +36,8 @@ def covariances(model: Plda) -> tuple[np.ndarray, np.ndarray]:
 
 
 def log_likelihood(model: Plda, stats: SpeakerStats) -> float:
-    """Log density of all vectors up to a constant: sqrt(n) times a speaker's mean has covariance W + n B, the
-    N - S directions within speakers have W each."""
+    """Log density of all vectors up to a constant: sqrt(n) times a speaker's mean has covariance W + n B, and each of
+    the N - S directions within speakers has W."""
     within, between = covariances(model)
     value = -0.5 * ((stats.total - len(stats.counts)) * np.linalg.slogdet(within)[1]
                     + np.trace(np.linalg.solve(within, stats.scatter)))

@@ -1,4 +1,4 @@
-"""Preparation of VoxCeleb in every layout, with the corpora and the trial lists that go wrong."""
+"""Preparation of VoxCeleb in every layout, and faulty corpora and trial lists."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from utils.kaldi.validate_data_dir import validate
 DEV, TEST = ("id10001", "id10002", "id10003"), ("id10270", "id10271")
 NAMES = dict(zip((*DEV, *TEST), ("A.J._Buckley", "Adam_O'Neil", "Zoe", "Eartha_Kitt", "Ed_Westwick"),
                  strict=True))
-VIDEOS = ("1zcIwhmdeo4", "x6uYq-x31k_")  # ids of VoxCeleb's videos hold - and _
+VIDEOS = ("1zcIwhmdeo4", "x6uYq-x31k_")  # ids of VoxCeleb's videos contain - and _
 
 
 @pytest.fixture
@@ -109,14 +109,14 @@ def test_first_release(tmp_path: Path, run) -> None:
     data = run("--voxceleb1-root", root)
     assert read_data_dir(data / "train").ids == ids(DEV)
     assert (data / "test/trials/veri_test").read_text() == TRIALS
-    # The list of that release names people and has seven digits.
+    # That release's list has people's names and seven digits.
     (root / "veri_test.txt").unlink()
     (root / "voxceleb1_test.txt").write_text(
         "1 Eartha_Kitt/1zcIwhmdeo4_0000001.wav Eartha_Kitt/1zcIwhmdeo4_0000002.wav\n"
         "0 Eartha_Kitt/1zcIwhmdeo4_0000001.wav Ed_Westwick/1zcIwhmdeo4_0000001.wav\n")
     data = run("--voxceleb1-root", root)
     assert (data / "test/trials/voxceleb1_test").read_text() == TRIALS
-    # Without the table of names they stay names, in audio and list alike.
+    # Without the table of names, names are kept, in audio and list alike.
     (root / "vox1_meta.csv").unlink()
     data = run("--voxceleb1-root", root)
     assert set(read_data_dir(data / "train").speakers) == {"A.J._Buckley", "Adam_O'Neil", "Zoe"}
@@ -145,7 +145,7 @@ def test_voxceleb2(tmp_path: Path, run) -> None:
     everything = run("--voxceleb1-root", root1, "--voxceleb2-root", root2,
                      "--train", "voxceleb1-dev,voxceleb2-dev,voxceleb2-test")
     assert "id00017" in read_data_dir(everything / "train").speakers
-    # A copy converted to wav beside the original is the same utterance.
+    # A copy converted to wav next to the original is the same utterance.
     write_audio(root2 / "dev/aac/id00012/21Uxsk56VDQ/00001.wav")
     only = run("--voxceleb1-root", root1, "--voxceleb2-root", root2, "--train", "voxceleb2-dev")
     train = read_data_dir(only / "train")
@@ -153,7 +153,7 @@ def test_voxceleb2(tmp_path: Path, run) -> None:
 
 
 def hard_list(root: Path) -> Path:
-    """Write a list E, whose speakers are those of dev and test."""
+    """Write a list E, with speakers of dev and test."""
     everyone = ids((*DEV, *TEST))
     paths = [f"{one[:7]}/{one[8:19]}/{one[20:]}.wav" for one in everyone]
     lines = [f"{int(one[:7] == two[:7])} {one} {two}\n" for one, two in pairwise(paths)]
@@ -317,7 +317,7 @@ def test_headers(tmp_path: Path) -> None:
     assert file_fault(str(cut)) == "cut short"
     (tmp_path / "text.m4a").write_text("no audio\n" * 100)
     assert file_fault(str(tmp_path / "text.m4a")).startswith("unreadable")
-    # FFmpeg, left to guess, would follow a playlist to other files.
+    # FFmpeg, if it guessed the format, would follow a playlist to other files.
     (tmp_path / "list.aac").write_text(
         f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{good}\n#EXT-X-ENDLIST\n")
     assert file_fault(str(tmp_path / "list.aac")).startswith("unreadable")

@@ -1,4 +1,4 @@
-"""The table's rows: what made each one, and which scores are left out because something on their way changed."""
+"""The table's rows: the origin of each, and scores that are left out because something in their chain changed."""
 
 import shutil
 import subprocess
@@ -35,7 +35,7 @@ def score(work, system, name):
 
 
 def make(work, system, seed, scale="mini"):
-    """Make all that a system needs, from the test set's features to the scores of every list."""
+    """Make all files of a system, from the test set's features to the scores of every list."""
     exp, data = work / "exp" / system, work / "data" / system
     exp.mkdir(parents=True, exist_ok=True)
     (exp / "system.yaml").write_text(f"{SCALE_LINE}{scale}\nfeatures: f\n")
@@ -62,7 +62,7 @@ def work(tmp_path, monkeypatch):
 
 
 def origins(work):
-    """What the table says of each row: system, list, seed, scale, code."""
+    """Return system, list, seed, scale and code of each row."""
     return [(row[0], row[2], *row[-3:]) for row in collect(score_files(work)[0])]
 
 
@@ -105,9 +105,9 @@ def test_scores_of_a_list_that_is_gone_or_shorter_are_left_out(work):
     (work / "data/test/trials/easy").write_text("".join(TRIALS.splitlines(keepends=True)[:2]))
     score(work, "ivector", "easy")
     assert [row[:2] for row in origins(work)] == [("ivector", "easy")]
-    assert score_files(work)[1] == ["left out: ivector, 1 file of scores: no list data/test/trials/hard any more",
+    assert score_files(work)[1] == ["left out: ivector, 1 file of scores: the list data/test/trials/hard is gone",
                                     "left out: xvector, 1 file of scores: input data/test/trials/easy changed",
-                                    "left out: xvector, 1 file of scores: no list data/test/trials/hard any more"]
+                                    "left out: xvector, 1 file of scores: the list data/test/trials/hard is gone"]
 
 
 def test_a_work_folder_may_be_moved_or_copied(work):
@@ -120,7 +120,7 @@ def test_a_work_folder_may_be_moved_or_copied(work):
     (copy / "data/xvector.conf").write_text("changed here")
     assert {row[0] for row in origins(copy)} == {"ivector"}
     (copy / "data/ivector.conf").unlink()
-    with pytest.raises(InputError, match="that hold; left out: ivector, .*conf is gone; left out: xvector"):
+    with pytest.raises(InputError, match="no valid scores .*; left out: ivector, .*conf is gone; left out: xvector"):
         score_files(copy)
 
 

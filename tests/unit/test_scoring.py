@@ -84,7 +84,7 @@ def test_what_is_no_number_is_nan():
 
 
 def test_hostile_words_are_read_as_python_reads_a_decimal_number():
-    """Every word of up to five characters that spell numbers, and long ones with some of them anywhere."""
+    """Every word of up to five characters that occur in numbers, and long words with some of them anywhere."""
     rng = np.random.default_rng(3)
     words = ["".join(word) for size in range(1, 6) for word in product("17.-+e_", repeat=size)]
     spoilers = [".", ".", "-", "+", "e", "E", "_", "x", "/", ":", ",", "\0", "\x7f", "\u0663", "\xa0", "n", "0"]
@@ -105,7 +105,7 @@ def test_hashes_tell_words_apart():
     assert len(set(hashes.tolist())) == len(words)
     text, starts, ends = join([b"same-id-12345", b"other", b"same-id-12345"])
     assert len(set(hash_words(text, starts, ends).tolist())) == 2
-    # Words that differ in the last bytes of two of their 64-bit words, where a weak hash cancels.
+    # Words that differ in the last bytes of two of their 64-bit words, which cancel in a weak hash.
     pairs = [b"aaaaaaa%cbbbbbbb%c" % (first, second) for first in range(33, 127) for second in range(33, 127)]
     assert len(set(hash_words(*join(pairs)).tolist())) == len(pairs)
 

@@ -92,12 +92,12 @@ def test_frames_that_do_not_split_into_segments_are_named(model, tmp_path):
     exp, data = model
     network, _ = load_network(exp)
     if not network.pairwise:
-        pytest.skip("of systems that pool pairs")
+        pytest.skip("only for systems that pool pairs")
     from utils.kaldi.ark import ArkWriter
     with ArkWriter(tmp_path / "segments") as writer:
         writer.write("a", np.zeros((7, network.encoder.output_dim)))
     scores = PairScores(network, RowReader(tmp_path / "segments.scp"), SEGMENTS, CPU)
-    with pytest.raises(Exception, match="a has 7 frames, no multiple of 3 segments"):
+    with pytest.raises(Exception, match="a has 7 frames, not a multiple of 3 segments"):
         scores.scores(np.array([0]), np.array([0]))
 
 

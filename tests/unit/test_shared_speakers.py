@@ -1,4 +1,4 @@
-"""Speakers who are trained on and tested: found under every name, refused above the share that is allowed."""
+"""Speakers in both training and test: found under every name, refused above the allowed share."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The simulated corpus: the same bytes again, the layout, the lists, levels, and what the synthesiser promises."""
+"""The simulated corpus: repeatable bytes, layout, lists, levels, and properties of the synthesiser."""
 
 import hashlib
 import os
@@ -87,7 +87,7 @@ def test_lists_are_balanced(hard: bool) -> None:
         assert (label == "1") == (speaker == other)
         assert label == "0" or session != other_session
         assert label == "1" or not hard or genders[speaker] == genders[other]
-    pairs = 21 - 3 - 3 - 1  # seven utterances in sessions of 3, 2, 2: pairs within one, less one too many
+    pairs = 21 - 3 - 3 - 1  # seven utterances in sessions of 3, 2, 2: fewer than the pairs across sessions
     assert set(counts.values()) == {-(-(21 - 3 - 1 - 1) // 2)} and pairs > 0
     assert hard or any(genders[a.split("/")[0]] != genders[b.split("/")[0]] for _, a, b in trials)
 
@@ -122,7 +122,7 @@ def test_telephone_has_its_band_alone() -> None:
 
 
 def steady(speaker, vowel: int, frames: int) -> Track:
-    """A vowel held for so many frames."""
+    """A vowel held for some frames."""
     constant = np.ones(frames)
     return Track(np.tile(speaker.vowels[vowel], (frames, 1)), constant, 0 * constant,
                  np.tile((3000.0, 1000.0), (frames, 1)), 0 * constant, 0 * constant)
@@ -171,7 +171,7 @@ def test_the_step_replaces_its_own_corpus_alone(tmp_path: Path) -> None:
     done = step(root, "--speakers", 6)
     assert done.returncode == 1 and "--speakers 6 is not between 12 and 9999" in done.stderr
     assert digests(root) == first
-    next(root.rglob("*.wav")).unlink()  # in part, it is still all of its own making
+    next(root.rglob("*.wav")).unlink()  # incomplete, but still only its own files
     done = step(root, *SPEAKERS, "--seed", 2)
     assert done.returncode == 0, done.stderr
     second = digests(root)

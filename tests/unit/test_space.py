@@ -1,4 +1,4 @@
-"""Estimates of disk space against what is free."""
+"""Estimates of disk space against the free space."""
 
 import shutil
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""speechocean762: preparation, lists and minivox, on a made-up corpus of its layout and, where it is, on minivox."""
+"""speechocean762: preparation, lists and minivox, on a synthetic corpus in its layout and, if present, on minivox."""
 
 import os
 import subprocess
@@ -79,7 +79,7 @@ def test_what_is_incomplete_stops_with_one_line(corpus, tmp_path):
 
 
 def test_minivox_is_made_again_with_the_same_names_trials_and_samples(shared, tmp_path):
-    """Its own recordings, put back into the layout that they came from (one speaker's; the others are short)."""
+    """From its own recordings in speechocean762's layout (one speaker's in full; the others are short)."""
     minivox = shared / "corpora/minivox"
     rows = [line.split("\t") for line in (minivox / "meta.csv").read_text().splitlines()[1:]]
     corpus, real = tmp_path / "speechocean762", rows[0][0]

@@ -1,4 +1,4 @@
-"""The recipe's table of systems: what it prints, and configurations that it refuses before anything runs."""
+"""The recipe's table of systems: its output, and configurations that it refuses before anything runs."""
 
 import subprocess
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_unfit_values_are_named_with_the_file(tmp_path, text, message):
 
 
 def test_scoring_of_an_ivector_system_passes_the_recipe_and_training_alike(tmp_path, monkeypatch, capsys):
-    """It passed the one and failed in the other."""
+    """It once passed the recipe's check and failed in training."""
     for path in [*CONF.glob("ivector*.yaml"), CONF / "features"]:
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / "cosine.yaml").write_text("base: ivector_kaldi\nscoring: [cosine]\nbackend: null\n")

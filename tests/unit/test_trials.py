@@ -1,4 +1,4 @@
-"""Trial lists of data directories: what is refused, and what is counted."""
+"""Trial lists of data directories: refused and counted lines."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ IDS = [f"s{speaker}-{utterance}" for speaker in range(4) for utterance in range(
 
 @pytest.fixture(params=[30, 1 << 20])
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
-    """A list that is read in blocks of a line or two, or at once."""
+    """A list that is read in blocks of one or two lines, or at once."""
     monkeypatch.setattr("utils.text_lines.BLOCK", request.param)
     return tmp_path / "list"
 

@@ -1,7 +1,7 @@
 """Features on the device against those of steps/feat, for every feature file of the recipe.
 
-Both compute in single precision. Where a band holds next to nothing beside the rest of its frame, the rounding of the
-Fourier transform shows in its logarithm: there Kaldi's values lie up to 0.007 from those of double precision.
+Both compute in single precision. In a band with hardly any energy compared with the rest of its frame, the rounding of
+the Fourier transform shows in the logarithm: there, Kaldi's values differ by up to 0.007 from double precision.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ FEATURES = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf/features"
 
 
 def assert_agree(ours, theirs):
-    """998 in 1,000 values to 1e-3, and none further off than the rounding explains."""
+    """998 in 1,000 values agree to 1e-3, and none differs by more than rounding explains."""
     assert ours.shape == theirs.shape
     difference = np.abs(ours - theirs)
     assert difference.max() < 0.02
