@@ -4,6 +4,7 @@ e.g.: python3 -m nnet.describe egs/voxceleb/conf/xvector.yaml --num-speakers 121
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from nnet.config import network_config
 from nnet.model import Network, make_network
 from utils.config import SCALES, load_config
 from utils.errors import run_main
-from utils.features.options import read_feature_options
+from utils.features.options import read_feature_options, written_out
 
 FRAMES = 300
 
@@ -56,6 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = network_config(load_config(arguments.config, arguments.scale), str(arguments.config))
     features = read_feature_options(arguments.config.parent / "features" / f"{config.features}.conf")
+    config = dataclasses.replace(config, feature_options=written_out(features))
     network = make_network(config, features.dim, arguments.num_speakers)
     rows = [("layer", "kind", "output", "parameters")]
     rows += [(name, kind, shape, f"{count:,}") for name, kind, shape, count in describe(network)]
@@ -63,6 +65,9 @@ def main() -> None:
     for name, kind, shape, count in rows:
         print(f"{name:{widths[0]}}  {kind:{widths[1]}}  {shape:{widths[2]}}  {count:>{widths[3]}}")
     total = sum(parameter.numel() for parameter in network.parameters())
+    frontend = network.frontend
+    print(f"front end: {config.frontend.type}, {frontend.output_dim} values per frame, {frontend.frame_rate:g} frames "
+          "per second")
     print(f"parameters: {total} total, {network.parameters_to_embedding()} to the embedding")
 
 

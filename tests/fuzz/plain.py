@@ -62,7 +62,7 @@ def table_of(path: Path) -> list[tuple[str, np.ndarray]] | None:
     with path.open("rb") as stream:
         found = [(name.strip(), floats(value)) for name, value in kaldiio.load_ark(stream)]
         whole = not stream.read(1)  # kaldiio stops at a space before a key, Kaldi skips it
-    return found if whole and all(name.split() == [name] for name, _ in found) else None  # kaldiio splits only at blanks
+    return found if whole and all(name.split() == [name] for name, _ in found) else None  # kaldiio splits at blanks
 
 
 def unpacked(path: Path) -> list[tuple[str, np.ndarray]]:
