@@ -196,7 +196,7 @@ def test_bad_input_is_named_and_nothing_is_half_written(work):
         assert not [path for path in (work / "exp/net/scores_test").glob("*") if path.is_file()]
     done = call("report.sh", work)
     assert done.returncode == 1
-    assert "no scores under" in done.stderr
+    assert "no valid scores under" in done.stderr
     trials.write_text(good)
     (work / "exp/net/embeddings_test/xvector.scp").rename(work / "exp/net/embeddings_test/vector.scp")
     assert "wanted either xvector.scp or ivector.scp, found 0" in score(work, "plda").stderr
@@ -357,7 +357,7 @@ def test_the_report_leaves_out_scores_of_lists_that_changed_or_went(work):
                          (None, "the list data/test/trials/veri.clean is gone")):
         trials.unlink() if text is None else trials.write_text(text)
         done = call("report.sh", work)
-        assert done.returncode == 1 and "no scores under" in done.stderr
+        assert done.returncode == 1 and "no valid scores under" in done.stderr
         assert f"left out: net, 1 file of scores: {reason}; run the stages" in done.stderr
     (trials.parent / "other").write_text(whole)
     assert call("score.sh", work / "exp/net/backend", work / "exp/net/embeddings_test", trials.parent / "other",
