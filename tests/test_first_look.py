@@ -61,7 +61,7 @@ def test_again_it_does_nothing_and_another_seed_makes_other_speakers(finished, t
     work, conf, _ = finished
     before = {path: path.stat().st_mtime_ns for path in [*work.rglob("*.wav"), *work.rglob("*.png")]}
     done = look(work, conf)
-    assert done.returncode == 0 and "made again" not in done.stderr
+    assert done.returncode == 0 and "runs again" not in done.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
     copy = tmp_path / "copy"
     shutil.copytree(work / "simulated", copy / "simulated")

@@ -85,7 +85,7 @@ DAMAGE = {"cut": lambda path: os.truncate(path, path.stat().st_size // 2), "flip
 def test_damaged_outputs_are_made_again(kind, output, work, whole, corpus, conf):
     DAMAGE[kind](work / output)
     said = finish(corpus, conf, work)
-    again = [line for line in said.splitlines() if "made again" in line]
+    again = [line for line in said.splitlines() if "runs again" in line]
     assert str(work / output) in again[0]
     folder = (work / output).parent  # what depends on it was made from the same, and stays
     assert all(line.startswith(f"{folder}: ") for line in again)
@@ -161,7 +161,7 @@ class mounted:  # noqa: N801  (used as a function)
 @pytest.mark.parametrize("year", ["2001", "2099"])
 def test_a_clock_that_was_set(year, work, whole, corpus, conf):
     subprocess.run(["find", work, "-exec", "touch", "-d", f"{year}-01-01", "{}", "+"], check=True)
-    assert "made again" not in finish(corpus, conf, work)
+    assert "runs again" not in finish(corpus, conf, work)
     assert_same(work, whole)
 
 
@@ -213,7 +213,7 @@ def test_audio_that_is_replaced_reaches_the_scores(whole, own_corpus, conf, tmp_
     soundfile.write(one, samples[:size], rate)
     assert states(own_corpus, conf, work)[:2] == ["stale", "stale"]
     said = finish(own_corpus, conf, work)
-    assert "data/mfcc24/test: made again" in said
+    assert "data/mfcc24/test: make_feats.sh runs again" in said
     assert f"{work}/data/mfcc24/train: up to date" in said
     for name in MODELS:
         assert (work / name).read_bytes() == (whole / name).read_bytes()
@@ -244,7 +244,7 @@ def test_features_removed_and_made_from_other_audio_reach_the_embeddings(work, c
         subprocess.run([ROOT / "steps" / words[0], *words[1:]], check=True, capture_output=True)
     done = subprocess.run([ROOT / "steps/extract_ivectors.sh", work / "exp/ivector", test,
                            work / "exp/ivector/embeddings_test"], capture_output=True, text=True, check=True)
-    assert "made again" in done.stderr
+    assert "runs again" in done.stderr
 
 
 def test_status_writes_nothing(work, corpus, conf):
@@ -268,7 +268,7 @@ def test_a_work_folder_elsewhere(work, whole, corpus, conf, tmp_path, copied):
     (shutil.copytree if copied else shutil.move)(work, new)
     assert set(states(corpus, conf, new)) == {"done"}
     said = finish(corpus, conf, new)
-    assert "made again" not in said
+    assert "runs again" not in said
     assert f"moved or copied from {work}" in said
     (new / "exp/ivector/embeddings_test/.done").unlink()
     if copied:  # nobody looks there
@@ -292,7 +292,7 @@ def test_voice_activity_made_anew_reaches_the_networks_that_use_it(work, corpus,
     vad = own / "features/vad.conf"
     vad.write_text(vad.read_text().replace("threshold=5.5", "threshold=4.5"))
     said = finish(corpus, own, work, *both, "--stop-stage", "4")
-    assert f"{work}/exp/voiced: made again" in said
+    assert f"{work}/exp/voiced: train_network.sh runs again" in said
     assert f"{work}/exp/xvector: up to date" in said
-    assert f"{work}/exp/voiced/embeddings_test: made again" in said
+    assert f"{work}/exp/voiced/embeddings_test: extract_embeddings.sh runs again" in said
     assert f"{work}/exp/xvector/embeddings_test: up to date" in said

@@ -99,7 +99,7 @@ def test_from_embeddings_to_the_table(work):
     (work / "exp/net/system.yaml").write_text("features: f\nbackend: {lda_dim: 6, plda: gaussian, eigenvoices: 3}\n")
     assert train(work).returncode == 0
     assert np.count_nonzero(read_plda(backend / "plda").psi > 1e-9) == 3
-    assert "made again" in score(work, "plda").stderr
+    assert "runs again" in score(work, "plda").stderr
 
 
 def test_speakers_who_are_trained_on_are_refused(work):

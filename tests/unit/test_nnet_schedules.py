@@ -116,7 +116,7 @@ def test_every_step_draws_the_length_of_its_chunks(corpus):
     ({"average": {"type": "ema", "epochs": 3}}, "average: ema has no option 'epochs'; allowed: type, decay"),
     ({"average": {"type": "epochs", "decay": 0.9}}, "average: epochs has no option 'decay'"),
     ({"average": {"decay": 0.9}}, "average: none has no option 'decay'"),
-    ({"frontend": {"cmn": "utterance", "cmn_window": 200}}, "frontend: cmn_window is 200, but cmn utterance"),
+    ({"frontend": {"cmn": "utterance", "cmn_window": 200}}, "frontend: cmn_window is 200, but cmn is utterance"),
     ({"frontend": {"delta_window": 3}}, "frontend: delta_window is 3, but deltas is 0"),
     ({"frontend": None}, "frontend: expected keys, found None"),
     ({"train": {"epochs": 1, "clip": -1}}, "train: clip is -1; wanted above 0"),
