@@ -165,7 +165,7 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path):
                 read(path)
         assert file_fault(str(path)) == "unreadable: not a regular file"
     for read in (read_audio, Recording):
-        with pytest.raises(InputError, match=r"'a.x00.wav': embedded null byte; copy it again"):
+        with pytest.raises(InputError, match=r"'a.x00.wav': .*embedded null .*; copy it again"):
             read("a\0.wav")
 
 
