@@ -42,7 +42,7 @@ def find_utterances(root: Path, number: int, names: Mapping[str, str]) -> list[U
     """Find the audio of VoxCeleb<number> under `root`, sorted by id.
 
     names: folder name -> speaker id, see `read_names`.
-    Raises InputError if there is no audio, or if two files have the same id.
+    Raises InputError if the folder has no audio or two files have the same id.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a directory; name the folder of VoxCeleb{number}")

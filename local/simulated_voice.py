@@ -1,4 +1,4 @@
-"""A source-filter synthesiser of simulated speakers, who utter random syllables.
+"""A source-filter synthesiser: simulated speakers that utter random syllables.
 
 Voiced source: the derivative of the glottal flow of Klatt & Klatt, "Analysis, synthesis, and perception of
 voice quality variations among female and male talkers", JASA 87 (1990), with jitter, shimmer, open quotient,
@@ -33,7 +33,7 @@ CONSONANTS = np.array([
     (320, 1700, 2500, -99, -11, 3600, 1100, 0),   # sh
     (320, 1100, 2200, -99, -22, 5500, 4000, 0),   # f
     (320, 1400, 2500, -14, -18, 6000, 1200, 0),   # z
-    (300, 900, 2200, -99, -99, 1000, 800, 0),     # p before its burst; likewise the stops below
+    (300, 900, 2200, -99, -99, 1000, 800, 0),     # p, before its burst; so are the stops below
     (300, 1700, 2600, -99, -99, 4500, 1500, 0),   # t
     (300, 1900, 2200, -99, -99, 2200, 900, 0),    # k
     (300, 900, 2200, -20, -99, 1000, 800, 0),     # b

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Slow files start first, so that no worker is left alone with one at the end.
+# Slow files start first: otherwise one worker would still run one while the others are idle.
 HEAVY = ("test_recipe.py", "test_engines.py", "test_faults.py", "test_first_look.py", "test_docs.py",
          "test_nnet_engine.py", "test_ivector_steps.py", "test_nnet_training.py")
 if os.environ.get("PYTEST_XDIST_WORKER"):
@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Keep the tests of a file in one worker (`-n`), where they share fixtures; likewise the tests of engines."""
+    """Keep the tests of a file in one worker (`-n`), where they share fixtures. The engine tests share one worker."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Files(LoadScopeScheduling):

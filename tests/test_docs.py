@@ -114,7 +114,7 @@ def test_commands_and_code(document, checkout, address):
             if path.stem in ADDED and kind == "yaml":
                 shutil.copy(path, checkout.parent / "conf")
         else:
-            assert kind == "bash", f"{document}: a block of {kind}, which no test covers"
+            assert kind == "bash", f"{document}: blocks of {kind} are not tested"
             run(smaller(text, checkout, address), checkout)
 
 

@@ -51,8 +51,8 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
                     ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Restore network, its average and optimiser; return the best weights and the `where` of save_checkpoint.
 
-    Returns None if there is no checkpoint, or removes a damaged one and returns None. Raises InputError if the
-    checkpoint belongs to another network.
+    Returns None without a checkpoint; a damaged one is removed first. Raises InputError if the checkpoint belongs to
+    another network.
     """
     found = load_tensors(path)
     if found is None:

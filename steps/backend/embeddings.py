@@ -22,7 +22,7 @@ def read_embeddings(path: Path) -> tuple[list[str], np.ndarray]:
                              "embeddings first")
         path = found[0]
     ids, vectors = read_vectors(path)
-    # The sum over a vector is NaN or infinite if a value is; checking it needs no array of N x D.
+    # A NaN or infinite value makes its row's sum NaN or infinite: N sums are checked, not N x D values.
     wrong = np.flatnonzero(~np.isfinite(vectors.sum(axis=1, dtype=np.float64)))
     if len(wrong):
         raise InputError(f"{path}: {len(wrong)} embeddings have NaN or infinite values: "

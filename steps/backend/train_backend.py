@@ -1,8 +1,8 @@
 """Train the back-ends that a system is scored with on its training embeddings, e.g. mean.vec for cosine; mean.vec,
 transform.mat (LDA) and plda for PLDA.
 
-The file `speakers` beside them names the training speakers, who must not occur in trials (see
-utils/kaldi/shared_speakers.py). Reads `scoring:` and the block `backend:` of the system's configuration. Deletes the
+Also writes `speakers`, the names of the training speakers; trials must not contain them
+(utils/kaldi/shared_speakers.py). Reads `scoring:` and the block `backend:` of the system's configuration. Deletes the
 files of other back-ends: they would belong to other embeddings.
 """
 

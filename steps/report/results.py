@@ -35,7 +35,7 @@ class Scores(NamedTuple):
 def score_files(work: Path) -> tuple[list[Scores], list[str]]:
     """Return the valid scores, sorted, and one line for each reason why others are left out.
 
-    Raises InputError if there are no valid scores.
+    Raises InputError if no score file is valid.
     """
     provenance, found, left_out = Provenance(work), [], Counter()
     for path in sorted(work.glob("exp/*/scores_*/*.*")):
