@@ -21,6 +21,7 @@ from utils.errors import InputError, first_five, run_main
 from utils.kaldi.data_dir import DataDir, write_data_dirs
 
 PARTS = ("voxceleb1-dev", "voxceleb1-test", "voxceleb2-dev", "voxceleb2-test")
+CORPORA = {"voxceleb1": "voxceleb1-dev", "voxceleb2": "voxceleb2-dev"}  # short for their dev parts
 TEST_SPEAKERS = {f"id{number}" for number in range(10270, 10310)}  # of VoxCeleb1
 
 
@@ -165,7 +166,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--lists", type=Path, nargs="+", action="extend", metavar="FILE",
                         help="trial lists, lines `1|0 <path> <path>` (default: those in the corpus folder)")
     parser.add_argument("--train", default="voxceleb1-dev,voxceleb2-dev", metavar="PARTS",
-                        help=f"parts to train on, of {','.join(PARTS)}\n(default: %(default)s)")
+                        help=f"parts to train on, of {','.join(PARTS)},\nor voxceleb1, voxceleb2 for their dev parts "
+                             "(default: %(default)s)")
     parser.add_argument("--meta", type=Path, metavar="FILE",
                         help="vox1_meta.csv, which maps names to ids (default: the one in the corpus folder)")
     for option, meaning in (("--max-missing", "audio files that are missing, empty, cut short or unreadable"),
@@ -179,10 +181,10 @@ def parse_arguments() -> argparse.Namespace:
         arguments.data = arguments.lists.pop()  # `--lists a b data`: argparse takes all three as lists
     if arguments.data is None:
         parser.error("the argument `data`, the folder to write into, is missing")
-    arguments.train = arguments.train.split(",")
+    arguments.train = [CORPORA.get(name, name) for name in arguments.train.split(",")]
     unknown = sorted(set(arguments.train) - set(PARTS))
     if unknown:
-        parser.error(f"--train: {unknown[0]!r} is not one of {', '.join(PARTS)}")
+        parser.error(f"--train: {unknown[0]!r} is not one of {', '.join((*CORPORA, *PARTS))}")
     return arguments
 
 

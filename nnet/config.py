@@ -17,7 +17,7 @@ from nnet.losses import LOSSES
 from nnet.losses.softmax import LossOptions
 from nnet.training.averaging import AVERAGES, AverageOptions
 from nnet.training.optimizers import OPTIMIZERS, SCHEDULES, OptimizerOptions, ScheduleOptions
-from utils.config import Count, Positive, Probability, Share, Whole, build, choice
+from utils.config import Count, NotNegative, Probability, Share, Whole, build, choice
 from utils.errors import run_main
 from utils.features.model_features import Options
 from utils.files import write_if_changed
@@ -55,12 +55,13 @@ class TrainOptions:
     """Length of training, chunks, precision, checkpoints."""
 
     epochs: Count
+    epochs_per_pass: Count = 1        # a pass over all utterances, split into epochs; with 3 speeds, 3 make epochs of 1
     batch_size: Count = 64
     chunk_frames: Count = 300
     max_chunk_frames: Whole = 0       # each step draws T between chunk_frames and this; 0: always chunk_frames
     valid_batch_frames: Count = 20000  # padded frames per batch when whole utterances are embedded
     precision: Literal["bf16", "fp32"] = "bf16"  # of the products; sums, logits and losses are always fp32
-    clip: Positive = 5.0              # maximum norm of the gradient
+    clip: NotNegative = 5.0           # maximum norm of the gradient; 0: no limit
     patience: Whole = 0               # epochs without a better validation EER before stopping; 0: never
     keep: Literal["best", "last"] = "best"  # the epoch whose weights become the model
     checkpoint_steps: Count = 1000    # steps between checkpoints; the end of each epoch has one, too
@@ -138,6 +139,9 @@ class NetworkConfig:
         train, stored = self.train, FRONTENDS[self.frontend.type][0].stored
         if self.online and (self.vad or train.shuffle_mb):
             raise ValueError("online: frontend.vad and train.shuffle_mb are for stored features; leave them out")
+        if self.online and getattr(self.frontend, "cmn", "") == "utterance":
+            raise ValueError("online: frontend.cmn is utterance, but training computes the features of chunks only; "
+                             "wanted chunk, sliding or none")
         if not stored and (train.shuffle_mb or train.mask_frames or train.mask_bands):
             raise ValueError(f"frontend: type {self.frontend.type} takes audio; train.shuffle_mb, mask_frames and "
                              "mask_bands are for features; leave them out")

@@ -17,6 +17,13 @@ add_voicing "$data"
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/final.*
 
+longest=$(python3 -m utils.config get --default 0 "$config" extractor.longest)
+if [ "$longest" != 0 ] && [ "$(wc -l < "$data/feats.scp")" -gt "$longest" ]; then
+  [ -z "$posteriors" ] || die "extractor.longest is $longest, but --posteriors are those of all utterances; leave one out"
+  python3 -m utils.kaldi.subset_data_dir --longest "$longest" "$data" "$exp/unfinished/data"
+  data=$exp/unfinished/data
+fi
+
 resources=(--num-threads "$num_threads")
 [ "$device" = cpu ] || resources=(--gpu 1)  # with a GPU, one thread works
 train=(python3 -m steps.ivector.train_extractor --device "$device" --num-threads "$num_threads" --seed "$seed"

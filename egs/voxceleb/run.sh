@@ -7,6 +7,7 @@
 #       egs/voxceleb/run.sh --voxceleb1-root /corpora/VoxCeleb1 --systems "ivector xvector vgg_mha" --device cuda
 voxceleb1_root=     # VoxCeleb1, in any layout in circulation; or the word simulated, for simulated speakers
 voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
+train=              # corpora to train on, of voxceleb1 and voxceleb2, separated by spaces (empty: those given)
 lists=              # trial lists to use, separated by spaces (empty: those found in the corpus folder)
 systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
 conf=               # folder with the systems' YAML files (empty: conf/ here)
@@ -59,7 +60,7 @@ if stage 0 "data directories: train, test, and held-out speakers to validate on"
   fi
   "$local/prepare_data.sh" --voxceleb1-root "$corpus" --voxceleb2-root "$voxceleb2_root" \
     --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
-    --max-shared-speakers "$max_shared_speakers" --lists "$lists" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
+    --max-shared-speakers "$max_shared_speakers" --train "$train" --lists "$lists" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
   [ -z "$augment" ] || "$steps/augment_data.sh" --kinds "$augment" --musan-root "$musan_root" --rirs-root "$rirs_root" \
     --seed "$seed" "$data/train_net" "$data/train_aug"
 fi

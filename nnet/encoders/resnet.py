@@ -1,9 +1,10 @@
 """Residual encoders: one module for the thin, wide and squeeze-and-excitation networks of the papers.
 
     ResNet of the multi-resolution paper (Wang et al. 2020): stem 3 x 3, 64; stages 3, 4, 6, 3 of 64 .. 512, strides
-        1, 2, 2, 2 in both axes; frequency: a last 3 x 3 convolution of 512 that reduces the remaining five bands to one
+        1, 2, 2, 2 in time and 2, 2, 2, 2 in frequency; frequency: a last 3 x 3 convolution of 512 reduces the remaining
+        three bands to one
     Fast ResNet (Kye, Kwon, Chung 2021): stem 7 x 7, 16, stride 2 in frequency; stages of 16 .. 128, strides 1, 2, 2, 1,
-        squeeze and excitation; frequency: mean
+        squeeze and excitation, ReLU before the first batch norm of a block; frequency: mean
     modern reference (wespeaker's r-vector): stem 3 x 3, 32; stages of 32 .. 256; frequency: flatten
 """
 
@@ -19,14 +20,16 @@ from utils.config import Count, Whole
 
 @dataclass(frozen=True)
 class ResNetOptions:
-    """Each stride applies to both time and frequency, unless two are given."""
+    """The defaults are ResNet-34 with 64 channels."""
 
     type: str
     stem: Count = 3                             # kernel of the first convolution; its channels are the first stage's
     stem_stride: tuple[Count, ...] = (1, 1)     # in time, in frequency
     channels: tuple[Count, ...] = (64, 128, 256, 512)
     blocks: tuple[Count, ...] = (3, 4, 6, 3)
-    strides: tuple[Count, ...] = (1, 2, 2, 2)
+    strides: tuple[Count, ...] = (1, 2, 2, 2)   # of each stage
+    band_strides: tuple[Count, ...] = ()        # of each stage in frequency; empty: those in time
+    relu_first: bool = False                    # in the first half of a block: ReLU, then batch norm
     squeeze: Whole = 0                          # reduction factor of squeeze-and-excitation; 0: none
     frequency: Literal["flatten", "mean", "convolution"] = "flatten"  # how the remaining bands are combined
 
@@ -34,6 +37,9 @@ class ResNetOptions:
         if not len(self.channels) == len(self.blocks) == len(self.strides) > 0:
             raise ValueError(f"{len(self.channels)} channels, {len(self.blocks)} blocks and {len(self.strides)} "
                              "strides; wanted one of each for every stage")
+        if self.band_strides and len(self.band_strides) != len(self.strides):
+            raise ValueError(f"{len(self.band_strides)} band_strides and {len(self.strides)} strides; wanted as many, "
+                             "or none")
         if self.stem % 2 == 0 or len(self.stem_stride) != 2:
             raise ValueError(f"stem is {self.stem} and stem_stride {list(self.stem_stride)}; wanted an odd kernel and "
                              "the strides in time and in frequency")
@@ -62,27 +68,33 @@ class SqueezeExcitation(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions with batch norm and a residual connection (He et al. 2016)."""
+    """Two 3 x 3 convolutions with batch norm and a residual connection (He et al. 2016).
 
-    def __init__(self, inputs: int, outputs: int, stride: int, squeeze: int) -> None:
+    A stride goes with the shortcut: a 1 x 1 convolution where the number of channels changes, otherwise every
+    stride-th frame and band.
+    stride: in time, in frequency.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int], options: ResNetOptions) -> None:
         super().__init__()
-        self.stride = stride
+        self.stride, self.relu_first = stride, options.relu_first
         self.first = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.first_norm = nn.BatchNorm2d(outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.second_norm = nn.BatchNorm2d(outputs)
-        self.squeeze = SqueezeExcitation(outputs, squeeze) if squeeze else None
+        self.squeeze = SqueezeExcitation(outputs, options.squeeze) if options.squeeze else None
         self.around = None
-        if stride > 1 or inputs != outputs:
+        if inputs != outputs:
             self.around = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        lengths_out = strided(lengths, self.stride)
-        y = zero_beyond(relu(self.first_norm(self.first(x))), lengths_out)
-        y = self.second_norm(self.second(y))
+        lengths_out = strided(lengths, self.stride[0])
+        y = self.first(x)
+        y = self.first_norm(relu(y)) if self.relu_first else relu(self.first_norm(y))
+        y = self.second_norm(self.second(zero_beyond(y, lengths_out)))
         if self.squeeze is not None:
             y = self.squeeze(zero_beyond(y, lengths_out), lengths_out)
-        y = relu(y + (x if self.around is None else self.around(x)))
+        y = relu(y + (x[:, :, ::self.stride[0], ::self.stride[1]] if self.around is None else self.around(x)))
         return zero_beyond(y, lengths_out), lengths_out
 
 
@@ -102,16 +114,17 @@ class ResNet(nn.Module):
         self.stem_norm = nn.BatchNorm2d(width)
         self.stages = nn.ModuleList()
         bands, self.receptive_field = -(-input_dim // options.stem_stride[1]), self.stem_stride
-        for channels, blocks, stride in zip(options.channels, options.blocks, options.strides, strict=True):
+        strides = zip(options.strides, options.band_strides or options.strides, strict=True)
+        for channels, blocks, stride in zip(options.channels, options.blocks, strides, strict=True):
             self.stages.append(nn.ModuleList(
-                BasicBlock(width if index == 0 else channels, channels, stride if index == 0 else 1, options.squeeze)
+                BasicBlock(width if index == 0 else channels, channels, stride if index == 0 else (1, 1), options)
                 for index in range(blocks)))
-            width, bands, self.receptive_field = channels, -(-bands // stride), self.receptive_field * stride
+            width, bands, self.receptive_field = channels, -(-bands // stride[1]), self.receptive_field * stride[0]
         self.frequency = options.frequency
         self.last, self.output_dim = None, width * (bands if options.frequency == "flatten" else 1)
         if options.frequency == "convolution":
-            if not 3 <= bands <= 5:
-                raise ValueError(f"{bands} of {input_dim} bands remain; frequency: convolution takes 3 to 5")
+            if bands != 3:
+                raise ValueError(f"{bands} of {input_dim} bands remain; frequency: convolution takes 3")
             self.last = nn.Sequential(nn.Conv2d(width, width, 3, padding=(1, 0), bias=False), nn.BatchNorm2d(width))
 
     def stage_outputs(self, x: Tensor, lengths: Tensor | None = None) -> list[tuple[Tensor, Tensor | None]]:
@@ -129,9 +142,7 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x, lengths = self.stage_outputs(x, lengths)[-1]
         if self.last is not None:
-            # Stride 1 x 3 without padding sees only the first three of up to five bands. They are cut out here because
-            # oneDNN 3.x with AMX reads uninitialised memory when it reduces five bands to one in bf16.
-            x = zero_beyond(relu(self.last(x[..., :3])), lengths)
+            x = zero_beyond(relu(self.last(x)), lengths)
         if self.frequency == "mean":
             return mean_of_bands(x), lengths
         return x.permute(0, 2, 3, 1).flatten(2), lengths  # B x T' x (F' C)

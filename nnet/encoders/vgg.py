@@ -25,8 +25,9 @@ class VggOptions:
 class Vgg(nn.Module):
     """Blocks of two 3 x 3 convolutions (stride 1, ReLU) and a 2 x 2 max pool with stride 2.
 
-    Input B x T x F and lengths (or None). With three blocks, the output is B x T/8 x (F/8 C) and lengths / 8; for 128
-    bands the paper writes it as 16 x T/8 x 512, flattened to h_t in R^8192.
+    Input B x T x F and lengths (or None). With three blocks, the output is B x T/8 x (C F/8) and lengths / 8, rounded
+    down; for 128 bands the paper writes it as 16 x T/8 x 512, flattened to h_t in R^8192. h_t lists all bands of channel
+    1, then of channel 2, ..., so that each head of a split pooling sees some channels in all bands.
     """
 
     def __init__(self, input_dim: int, options: VggOptions) -> None:
@@ -52,4 +53,4 @@ class Vgg(nn.Module):
                 x = max_pool2d(x, 2)
                 lengths = None if lengths is None else lengths // 2
                 x = zero_beyond(x, lengths)
-        return x.permute(0, 2, 3, 1).flatten(2), lengths  # B x T/8 x F/8 C
+        return x.transpose(1, 2).flatten(2), lengths  # B x T/8 x C F/8

@@ -136,7 +136,7 @@ def frontend_of_batch(x: Tensor, options: FrontendOptions) -> Tensor:
                        for weights in filters], dim=2)
     if options.cmn == "none":
         return x
-    if options.cmn == "utterance" or options.cmn_window >= frames:
+    if options.cmn != "sliding" or options.cmn_window >= frames:
         x = x - x.mean(dim=1, keepdim=True)
         variance = x.square().mean(dim=1, keepdim=True) if options.norm_vars else None
     else:

@@ -5,8 +5,8 @@ support of speaker y, the logits are
     prototypical             -||q - P_y||^2                      (Snell, Swersky, Zemel 2017)
     normalised_prototypical  q . P_y / ||P_y||                   (Kye, Kwon, Chung 2021)
     angular_prototypical     w cos(q, P_y) + b, w > 0 learned    (Chung et al. 2020)
-`softmax: true` adds, with equal weight, a softmax over all training speakers on every embedding. Several processes
-share one batch, and each sees all rows.
+`softmax: true` adds, with equal weight, a softmax over all training speakers on every embedding x: of W x + b, or, with
+`normalised_weights`, of x . W_j / ||W_j||. Several processes share one batch, and each sees all rows.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from nnet.losses.softmax import LossOptions, Softmax, share_right
+from nnet.losses.softmax import LossOptions, NormalisedSoftmax, Softmax, share_right
 from nnet.training.distributed import gather
 from utils.config import Range
 
@@ -27,6 +27,11 @@ class PrototypicalOptions(LossOptions):
 
     utterances: Annotated[int, Range(least=2)] = 2  # M
     softmax: bool = False  # add a softmax over all training speakers
+    normalised_weights: bool = False  # of that softmax, which then has no bias
+
+    def __post_init__(self) -> None:
+        if self.normalised_weights and not self.softmax:
+            raise ValueError("normalised_weights is true and softmax false; wanted softmax true, or neither")
 
 
 class Prototypical(nn.Module):
@@ -40,7 +45,9 @@ class Prototypical(nn.Module):
         self.type, self.utterances = options.type, options.utterances
         if self.type == "angular_prototypical":
             self.w, self.b = nn.Parameter(torch.tensor([10.0])), nn.Parameter(torch.tensor([-5.0]))
-        self.softmax = Softmax(input_dim, speakers, options) if options.softmax else None
+        self.softmax = None
+        if options.softmax:
+            self.softmax = (NormalisedSoftmax if options.normalised_weights else Softmax)(input_dim, speakers, options)
         self.margin_share = 1.0
 
     def similarity(self, q: Tensor, p: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Always float32, even under autocast. nnet/losses/__init__.py has the contract.
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,24 +21,42 @@ class LossOptions:
     type: str
     diversity: NotNegative = 0.0  # weight of the penalty ||A^T A - I||_F^2 on the attention weights A, T x K
     utterances: ClassVar[int] = 0         # utterances of each speaker in a batch; 0: no requirement
-    margin_warmup: ClassVar[float] = 0.0  # share of all steps over which the margin grows to its full size
+
+    def margin_share(self, trained: float) -> float:
+        """Return the share of the margin that applies after this share of all steps."""
+        return 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class MarginOptions(LossOptions):
+class GrowingOptions(LossOptions):
+    """Losses whose margin grows to its full size."""
+
+    margin_start: Share = 0.0   # share of all steps before it grows; until then it is 0
+    margin_warmup: Share = 0.0  # share of all steps over which it grows
+    # exponential: 1 - 0.001^x of the margin after the part x of that time, as in wespeaker
+    margin_growth: Literal["linear", "exponential"] = "linear"
+
+    def margin_share(self, trained: float) -> float:
+        grown = trained - self.margin_start
+        if grown >= self.margin_warmup:
+            return 1.0
+        part = max(0.0, grown) / self.margin_warmup
+        return part if self.margin_growth == "linear" else 1 - 1e-3**part
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarginOptions(GrowingOptions):
     """Scale s and margin m, in the papers' symbols."""
 
     scale: Positive = 30.0
     margin: Annotated[float, Range(least=0, below=math.pi / 2)] = 0.2
-    margin_warmup: Share = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ASoftmaxOptions(LossOptions):
+class ASoftmaxOptions(GrowingOptions):
     """The margin m multiplies the angle."""
 
     margin: float
-    margin_warmup: Share = 0.0
 
     def __post_init__(self) -> None:
         if self.margin not in (2, 3, 4):
@@ -60,6 +78,19 @@ class Softmax(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.affine(x.to(self.affine.weight.dtype))  # W x + b
+        return cross_entropy(logits, labels), share_right(logits, labels)
+
+
+class NormalisedSoftmax(nn.Module):
+    """Cross-entropy of x . W_j / ||W_j||, without bias."""
+
+    def __init__(self, input_dim: int, speakers: int, options: LossOptions) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(speakers, input_dim))
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = linear(x.to(self.weight.dtype), normalize(self.weight))  # x . W_j / ||W_j||
         return cross_entropy(logits, labels), share_right(logits, labels)
 
 

@@ -30,7 +30,7 @@ class HeadsOptions:
 
     type: str
     heads: Count = 1      # K; must divide d
-    scaled: bool = False  # divide the scores by sqrt(d/K), as in the authors' later code
+    scaled: bool = False  # divide the scores by sqrt(K), as in the authors' later code
 
 
 class MultiHeadAttention(nn.Module):
@@ -45,7 +45,7 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         size = split_width(input_dim, options.heads)
         self.output_dim = input_dim
-        self.scale = size**-0.5 if options.scaled else 1.0
+        self.scale = options.heads**-0.5 if options.scaled else 1.0
         self.u = nn.Parameter(torch.empty(options.heads, size))
         nn.init.normal_(self.u, std=size**-0.5)
 
@@ -91,7 +91,7 @@ class SelfAttentivePooling(nn.Module):
 
 
 class MlpScore(nn.Module):
-    """s_j(x) = V_j^T f(W x + g) + b_j with W in R^(d x d), f = ReLU, for K heads (Wang et al. 2020, equation 3)."""
+    """s_j(x) = V_j^T f(W x + g) + b_j with W in R^(d x d), f = ReLU, for K heads that share W and g."""
 
     def __init__(self, input_dim: int, heads: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class MlpScore(nn.Module):
         self.v = nn.Linear(input_dim, heads)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.v(self.w(h).relu())  # equation 3
+        return self.v(self.w(h).relu())
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,23 @@ class MultiHeadMlp(nn.Module):
         return torch.einsum("btk,btki->bki", self.weights(h, lengths), split).flatten(1)  # c_j = sum_t w_tj h_tj
 
 
+class HeadScores(nn.Module):
+    """s_i(x) = V_i^T f(W_i x + g_i) + b_i, f = ReLU: K heads with a W_i in R^(d x d) of their own (Wang et al. 2020,
+    equation 3): K d (d + 2) + K parameters.
+    """
+
+    def __init__(self, input_dim: int, heads: int) -> None:
+        super().__init__()
+        self.w = nn.Linear(input_dim, heads * input_dim)  # W_1 .. W_K, one below the other, and g_1 .. g_K
+        self.v = nn.Parameter(torch.empty(heads, input_dim))
+        self.b = nn.Parameter(torch.zeros(heads))
+        nn.init.uniform_(self.v, -input_dim**-0.5, input_dim**-0.5)
+
+    def forward(self, h: Tensor) -> Tensor:
+        hidden = self.w(h).relu().unflatten(2, self.v.shape)  # f(W_i x + g_i): B x T x K x d
+        return (hidden * self.v).sum(dim=3) + self.b  # equation 3
+
+
 @dataclass(frozen=True)
 class GlobalOptions:
     """Global and multi-resolution multi-head attention."""
@@ -211,6 +228,7 @@ class GlobalOptions:
     type: str
     heads: Count = 5
     resolutions: bool = False  # one temperature per head: 1, 1, 5, 5, 10, 10, ...
+    shared: bool = False       # one W and g for all heads, as in Zhu et al. 2018
 
 
 class GlobalMultiHead(nn.Module):
@@ -218,12 +236,14 @@ class GlobalMultiHead(nn.Module):
 
     Every head sees the whole h_t: w_ti = softmax_t(s_i(h_t) / T_i), e = [e_1 .. e_K] in R^(K d), e_i = sum_t w_ti h_t.
     Global: T_i = 1. Multi-resolution: T_i = max(1, 5 floor((i - 1) / 2)), so 1, 1, 5, 5, 10, 10 for i = 1..6.
+    With `shared`, A = softmax_t(V^T f(W h_t + g) + b) for all heads together: the rival (Zhu et al. 2018) whose heads a
+    penalty keeps apart (`loss: diversity`).
     """
 
     def __init__(self, input_dim: int, options: GlobalOptions) -> None:
         super().__init__()
         self.output_dim = input_dim * options.heads
-        self.score = MlpScore(input_dim, options.heads)
+        self.score = (MlpScore if options.shared else HeadScores)(input_dim, options.heads)
         # T_i = max(1, 5 floor((i - 1) / 2)); here heads count from 0
         temperatures = [max(1, 5 * (i // 2)) if options.resolutions else 1 for i in range(options.heads)]
         self.register_buffer("temperatures", torch.tensor(temperatures, dtype=torch.float32), persistent=False)
@@ -243,6 +263,7 @@ class DoubleOptions:
     type: str
     heads: Count = 4
     mask: Probability = 0.2  # probability that a head is left out in training
+    scaled: bool = False     # divide the first attention's scores by sqrt(K), as in the authors' code
 
 
 class DoubleMultiHead(nn.Module):
@@ -257,6 +278,7 @@ class DoubleMultiHead(nn.Module):
         super().__init__()
         size = split_width(input_dim, options.heads)
         self.output_dim, self.mask = size, options.mask
+        self.scale = options.heads**-0.5 if options.scaled else 1.0
         self.u = nn.Parameter(torch.empty(options.heads, size))
         self.u_heads = nn.Parameter(torch.empty(size))
         for part in (self.u, self.u_heads):
@@ -264,7 +286,8 @@ class DoubleMultiHead(nn.Module):
 
     def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the first attention's weights: B x T x K."""
-        return softmax_over_frames((h.unflatten(2, self.u.shape) * self.u).sum(3), lengths)  # softmax_t(h_tj . u_j)
+        scores = (h.unflatten(2, self.u.shape) * self.u).sum(dim=3) * self.scale
+        return softmax_over_frames(scores, lengths)  # softmax_t(h_tj . u_j)
 
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         # c_j = sum_t w_tj h_tj: B x K x d/K

@@ -1,7 +1,7 @@
 """Training data: chunks of stored features or of audio, with their speakers and masks.
 
-A batch depends only on (seed, step): the order of an epoch comes from (seed, epoch), the chunk and masks
-of a row from (seed, step, row). So resuming at a step needs no other state, and each of several processes makes
+A batch depends only on (seed, step): the order of a pass over the utterances comes from (seed, pass), the chunk and
+masks of a row from (seed, step, row). So resuming at a step needs no other state, and each of several processes makes
 its own rows of the batch.
 """
 
@@ -70,12 +70,16 @@ class TrainingSet:
         self.seed, self.rank, self.count = seed, rank, count
         self.speakers, self.labels = read_labels(data, self.utterances.rows.ids)
         self.batch_size = min(self.train.batch_size, len(self.labels))
-        self.steps_per_epoch = len(self.labels) // self.batch_size
+        steps = len(self.labels) // self.batch_size  # of a pass
         self._speakers: SpeakerBatches | None = None
         if config.loss.utterances:
             self._speakers = SpeakerBatches(self.labels, self.train.batch_size, config.loss.utterances,
                                             config.loss.type)
-            self.batch_size, self.steps_per_epoch = self._speakers.batch_size, self._speakers.steps
+            self.batch_size, steps = self._speakers.batch_size, self._speakers.steps
+        self.steps_per_epoch = steps // self.train.epochs_per_pass
+        if not self.steps_per_epoch:
+            raise InputError(f"train: epochs_per_pass is {self.train.epochs_per_pass}, but a pass over {data} has only "
+                             f"{steps} steps; lower it")
         if self.batch_size % (self.count * self.train.accumulate):
             raise InputError(f"batches of {self.batch_size} chunks cannot be split evenly over {self.count} processes "
                              f"and {self.train.accumulate} parts (train.accumulate); change train.batch_size")
@@ -96,11 +100,11 @@ class TrainingSet:
 
     def chosen(self, step: int) -> np.ndarray:
         """Return the numbers of the utterances in a step's batch."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if self._order[0] != epoch:
-            rng = np.random.default_rng((self.seed, ORDER, epoch))
+        number, place = divmod(step, self.steps_per_epoch * self.train.epochs_per_pass)
+        if self._order[0] != number:
+            rng = np.random.default_rng((self.seed, ORDER, number))
             source = self._blocks or self._speakers
-            self._order = epoch, source.order(rng) if source else rng.permutation(len(self.labels))
+            self._order = number, source.order(rng) if source else rng.permutation(len(self.labels))
         if self._blocks:
             self._blocks.enter(place * self.batch_size)
         return self._order[1][place * self.batch_size:(place + 1) * self.batch_size]

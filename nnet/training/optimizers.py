@@ -27,6 +27,11 @@ class SgdOptions(OptimizerOptions):
     """With momentum."""
 
     momentum: Probability = 0.9
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov is true and momentum 0; wanted a momentum above 0")
 
 
 # Fused implementations, which compute the same, where they exist.
@@ -51,14 +56,26 @@ class ScheduleOptions:
 
     type: str
     warmup_steps: Whole = 0
+    warmup_epochs: Whole = 0  # instead of warmup_steps
     patience: ClassVar[int] = 0  # epochs without a better validation EER that count as a plateau; 0: no plateaus
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps and self.warmup_epochs:
+            raise ValueError(f"warmup_steps is {self.warmup_steps} and warmup_epochs {self.warmup_epochs}; leave one out")
 
 
 @dataclass(frozen=True)
 class CosineOptions(ScheduleOptions):
-    """The rate falls to `final` times its start."""
+    """The rate falls to `final` times its start, on half a cosine."""
 
     final: Share = 0.001
+
+
+@dataclass(frozen=True)
+class ExponentialOptions(ScheduleOptions):
+    """The rate falls to `final` times its start, by the same factor in each step."""
+
+    final: Annotated[float, Range(above=0, most=1)] = 0.001
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,7 @@ def cosine(options: CosineOptions, step: int, steps: int, epochs: int, drops: in
 SCHEDULES = {
     "constant": (lambda options, step, steps, epochs, drops: 1.0, ScheduleOptions),
     "cosine": (cosine, CosineOptions),
+    "exponential": (lambda options, step, steps, epochs, drops: options.final ** (step / steps), ExponentialOptions),
     "step": (lambda options, step, steps, epochs, drops: options.factor ** (step * epochs // steps // options.every),
              StepOptions),
     "plateau": (lambda options, step, steps, epochs, drops: options.factor**drops, PlateauOptions),
@@ -94,6 +112,7 @@ SCHEDULES = {
 
 def learning_rate(options: ScheduleOptions, step: int, steps: int, epochs: int = 1, drops: int = 0) -> float:
     """Return the learning rate's factor at a step (from 0) of `steps` in `epochs` epochs, after `drops` plateaus."""
-    warm = min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else 1.0
+    warmup = options.warmup_steps or options.warmup_epochs * steps // epochs
+    warm = min(1.0, (step + 1) / warmup) if warmup else 1.0
     factor, _ = SCHEDULES[options.type]
     return warm * factor(options, step, steps, epochs, drops)

@@ -203,8 +203,7 @@ class Trainer:
         options = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step)
-        warmup = options.loss.margin_warmup * self.steps
-        self.network.loss.margin_share = min(1.0, step / warmup) if warmup else 1.0
+        self.network.loss.margin_share = options.loss.margin_share(step / self.steps)
         self.optimizer.zero_grad(set_to_none=True)
         parts = options.train.accumulate
         sums = torch.zeros(2, device=self.device)
@@ -217,7 +216,7 @@ class Trainer:
                     loss, accuracy = self.model(x, labels, spans)
                 (loss / parts).backward()
             sums += torch.stack([loss.detach() / parts, accuracy * len(labels) * self.processes.count])
-        norm = nn.utils.clip_grad_norm_(self.trained, options.train.clip)
+        norm = nn.utils.clip_grad_norm_(self.trained, options.train.clip or math.inf)
         self.optimizer.step()
         self.average.after_step()
         return torch.cat([sums, norm[None]])

@@ -34,6 +34,7 @@ class ExtractorOptions:
     """The total-variability model."""
 
     dim: TwoOrMore
+    longest: Whole = 0             # train on this many of the longest utterances; 0: on all
     iterations: Count = 5
     min_post: Share = 0.025        # smaller posteriors count as 0
     cache_gb: NotNegative = 2.0    # statistics of utterances kept between iterations; the rest is recomputed

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from nnet.encoders import ENCODERS
+from nnet.encoders.resnet import BasicBlock, ResNetOptions
 from nnet.losses import LOSSES
 from nnet.losses.softmax import MarginOptions, MarginSoftmax
 from nnet.model import make_part
@@ -19,7 +21,9 @@ KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "multi_head", "h
          {"type": "channel_attentive_statistics", "hidden": 4}, {"type": "multi_head_mlp", "heads": 2},
          {"type": "global_multi_head", "heads": 3},
          {"type": "global_multi_head", "heads": 5, "resolutions": True},
-         {"type": "double_multi_head", "heads": 3, "mask": 0.0}]
+         {"type": "global_multi_head", "heads": 2, "shared": True},
+         {"type": "double_multi_head", "heads": 3, "mask": 0.0},
+         {"type": "double_multi_head", "heads": 3, "mask": 0.0, "scaled": True}]
 PAIRWISE = {"type": "cross_attentive"}
 
 
@@ -53,9 +57,12 @@ def attention_in_loops(kind, h, module):
         weights = softmax([dot(hidden[t], module.mu) for t in range(frames)])
         return torch.stack([sum(weights[t] * h[t, i] for t in range(frames)) for i in range(dim)])
     if name in ("attentive_statistics", "global_multi_head"):
-        w, g, v, b = module.score.w.weight, module.score.w.bias, module.score.v.weight, module.score.v.bias
+        every_w, every_g = module.score.w.weight, module.score.w.bias
+        v, b = (module.score.v, module.score.b) if hasattr(module.score, "b") else vars_of(module.score.v)
         out = []
         for j in range(heads):
+            first = j * dim if len(every_w) > dim else 0  # of W_j; shared: always of the one W
+            w, g = every_w[first:first + dim], every_g[first:first + dim]
             temperature = max(1, 5 * (j // 2)) if kind.get("resolutions") else 1
             scores = [dot(v[j], [relu(dot(w[i], h[t]) + g[i]) for i in range(dim)]) + b[j] for t in range(frames)]
             weights = softmax([score / temperature for score in scores])
@@ -83,7 +90,7 @@ def attention_in_loops(kind, h, module):
             scores = [dot(module.v[j], [relu(dot(module.w[j, i], part) + module.g[j, i]) for i in range(size)])
                       + module.b[j] for part in parts]
         else:
-            scores = [dot(part, module.u[j]) for part in parts]
+            scores = [dot(part, module.u[j]) / (math.sqrt(heads) if kind.get("scaled") else 1) for part in parts]
         weights = softmax(scores)
         vectors.append([sum(weights[t] * parts[t][i] for t in range(frames)) for i in range(size)])
     if name == "multi_head_mlp":
@@ -109,7 +116,7 @@ def pool_in_loops(kind, h, module):
     for j in range(heads):
         scores = [sum(h[t, j * size + i] * module.u[j, i] for i in range(size)) for t in range(frames)]
         if kind.get("scaled"):
-            scores = [score / math.sqrt(size) for score in scores]
+            scores = [score / math.sqrt(heads) for score in scores]
         total = sum(score.exp() for score in scores)
         weights = [score.exp() / total for score in scores]
         out += [sum(weights[t] * h[t, j * size + i] for t in range(frames)) for i in range(size)]
@@ -169,13 +176,23 @@ def test_masked_heads_do_not_count_and_some_head_always_does():
 def test_resolutions_flatten_the_weights_of_later_heads():
     module = make_part(POOLINGS, "pooling", {"type": "global_multi_head", "heads": 6, "resolutions": True}, 8)
     assert module.temperatures.tolist() == [1, 1, 5, 5, 10, 10]
-    with torch.no_grad():
-        module.score.v.weight[:] = module.score.v.weight[0]
-        module.score.v.bias[:] = 0
+    with torch.no_grad():  # the same scores for all heads
+        module.score.w.weight[:] = module.score.w.weight[:8].repeat(6, 1)
+        module.score.w.bias[:] = module.score.w.bias[:8].repeat(6)
+        module.score.v[:] = module.score.v[0]
+        module.score.b[:] = 0
     weights = module.weights(3 * random(4, 30, 8).float())
     entropy = -(weights * weights.log()).sum(1).mean(0)
     assert entropy[0] < entropy[2] < entropy[4] < math.log(30)
     assert "temperatures" not in module.state_dict()
+
+
+@pytest.mark.parametrize(("heads", "scores"), [(4, 1_052_676), (5, 1_315_845), (6, 1_579_014)])
+def test_every_global_head_has_scores_of_its_own(heads, scores):
+    module = make_part(POOLINGS, "pooling", {"type": "global_multi_head", "heads": heads}, 512)
+    assert sum(p.numel() for p in module.parameters()) == scores  # K d (d + 2) + K
+    shared = make_part(POOLINGS, "pooling", {"type": "global_multi_head", "heads": heads, "shared": True}, 512)
+    assert sum(p.numel() for p in shared.parameters()) == 512 * 513 + heads * 513
 
 
 def test_heads_must_divide_the_width():
@@ -235,10 +252,11 @@ def test_the_angular_margin_keeps_falling_beyond_pi():
 def small(encoder):
     thin = {"type": "resnet", "channels": [4, 6], "blocks": [1, 2], "strides": [1, 2]}
     mapping = {"tdnn": {"type": "tdnn", "channels": [8, 8, 8, 8, 12]}, "vgg": {"type": "vgg", "channels": [4, 6]},
-               "resnet": thin, "se": thin | {"stem": 7, "stem_stride": [1, 2], "squeeze": 2, "frequency": "mean"},
+               "resnet": thin, "se": thin | {"stem": 7, "stem_stride": [1, 2], "squeeze": 2, "frequency": "mean",
+                             "relu_first": True},
                "saep": {"type": "saep", "d_k": 8, "d_ff": 12},
                "ecapa": {"type": "ecapa", "channels": 8, "groups": 4, "squeeze": 3, "output": 12},
-               "last": thin | {"stem_stride": [2, 2], "frequency": "convolution"}}
+               "last": thin | {"stem_stride": [2, 3], "frequency": "convolution"}}
     return make_part(ENCODERS, "encoder", mapping[encoder], 16)
 
 
@@ -283,18 +301,85 @@ def test_residual_encoders_have_the_papers_sizes():
     """40 bands: Fast ResNet-34 has 1.4 M parameters with its dense layer (512), 1 x T/4 x 128 after the mean."""
     fast = make_part(ENCODERS, "encoder", {
         "type": "resnet", "stem": 7, "stem_stride": [1, 2], "channels": [16, 32, 64, 128], "strides": [1, 2, 2, 1],
-        "squeeze": 8, "frequency": "mean"}, 40)
+        "squeeze": 8, "relu_first": True, "frequency": "mean"}, 40)
     assert fast.output_dim == 128
     assert fast.receptive_field == 4
     assert 1.35e6 < sum(p.numel() for p in fast.parameters()) + 129 * 512 < 1.45e6
-    wide = make_part(ENCODERS, "encoder", {"type": "resnet", "frequency": "convolution"}, 40)
+    folded = {"type": "resnet", "band_strides": [2, 2, 2, 2], "frequency": "convolution"}
+    wide = make_part(ENCODERS, "encoder", folded, 40)
     assert wide.output_dim == 512
     frames, _ = wide.eval()(torch.zeros(1, 80, 40))
     assert frames.shape == (1, 10, 512)
-    with pytest.raises(InputError, match="frequency: convolution takes 3 to 5"):
-        make_part(ENCODERS, "encoder", {"type": "resnet", "frequency": "convolution"}, 80)
+    with pytest.raises(InputError, match="5 of 40 bands remain; frequency: convolution takes 3"):
+        make_part(ENCODERS, "encoder", folded | {"band_strides": []}, 40)
+    with pytest.raises(InputError, match="1 band_strides and 4 strides"):
+        make_part(ENCODERS, "encoder", folded | {"band_strides": [2]}, 40)
     with pytest.raises(InputError, match="3 blocks"):
         make_part(ENCODERS, "encoder", {"type": "resnet", "blocks": [3, 4, 6]}, 80)
+
+
+def convolved(x, weight, stride):
+    """A padded 3 x 3 convolution of C x T x F in loops."""
+    channels, frames, bands = x.shape
+    out = torch.zeros(len(weight), -(-frames // stride[0]), -(-bands // stride[1]), dtype=torch.float64)
+    for o, t, f in np.ndindex(*out.shape):
+        for c, i, j in np.ndindex(channels, 3, 3):
+            at, band = t * stride[0] + i - 1, f * stride[1] + j - 1
+            if 0 <= at < frames and 0 <= band < bands:
+                out[o, t, f] += weight[o, c, i, j] * x[c, at, band]
+    return out
+
+
+def normed(x, norm):
+    return torch.stack([(x[c] - norm.running_mean[c]) / (norm.running_var[c] + norm.eps).sqrt() * norm.weight[c]
+                        + norm.bias[c] for c in range(len(x))])
+
+
+@pytest.mark.parametrize("relu_first", [False, True])
+@pytest.mark.parametrize(("widths", "stride"), [((2, 2), (1, 2)), ((2, 3), (2, 2)), ((2, 2), (1, 1))])
+def test_a_residual_block_equals_its_definition(widths, stride, relu_first):
+    """With the order of norm and ReLU, and a shortcut that has a convolution only between different widths."""
+    options = ResNetOptions(type="resnet", squeeze=2, relu_first=relu_first)
+    block = BasicBlock(*widths, stride, options).double().eval()
+    for part in block.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            for seed, value in enumerate((part.running_mean, part.weight.data, part.bias.data)):
+                value.copy_(random(len(value), seed=seed))
+    x = random(1, widths[0], 5, 7)
+    y = convolved(x[0], block.first.weight, stride)
+    y = normed(y.clamp_min(0), block.first_norm) if relu_first else normed(y, block.first_norm).clamp_min(0)
+    y = normed(convolved(y, block.second.weight, (1, 1)), block.second_norm)
+    y = y * block.squeeze.weigh(y.mean(dim=(1, 2)))[:, None, None]
+    around = x[0, :, ::stride[0], ::stride[1]]
+    if widths[0] != widths[1]:
+        convolution, norm = block.around
+        around = normed(torch.einsum("oc,ctf->otf", convolution.weight[:, :, 0, 0], around), norm)
+    torch.testing.assert_close(block(x, None)[0][0], (y + around).clamp_min(0))
+
+
+def test_every_band_reaches_the_output_of_the_multi_resolution_papers_network():
+    encoder = make_part(ENCODERS, "encoder", {"type": "resnet", "channels": [4, 4, 6, 6], "blocks": [1, 1, 1, 1],
+                                              "band_strides": [2, 2, 2, 2], "frequency": "convolution"}, 40).eval()
+    x = random(1, 40, 40).float().requires_grad_()
+    bands = []
+    for stage, _ in encoder.stage_outputs(x)[1:]:
+        bands.append(stage.shape[3])
+    assert bands == [20, 10, 5, 3]
+    encoder(x)[0].square().sum().backward()
+    assert (x.grad.abs().sum(dim=(0, 1)) > 0).all()
+    assert all((p.grad.abs().amax(dim=tuple(range(p.dim() - 1))) > 0).all() for p in [encoder.last[0].weight])
+
+
+def test_vggs_frames_list_the_channels_first():
+    """Frame t of 16 x T/8 x 512 becomes all bands of channel 1, then of channel 2; a head sees all bands."""
+    encoder = small("vgg").eval()
+    x = random(1, 8, 16).float()
+    planes = x[:, None]
+    for index, convolution in enumerate(encoder.convolutions):
+        planes = convolution(planes).relu()
+        planes = torch.nn.functional.max_pool2d(planes, 2) if index % 2 else planes  # 1 x 6 x 2 x 4 in the end
+    expected = [[planes[0, c, t, f].item() for c in range(6) for f in range(4)] for t in range(2)]
+    torch.testing.assert_close(encoder(x)[0][0], torch.tensor(expected))
 
 
 def test_ecapas_res2_block_equals_its_definition():

@@ -18,7 +18,8 @@ class FrontendOptions:
     type: Literal["kaldi"] = "kaldi"
     deltas: Whole = 0       # derivatives appended to the features: 1 doubles, 2 triples the dimension
     delta_window: Count = 2  # frames on each side for one derivative
-    cmn: Literal["none", "utterance", "sliding"] = "none"
+    # utterance: over all of it, before chunks are cut; chunk: over each chunk that the model sees, on its own
+    cmn: Literal["none", "utterance", "chunk", "sliding"] = "none"
     cmn_window: Count = 300  # frames of the sliding window, centred
     norm_vars: bool = False  # divide by the standard deviation as well
     vad: bool = False       # keep voiced frames only
@@ -29,19 +30,20 @@ class FrontendOptions:
         if self.cmn_window != 300 and self.cmn != "sliding":
             raise ValueError(f"cmn_window is {self.cmn_window}, but cmn is {self.cmn}; it needs cmn sliding")
         if self.norm_vars and self.cmn == "none":
-            raise ValueError("norm_vars needs cmn utterance or sliding")
+            raise ValueError("norm_vars needs cmn utterance, chunk or sliding")
 
     def output_dim(self, feature_dim: int) -> int:
         """Return the dimension after the front end."""
         return feature_dim * (self.deltas + 1)
 
 
-def frontend_margin(options: FrontendOptions) -> int:
-    """Return how many frames on each side of a chunk the front end needs.
+WHOLE = 2**31  # more frames than an utterance has
 
-    Normalisation over the utterance needs none: it uses the given frames, which in training are
-    the chunk itself.
-    """
+
+def frontend_margin(options: FrontendOptions) -> int:
+    """Return how many frames on each side of a chunk the front end needs."""
+    if options.cmn == "utterance":
+        return WHOLE
     window = options.cmn_window if options.cmn == "sliding" else 0
     return options.deltas * options.delta_window + window
 
@@ -53,7 +55,7 @@ def apply_frontend(features: np.ndarray, vad: np.ndarray | None, options: Fronte
     features: T x F; vad: T values, 0 for unvoiced (used only with options.vad).
     keep: the frames to return, start and stop; the others are context. A chunk start..stop of an utterance,
         read with `frontend_margin` more frames on each side if the utterance has them, gives the
-        frames start..stop of the whole utterance's result (cmn utterance: normalised over the chunk alone).
+        frames start..stop of the whole utterance's result (cmn chunk: normalised over the chunk alone).
     An utterance without any voiced frame keeps all its frames, because trials may need it. compute_vad
     counts and names such utterances. Raises InputError if vad is missing or differs in length.
     """
@@ -64,12 +66,13 @@ def apply_frontend(features: np.ndarray, vad: np.ndarray | None, options: Fronte
     features = features.astype(np.float32, copy=False)
     if options.deltas:
         features = add_deltas(features, options.deltas, options.delta_window)
-    if options.cmn == "sliding":
-        features = normalise(features, options.cmn_window, options.norm_vars)[kept]
+    if options.cmn == "chunk":
+        features = normalise(features[kept], None, options.norm_vars)
+    elif options.cmn != "none":
+        window = options.cmn_window if options.cmn == "sliding" else None
+        features = normalise(features, window, options.norm_vars)[kept]
     else:
         features = features[kept]
-        if options.cmn == "utterance":
-            features = normalise(features, None, options.norm_vars)
     if not options.vad:
         return features
     voiced = np.asarray(vad)[kept] != 0
