@@ -26,8 +26,8 @@ class Vgg(nn.Module):
     """Blocks of two 3 x 3 convolutions (stride 1, ReLU) and a 2 x 2 max pool with stride 2.
 
     Input B x T x F and lengths (or None). With three blocks, the output is B x T/8 x (C F/8) and lengths / 8, rounded
-    down; for 128 bands the paper writes it as 16 x T/8 x 512, flattened to h_t in R^8192. h_t lists all bands of channel
-    1, then of channel 2, ..., so that each head of a split pooling sees some channels in all bands.
+    down; for 128 bands the paper writes it as 16 x T/8 x 512, flattened to h_t in R^8192. h_t lists all bands of
+    channel 1, then of channel 2, ..., so that each head of a split pooling sees some channels in all bands.
     """
 
     def __init__(self, input_dim: int, options: VggOptions) -> None:

@@ -61,7 +61,8 @@ class ScheduleOptions:
 
     def __post_init__(self) -> None:
         if self.warmup_steps and self.warmup_epochs:
-            raise ValueError(f"warmup_steps is {self.warmup_steps} and warmup_epochs {self.warmup_epochs}; leave one out")
+            raise ValueError(f"warmup_steps is {self.warmup_steps} and warmup_epochs {self.warmup_epochs}; leave one "
+                             "out")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ FEATURES = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf/features"
 SPEECH = {"feats": "mfcc24.conf", "vad": "vad.conf"}
 
 CONFIG = {
-    "kind": "network", "features": "fbank", "frontend": {"cmn": "utterance"},
+    "kind": "network", "features": "fbank", "frontend": {"cmn": "chunk"},
     "encoder": {"type": "tdnn", "channels": [16, 16, 16, 16, 24]}, "pooling": {"type": "statistics"},
     "head": {"before": ["batch_norm"], "layers": [{"dim": 12, "then": ["batch_norm"], "embedding": "output"}],
              "dropout": 0.1},

@@ -88,7 +88,8 @@ def test_kaldis_numbers(shared, name, options):
         np.testing.assert_allclose(ours, reference[utterance], atol=1e-5)
 
 
-CHUNKED = [FrontendOptions(cmn="sliding"), FrontendOptions(deltas=2, delta_window=3),
+CHUNKED = [FrontendOptions(cmn="sliding"), FrontendOptions(deltas=2, cmn="utterance", norm_vars=True),
+           FrontendOptions(cmn="utterance", vad=True), FrontendOptions(deltas=2, delta_window=3),
            FrontendOptions(deltas=2, cmn="sliding", cmn_window=41, norm_vars=True),
            FrontendOptions(deltas=1, cmn="sliding", cmn_window=300, vad=True), FrontendOptions(vad=True)]
 
@@ -115,8 +116,8 @@ def test_the_margin_is_needed(features):
     assert np.abs(chunk - whole[:10]).max() > 0.1
 
 
-def test_utterance_normalisation_of_a_chunk_is_over_the_chunk(features):
-    options = FrontendOptions(deltas=1, cmn="utterance", norm_vars=True)
+def test_a_chunk_normalised_on_its_own(features):
+    options = FrontendOptions(deltas=1, cmn="chunk", norm_vars=True)
     chunk = apply_frontend(features[98:302], None, options, keep=(2, 202))
     np.testing.assert_allclose(chunk, normalise(add_deltas(features, 1, 2)[100:300], None, True), atol=1e-5)
     np.testing.assert_allclose(chunk.std(axis=0), 1, atol=1e-4)

@@ -37,7 +37,7 @@ LEARNED = re.search(r"^# nnet/frontends/learned.py\n(.*?)^```$", (ROOT / "docs/e
 @pytest.mark.parametrize(("features", "options"), [
     ("mfcc24", {"deltas": 2, "cmn": "sliding", "cmn_window": 60, "vad": True}),
     ("mfcc30", {"cmn": "sliding", "cmn_window": 50, "norm_vars": True}),
-    ("fbank40_hamming", {"cmn": "utterance"}), ("fbank80", {})])
+    ("fbank40_hamming", {"cmn": "chunk"}), ("fbank128", {"cmn": "utterance"}), ("fbank80", {})])
 @pytest.mark.parametrize("snip_edges", [True, False])
 def test_samples_give_the_frames_and_embeddings_of_stored_features(tmp_path, features, options, snip_edges):
     text = (FEATURES / f"{features}.conf").read_text()

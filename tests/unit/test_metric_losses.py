@@ -43,6 +43,8 @@ def cross_entropy(rows, labels):
 
 
 def softmax_rows(module, rows):
+    if hasattr(module.softmax, "weight"):  # normalised: x . W_j / ||W_j||
+        return [[dot(w, row) / norm(w) for w in module.softmax.weight] for row in rows]
     affine = module.softmax.affine
     return [[dot(affine.weight[speaker], row) + affine.bias[speaker] for speaker in range(len(affine.bias))]
             for row in rows]
@@ -50,10 +52,10 @@ def softmax_rows(module, rows):
 
 @pytest.mark.parametrize("kind", ["prototypical", "normalised_prototypical", "angular_prototypical"])
 @pytest.mark.parametrize("utterances", [2, 3])
-@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("softmax", [{}, {"softmax": True}, {"softmax": True, "normalised_weights": True}], ids=str)
 def test_metric_losses_equal_their_equations(kind, utterances, softmax):
     torch.manual_seed(0)
-    module = Prototypical(4, 5, PrototypicalOptions(type=kind, utterances=utterances, softmax=softmax)).double()
+    module = Prototypical(4, 5, PrototypicalOptions(type=kind, utterances=utterances, **softmax)).double()
     x, speakers = random(3 * utterances, 4).requires_grad_(), [4, 0, 2]
     labels = torch.tensor(speakers).repeat_interleave(utterances)
     loss, _ = module(x, labels)
@@ -219,6 +221,8 @@ def test_a_corpus_with_one_utterance_a_speaker_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"loss": BY_SPEAKER | {"utterances": 3}}, "batch_size is 8, not a multiple of the 3 utterances"),
+    ({"loss": BY_SPEAKER | {"softmax": False, "normalised_weights": True}},
+     "loss: normalised_weights is true and softmax false"),
     ({"loss": BY_SPEAKER | {"utterances": 1}}, "loss: utterances is 1; wanted at least 2"),
     ({"loss": {"type": "softmax", "margin": 0.3, "utterances": 9}},
      "loss: softmax has no option 'margin'; allowed: type, diversity"),

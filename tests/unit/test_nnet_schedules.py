@@ -6,8 +6,16 @@ import torch
 from made_up import CONFIG, write_data
 
 from nnet.config import network_config
+from nnet.losses.softmax import MarginOptions
 from nnet.training.data import TrainingSet
-from nnet.training.optimizers import OptimizerOptions, StepOptions, learning_rate, make_optimizer
+from nnet.training.optimizers import (
+    ExponentialOptions,
+    OptimizerOptions,
+    SgdOptions,
+    StepOptions,
+    learning_rate,
+    make_optimizer,
+)
 from nnet.training.train import Trainer
 from utils.errors import InputError
 
@@ -31,6 +39,60 @@ def test_the_rate_falls_by_a_factor_every_so_many_epochs():
     assert rates[:100] == [1.0] * 100
     assert rates[100:200] == [0.95] * 100
     assert rates[200:] == [pytest.approx(0.95**2)] * 100
+
+
+def test_the_rate_falls_exponentially_after_a_warm_up_in_epochs():
+    """wespeaker's schedule: lr(i) = i / (6 epochs) at first, times exp(i / N ln(final)), for N steps."""
+    schedule = ExponentialOptions(type="exponential", warmup_epochs=6, final=5e-4)
+    for step in (0, 1, 30, 59, 60, 700, 1499):  # 150 epochs of ten steps
+        warm = min(1, (step + 1) / 60)
+        assert learning_rate(schedule, step, 1500, epochs=150) == pytest.approx(
+            warm * np.exp(step / 1500 * np.log(5e-4)), rel=1e-9)
+
+
+@pytest.mark.parametrize(("growth", "half"), [("linear", 0.5), ("exponential", 1 - 0.001**0.5)])
+def test_the_margin_grows_from_one_epoch_to_another(growth, half):
+    loss = MarginOptions(type="aam_softmax", margin_start=0.1, margin_warmup=0.2, margin_growth=growth)
+    shares = [loss.margin_share(trained) for trained in (0, 0.1, 0.2, 0.301, 0.4, 1)]
+    assert shares == pytest.approx([0, 0, half, 1, 1, 1])
+    assert MarginOptions(type="am_softmax").margin_share(0) == 1
+
+
+def test_nesterovs_step_looks_ahead():
+    """Sutskever et al. 2013 as PyTorch writes it: v = mu v + g, theta -= lr (g + mu v)."""
+    parameter = torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+    optimizer = make_optimizer(SgdOptions(type="sgd", lr=0.1, nesterov=True), [parameter])
+    theta, v = 1.0, 0.0
+    for t in range(4):
+        parameter.grad = torch.tensor([np.cos(t)])
+        optimizer.step()
+        v = 0.9 * v + np.cos(t)
+        theta -= 0.1 * (np.cos(t) + 0.9 * v)
+    assert parameter.item() == pytest.approx(theta, rel=1e-12)
+
+
+def test_a_pass_over_the_data_can_make_several_epochs(corpus):
+    def of(**changes):
+        return TrainingSet(corpus[0], network_config(CONFIG | {"train": CONFIG["train"] | changes}, "x"), seed=3)
+
+    whole, thirds = of(batch_size=4), of(batch_size=4, epochs_per_pass=3)
+    assert (whole.steps_per_epoch, thirds.steps_per_epoch) == (6, 2)
+    for step in range(12):
+        np.testing.assert_array_equal(whole.chosen(step), thirds.chosen(step))
+    with pytest.raises(InputError, match="epochs_per_pass is 7, but a pass over .* has only 6 steps"):
+        of(batch_size=4, epochs_per_pass=7)
+
+
+def test_without_a_limit_gradients_keep_their_length(corpus, tmp_path):
+    """SGD moves by lr times the gradient, or, with a limit of c, by lr c at the most."""
+    for clip, moved in ((0, None), (1e-3, 1e-4)):
+        found = trainer(corpus, tmp_path / str(clip), train=TRAIN | {"clip": clip},
+                        optimizer={"type": "sgd", "lr": 0.1, "momentum": 0}, schedule={"type": "constant"})
+        before = torch.cat([p.detach().clone().flatten() for p in found.trained])
+        found.model = found.network
+        norm = found.train_step(0, found.data.batch(0))[2].item()
+        length = (torch.cat([p.detach().flatten() for p in found.trained]) - before).norm().item()
+        assert length == pytest.approx(moved or 0.1 * norm, rel=1e-3)
 
 
 def test_the_rate_falls_on_plateaus_of_the_validation_also_through_a_resume(corpus, tmp_path):
@@ -110,6 +172,12 @@ def test_every_step_draws_the_length_of_its_chunks(corpus):
     ({"schedule": {"type": "step", "final": 0.1}}, "schedule: step has no option 'final'"),
     ({"schedule": {"factor": 0.1}}, "schedule: constant has no option 'factor'"),
     ({"optimizer": {"type": "adam", "momentum": 0.9}}, "optimizer: adam has no option 'momentum'; allowed: type, lr"),
+    ({"optimizer": {"type": "sgd", "momentum": 0, "nesterov": True}}, "optimizer: nesterov is true and momentum 0"),
+    ({"schedule": {"type": "exponential", "final": 0}}, "schedule: final is 0; wanted above 0 and at most 1"),
+    ({"schedule": {"warmup_steps": 5, "warmup_epochs": 1}}, "warmup_steps is 5 and warmup_epochs 1; leave one out"),
+    ({"loss": {"type": "softmax", "margin_start": 0.1}}, "loss: softmax has no option 'margin_start'"),
+    ({"frontend": {"cmn": "utterance"}, "online": {"kinds": ["noise"]}, "train": {"epochs": 1}},
+     "online: frontend.cmn is utterance, but .* wanted chunk, sliding or none"),
     ({"optimizer": {"type": "sgd", "lr": 0}}, "optimizer: lr is 0; wanted above 0"),
     ({"optimizer": {"lr": "nan"}}, "optimizer: lr: 'nan' is not a finite number"),
     ({"optimizer": {"weight_decay": -0.1}}, "optimizer: weight_decay is -0.1; wanted at least 0"),
@@ -119,7 +187,7 @@ def test_every_step_draws_the_length_of_its_chunks(corpus):
     ({"frontend": {"cmn": "utterance", "cmn_window": 200}}, "frontend: cmn_window is 200, but cmn is utterance"),
     ({"frontend": {"delta_window": 3}}, "frontend: delta_window is 3, but deltas is 0"),
     ({"frontend": None}, "frontend: expected keys, found None"),
-    ({"train": {"epochs": 1, "clip": -1}}, "train: clip is -1; wanted above 0"),
+    ({"train": {"epochs": 1, "clip": -1}}, "train: clip is -1; wanted at least 0"),
     ({"train": {"epochs": 1, "patience": -1}}, "train: patience is -1; wanted at least 0"),
     ({"train": {"epochs": 1, "max_chunk_frames": 200}}, "max_chunk_frames is 200 and chunk_frames 300"),
 ])

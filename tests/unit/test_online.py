@@ -59,7 +59,7 @@ def frames_of(data, options, batch):
     return frames if batch.spans is None else mask(frames, batch.spans)
 
 
-@pytest.mark.parametrize("frontend", [{}, {"cmn": "utterance", "norm_vars": True}])
+@pytest.mark.parametrize("frontend", [{}, {"cmn": "chunk", "norm_vars": True}])
 def test_unchanged_chunks_have_the_stored_features(data, frontend):
     """All utterances of a few epochs, at all speeds, except those that are repeated."""
     options = config(online=ONLINE | {"share": 0.0}, frontend=frontend,
@@ -159,7 +159,7 @@ def test_two_processes_train_as_one(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("frontend", [
-    {}, {"cmn": "utterance"}, {"cmn": "utterance", "norm_vars": True}, {"cmn": "sliding", "cmn_window": 15},
+    {}, {"cmn": "chunk"}, {"cmn": "utterance", "norm_vars": True}, {"cmn": "sliding", "cmn_window": 15},
     {"cmn": "sliding", "cmn_window": 15, "norm_vars": True}, {"cmn": "sliding", "norm_vars": True},
     {"deltas": 2, "cmn": "utterance", "norm_vars": True}, {"deltas": 1, "delta_window": 3}])
 def test_the_front_end_of_a_batch_is_that_of_each_chunk(frontend):

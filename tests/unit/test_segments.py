@@ -26,7 +26,7 @@ def model(request, tmp_path_factory):
     train, valid = write_data(folder / "train", 6, 10, 0), write_data(folder / "valid", 3, 4, 1, trials=True)
     config = CONFIG | {"pooling": {"type": request.param}, "train": CONFIG["train"] | {"epochs": 2},
                        "loss": {"type": "normalised_prototypical", "softmax": True},
-                       "frontend": {"cmn": "utterance", "norm_vars": True}}
+                       "frontend": {"cmn": "chunk", "norm_vars": True}}
     torch.set_num_threads(1)
     Trainer(network_config(config, "x"), train, valid, folder / "exp", CPU, seed=1).run()
     return folder / "exp", valid
