@@ -4,7 +4,7 @@
 # e.g.: local/prepare_data.sh --voxceleb1-root /corpora/VoxCeleb1 data
 voxceleb1_root=     # VoxCeleb1, in any layout in circulation
 voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
-train=              # corpora to train on, of voxceleb1 and voxceleb2, separated by spaces (empty: those given)
+train=              # what to train on: of voxceleb1, voxceleb2, voxceleb2-test (empty: the dev parts of the corpora given)
 lists=              # trial lists to use, separated by spaces (empty: those found in the corpus folder)
 valid_speakers=40   # training speakers held out to validate networks on
 max_missing=0.0     # share of audio files that may be missing, empty or unreadable; they are left out
@@ -30,7 +30,8 @@ up_to_date "$data/.done" "$corpus" && exit 0
 
 detail python3 -m local.prepare_voxceleb ${voxceleb1_root:+--voxceleb1-root "$voxceleb1_root"} \
   ${voxceleb2_root:+--voxceleb2-root "$voxceleb2_root"} --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
-  --max-shared-speakers "$max_shared_speakers" ${parts[@]+--train "$(IFS=,; echo "${parts[*]}")"} ${lists[@]+--lists "${lists[@]}" --} "$data"
+  --max-shared-speakers "$max_shared_speakers" ${parts[@]+--train "$(IFS=,; echo "${parts[*]}")"} \
+  ${lists[@]+--lists "${lists[@]}" --} "$data"
 "$(dirname "$0")/split_train.sh" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
 for set in train test; do
   validate "$data/$set"

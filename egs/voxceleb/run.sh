@@ -7,7 +7,7 @@
 #       egs/voxceleb/run.sh --voxceleb1-root /corpora/VoxCeleb1 --systems "ivector xvector vgg_mha" --device cuda
 voxceleb1_root=     # VoxCeleb1, in any layout in circulation; or the word simulated, for simulated speakers
 voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
-train=              # corpora to train on, of voxceleb1 and voxceleb2, separated by spaces (empty: those given)
+train=              # what to train on: of voxceleb1, voxceleb2, voxceleb2-test (empty: the dev parts of the corpora given)
 lists=              # trial lists to use, separated by spaces (empty: those found in the corpus folder)
 systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
 conf=               # folder with the systems' YAML files (empty: conf/ here)

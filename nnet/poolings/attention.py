@@ -205,8 +205,9 @@ class MultiHeadMlp(nn.Module):
 
 
 class HeadScores(nn.Module):
-    """s_i(x) = V_i^T f(W_i x + g_i) + b_i, f = ReLU: K heads with a W_i in R^(d x d) of their own (Wang et al. 2020,
-    equation 3): K d (d + 2) + K parameters.
+    """s_i(x) = V_i^T f(W_i x + g_i) + b_i, f = ReLU: K heads with a W_i in R^(d x d) of their own (Wang et al. 2020).
+
+    It has K d (d + 2) + K parameters.
     """
 
     def __init__(self, input_dim: int, heads: int) -> None:
@@ -218,7 +219,7 @@ class HeadScores(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         hidden = self.w(h).relu().unflatten(2, self.v.shape)  # f(W_i x + g_i): B x T x K x d
-        return (hidden * self.v).sum(dim=3) + self.b  # equation 3
+        return (hidden * self.v).sum(dim=3) + self.b
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -153,6 +154,25 @@ def test_posteriors_that_do_not_fit_are_errors(made, tmp_path):
     done = call("train_ivector_extractor.sh", "--posteriors", post / "post.scp", tmp_path / "update.yaml", *call_of[1:])
     assert done.returncode == 1
     assert "update_ubm" in done.stderr
+
+
+def test_the_longest_utterances_alone_train_the_model(made, tmp_path):
+    config = {**CONFIG, "extractor": {**CONFIG["extractor"], "longest": 12}}
+    (made / "longest.yaml").write_text(yaml.safe_dump(config))
+    train(made, tmp_path / "longest", config="longest.yaml")
+    train(made, tmp_path / "jobs", "--nj", 2, config="longest.yaml")
+    lengths = dict(line.split() for line in (made / "data/utt2num_frames").read_text().splitlines())
+    (tmp_path / "list").write_text("\n".join(sorted(lengths, key=lambda name: -int(lengths[name]))[:12]))
+    subprocess.run([sys.executable, "-m", "utils.kaldi.subset_data_dir", "--utt-list", tmp_path / "list",
+                    made / "data", tmp_path / "data"], check=True, cwd=ROOT)
+    succeed("train_ivector_extractor.sh", made / "system.yaml", tmp_path / "data", made / "ubm", tmp_path / "exp")
+    for name in ("longest", "jobs"):
+        assert (tmp_path / name / "final.ie").read_bytes() == (tmp_path / "exp/final.ie").read_bytes()
+    (tmp_path / "post.scp").write_text("s0-u0 nowhere:1\n")
+    done = call("train_ivector_extractor.sh", "--posteriors", tmp_path / "post.scp", made / "longest.yaml",
+                made / "data", made / "ubm", tmp_path / "post")
+    assert done.returncode == 1
+    assert "extractor.longest is 12, but --posteriors are those of all utterances; leave one out" in done.stderr
 
 
 def test_the_ubm_follows_the_model_when_asked(made, tmp_path):

@@ -21,7 +21,7 @@ from utils.kaldi.ark import iterate
 from utils.kaldi.data_dir import read_data_dir
 
 CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf/features"
-# Files whose papers' authors take the whole band; Kaldi's outputs are of 20 to 7600 Hz and, but for one, its own window.
+# Files whose papers' authors take the whole band; Kaldi's outputs are of 20 to 7600 Hz, and all but one of its window.
 WHOLE_BAND = ("fbank128", "fbank40_hamming")
 
 

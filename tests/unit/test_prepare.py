@@ -147,7 +147,7 @@ def test_voxceleb2(tmp_path: Path, run) -> None:
     assert "id00017" in read_data_dir(everything / "train").speakers
     # A copy converted to wav next to the original is the same utterance.
     write_audio(root2 / "dev/aac/id00012/21Uxsk56VDQ/00001.wav")
-    only = run("--voxceleb1-root", root1, "--voxceleb2-root", root2, "--train", "voxceleb2-dev")
+    only = run("--voxceleb1-root", root1, "--voxceleb2-root", root2, "--train", "voxceleb2")
     train = read_data_dir(only / "train")
     assert len(train.ids) == 2 and train.columns["wav.scp"][0].endswith(".wav")
 
@@ -303,6 +303,8 @@ def test_wrong_calls(tmp_path: Path, run) -> None:
         run("--voxceleb1-root", tmp_path / "empty")
     with pytest.raises(SystemExit):
         run("--train", "voxceleb3")
+    with pytest.raises(SystemExit):
+        run("--train", "")
     root = make_corpus(tmp_path / "vox1", "dev/wav", "test/wav")
     with pytest.raises(InputError, match="no audio of voxceleb2-dev in .*; name the folders that hold it"):
         run("--voxceleb1-root", root, "--train", "voxceleb2-dev")
