@@ -45,12 +45,13 @@ def finished(corpus, conf, tmp_path_factory):
 def test_the_recipe_ends_with_the_table(finished):
     work, done = finished
     rows = results(work)
-    assert rows[0] == ["system", "backend", "list", "trials", "targets", "eer", "mindcf01", "mindcf05",
-                       "mindcf01_unnormalised"]
+    assert rows[0] == ["system", "backend", "list", "trials", "targets", "eer", "eer_low", "eer_high", "mindcf01",
+                       "mindcf05", "mindcf01_unnormalised"]
     assert [row[:5] for row in rows[1:]] == [
         [system, backend, "veri_test", "780", "140"]
         for system in ("ivector", "vgg_mha", "xvector") for backend in ("cosine", "plda")]
     assert all(0 <= float(row[5]) < 50 for row in rows[1:])
+    assert all(float(row[6]) <= float(row[7]) for row in rows[1:])
     for row in rows[1:]:
         assert row[5] in done.stdout
     report = (work / "exp/RESULTS.md").read_text()

@@ -81,4 +81,4 @@ def command(corpus: Path, conf: Path, work: Path, *more: str) -> list[str]:
 
 def results(work: Path) -> list[list[str]]:
     """Return the rows of the table up to the last metric, without the training seconds and the origin."""
-    return [line.split("\t")[:9] for line in (work / "exp/results.tsv").read_text().splitlines()]
+    return [line.split("\t")[:11] for line in (work / "exp/results.tsv").read_text().splitlines()]

@@ -1,30 +1,31 @@
-"""Equal error rate and minimum detection cost of a score file.
+"""Error rates and costs of the scores of target and non-target trials.
 
 A trial is accepted if its score is at or above the threshold. Each threshold gives a miss rate (targets
 rejected) and a false-alarm rate (non-targets accepted); trials of equal score cross the threshold together.
 EER: the point where both rates are equal, interpolated linearly between consecutive thresholds. (Kaldi's compute-eer
 takes the miss rate at the threshold before: the two differ by at most one target.) minDCF: the minimum over all
 thresholds, including the one that rejects everything, of P_target miss + (1 - P_target) false alarms, with unit costs,
-divided by min(P_target, 1 - P_target) unless called unnormalised. Scores and trials are joined by both ids; each trial
-has one score and each score one trial.
+divided by min(P_target, 1 - P_target) unless called unnormalised.
 
-Time n log n; memory about 60 bytes per trial, i.e. 3.5 GB for 58 million.
+For scores that are natural logarithms of likelihood ratios, two more: actual DCF, the same cost at Bayes' threshold
+ln((1 - P) / P); and C_llr (Brummer and du Preez 2006), the mean over both kinds of trials of log2(1 + exp(-s)) for
+targets and log2(1 + exp(s)) for non-targets: 0 for perfect scores, 1 for scores that say nothing. Their minima over all
+monotone maps of the scores come from the convex hull of the ROC, which isotonic regression finds (pool adjacent
+violators). `eer_hull` is the equal error rate on that hull: at most the EER, and independent of any interpolation.
+
+Time n log n.
 """
 
 import argparse
-import os
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
-from utils.errors import InputError, first_five, run_main
-from utils.kaldi.trials import labels, read_trials
-from utils.text_lines import Block, Lines, hash_words, in_threads, locate, read_blocks
-from utils.text_numbers import parse_numbers
+from utils.errors import InputError, run_main
+from utils.labelled_scores import read_kaldi_scores, read_labelled_scores
 
 PRIORS = (0.01, 0.05)
 
@@ -44,15 +45,72 @@ class Metrics:
 
 def measure(targets: np.ndarray, nontargets: np.ndarray) -> Metrics:
     """Return the metrics of target and non-target scores (1-D each); raises InputError if one is empty."""
+    targets, nontargets = _checked(targets, nontargets)
+    costs = {prior: _min_dcf(targets, nontargets, prior) for prior in PRIORS}
+    return Metrics(len(targets) + len(nontargets), len(targets), 100 * _eer(targets, nontargets),
+                   costs[0.01] / 0.01, costs[0.05] / 0.05, costs[0.01], costs[0.05])
+
+
+def _checked(targets: np.ndarray, nontargets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both kinds of scores sorted; raises InputError if one is empty or has a NaN."""
     targets, nontargets = np.sort(targets), np.sort(nontargets)
     for scores, kind in ((targets, "target"), (nontargets, "nontarget")):
         if not len(scores):
             raise InputError(f"no {kind} trial: error rates need targets and nontargets")
         if np.isnan(scores[-1]):  # sorted last
             raise InputError(f"{np.count_nonzero(np.isnan(scores))} {kind} scores are NaN; score again")
-    costs = {prior: _min_dcf(targets, nontargets, prior) for prior in PRIORS}
-    return Metrics(len(targets) + len(nontargets), len(targets), 100 * _eer(targets, nontargets),
-                   costs[0.01] / 0.01, costs[0.05] / 0.05, costs[0.01], costs[0.05])
+    return targets, nontargets
+
+
+@dataclass
+class LlrMetrics:
+    """The figures of scores that are log-likelihood ratios, from 0; normalised costs."""
+
+    cllr: float
+    min_cllr: float
+    actdcf01: float
+    actdcf05: float
+
+
+def measure_llr(targets: np.ndarray, nontargets: np.ndarray) -> LlrMetrics:
+    """Return the metrics of target and non-target log-likelihood ratios; raises InputError like `measure`."""
+    targets, nontargets = _checked(targets, nontargets)
+    cllr = (np.logaddexp(0, -targets).mean() + np.logaddexp(0, nontargets).mean()) / 2 / np.log(2)
+    accepted = [(np.searchsorted(targets, line) / len(targets), 1 - np.searchsorted(nontargets, line) / len(nontargets))
+                for line in (bayes_threshold(prior) for prior in PRIORS)]
+    costs = [(prior * miss + (1 - prior) * alarm) / min(prior, 1 - prior)
+             for prior, (miss, alarm) in zip(PRIORS, accepted, strict=True)]
+    t, n = (counts / counts.sum() for counts in hull_steps(targets, nontargets))
+    with np.errstate(divide="ignore", invalid="ignore"):  # scores of blocks of one kind are infinite, and cost nothing
+        least = np.where(t, t * np.log2(1 + n / t), 0).sum() + np.where(n, n * np.log2(1 + t / n), 0).sum()
+    return LlrMetrics(float(cllr), float(least / 2), *map(float, costs))
+
+
+def bayes_threshold(prior: float) -> float:
+    """Return the log-likelihood ratio at and above which accepting costs less, with unit costs: ln((1 - P) / P)."""
+    return float(np.log((1 - prior) / prior))
+
+
+def hull_steps(targets: np.ndarray, nontargets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of targets and of non-targets between neighbouring vertices of the ROC's convex hull.
+
+    From the lowest scores to the highest; isotonic regression of the share of targets finds the blocks.
+    """
+    _, group = np.unique(np.concatenate([targets, nontargets]), return_inverse=True)
+    kinds = np.arange(len(group)) < len(targets)
+    of_targets, of_both = np.bincount(group, kinds), np.bincount(group)
+    starts = isotonic_regression(of_targets / of_both, weights=of_both).blocks[:-1]
+    t, both = np.add.reduceat(of_targets, starts), np.add.reduceat(of_both, starts)
+    return t, both - t
+
+
+def eer_hull(targets: np.ndarray, nontargets: np.ndarray) -> float:
+    """Return the equal error rate, in %, on the ROC's convex hull; raises InputError like `measure`."""
+    t, n = (counts / counts.sum() for counts in hull_steps(*_checked(targets, nontargets)))
+    miss, alarm = np.cumsum(t), 1 - np.cumsum(n)  # above each block
+    place = int(np.argmax(miss >= alarm))
+    before_miss, before_alarm = miss[place] - t[place], alarm[place] + n[place]
+    return 100 * float(before_miss + t[place] * (before_alarm - before_miss) / (t[place] + n[place]))
 
 
 def _eer(targets: np.ndarray, nontargets: np.ndarray) -> float:
@@ -88,123 +146,22 @@ def _min_dcf(targets: np.ndarray, nontargets: np.ndarray, prior: float) -> float
     return min(prior, float((prior * misses + (1 - prior) * false_alarms).min()))
 
 
-def _read_trials(block: Block) -> tuple[np.ndarray, np.ndarray]:
-    """Read lines `id id label`: return hashes of the id pairs (uint64), and whether each is a target (bool)."""
-    lines, is_target = read_trials(block)
-    return hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]), is_target
-
-
-def _read_scores(block: Block) -> tuple[np.ndarray, np.ndarray]:
-    """Read lines `id id score`: return hashes of the id pairs (uint64), and the scores (float64)."""
-    lines = locate(block, 3)
-    return hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]), _numbers(lines, 2)
-
-
-def _numbers(lines: Lines, column: int) -> np.ndarray:
-    numbers = parse_numbers(lines.text, lines.starts[:, column], lines.ends[:, column])
-    wrong = np.flatnonzero(np.isnan(numbers))
-    if len(wrong):
-        raise InputError(f"{lines.block.place(wrong[0])}: score {lines.field(wrong[0], column)!r} is not a finite "
-                         "number; score again")
-    return numbers
-
-
-def _read_kaldi(block: Block) -> tuple[np.ndarray, np.ndarray]:
-    lines = locate(block, 2)
-    return _numbers(lines, 0), labels(lines)
-
-
-def read_kaldi_scores(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return target and non-target scores of a file for Kaldi's compute-eer: lines `score target|nontarget`."""
-    values, is_target = map(np.concatenate, zip(*in_threads(_read_kaldi, read_blocks(path)), strict=True))
-    return values[is_target], values[~is_target]
-
-
-def read_labelled_scores(trials: str | os.PathLike, scores: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return target and non-target scores (float64) of a trial list and a score file; their orders may differ.
-
-    A list may hold a pair twice if the score file does. Raises InputError naming pairs without a score,
-    scores without a trial, a trial of an id with itself, or a pair that is both target and nontarget.
-    """
-    readers, parts = (_read_trials, _read_scores), ([], [])
-
-    def jobs() -> Iterator[tuple[int, Block]]:
-        for pair in zip_longest(read_blocks(trials), read_blocks(scores)):
-            yield from ((kind, block) for kind, block in enumerate(pair) if block is not None)
-
-    for kind, result in in_threads(lambda job: (job[0], readers[job[0]](job[1])), jobs()):
-        parts[kind].append(result)
-    (pairs, is_target), (scored_pairs, values) = (map(np.concatenate, zip(*part, strict=True)) for part in parts)
-    _refuse_both_labels(trials, pairs, is_target)
-    if not np.array_equal(pairs, scored_pairs):
-        order, scored_order = np.argsort(pairs, kind="stable"), np.argsort(scored_pairs, kind="stable")
-        if not np.array_equal(pairs[order], scored_pairs[scored_order]):
-            raise InputError(_mismatch(trials, pairs, scores, scored_pairs))
-        is_target, values = is_target[order], values[scored_order]
-    return values[is_target], values[~is_target]
-
-
-def _refuse_both_labels(path: str | os.PathLike, pairs: np.ndarray, is_target: np.ndarray) -> None:
-    """Raise InputError naming a pair that has both labels, and its lines. pairs: hashes."""
-    targets, others = pairs[is_target], pairs[~is_target]
-    # Most lists have far more non-targets than targets, and no pair twice: after a look-up in a table of the targets'
-    # leading bits, few non-targets remain to be compared.
-    shift = np.uint64(64 - min(len(targets).bit_length() + 6, 26))
-    marked = np.zeros(1 << (64 - int(shift)), bool)
-    marked[targets >> shift] = True
-    suspects = np.intersect1d(others[marked[others >> shift]], targets)
-    if not len(suspects):
-        return
-    seen: dict[str, tuple[str, str]] = {}
-    for block in read_blocks(path):
-        lines = locate(block, 3)
-        hashes = hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1])
-        for row in np.flatnonzero(np.isin(hashes, suspects)).tolist():
-            pair, label = lines.field(row, 0, 1), lines.field(row, 2)
-            place, before = seen.setdefault(pair, (block.place(row), label))
-            if before != label:
-                raise InputError(f"{block.place(row)}: {pair} is {label} here and {before} in {place}; remove one "
-                                 "of the lines")
-
-
-def _mismatch(trials: str | os.PathLike, pairs: np.ndarray, scores: str | os.PathLike,
-              scored_pairs: np.ndarray) -> str:
-    unscored, strange = np.setdiff1d(pairs, scored_pairs), np.setdiff1d(scored_pairs, pairs)
-    if len(unscored):
-        return (f"{scores}: {len(unscored)} trials of {trials} have no score: {_name(trials, unscored)}; "
-                "score the list again")
-    if len(strange):
-        return (f"{scores}: {len(strange)} scores belong to no trial of {trials}: {_name(scores, strange)}; "
-                "name the list that was scored")
-    (known, times), (scored, scored_times) = (np.unique(p, return_counts=True) for p in (pairs, scored_pairs))
-    odd = known[times != scored_times]
-    return (f"{scores}: {len(odd)} pairs have more or fewer scores than trials in {trials}: "
-            f"{_name(trials, odd)}; remove the duplicates")
-
-
-def _name(path: str | os.PathLike, wanted: np.ndarray) -> str:
-    """Return the names of the first five pairs whose hashes are among `wanted`."""
-    names: dict[str, None] = {}
-    for block in read_blocks(path):
-        lines = locate(block, 3)
-        found = np.isin(hash_words(lines.text, lines.starts[:, 0], lines.ends[:, 1]), wanted)
-        names.update((lines.field(row, 0, 1), None) for row in np.flatnonzero(found)[:6])
-        if len(names) > 5:
-            break
-    return first_five([*names][:5]) + (f" and {len(wanted) - 5} more" if len(wanted) > 5 else "")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("trials", type=Path, help="lines `utt1 utt2 target|nontarget`; or, without scores, the input "
                         "of Kaldi's\ncompute-eer, lines `score target|nontarget`")
     parser.add_argument("scores", type=Path, nargs="?", help="lines `utt1 utt2 score`")
+    parser.add_argument("--llr", action="store_true", help="the scores are log-likelihood ratios: also print the EER "
+                        "on\nthe ROC's convex hull, C_llr and actual DCF")
     arguments = parser.parse_args()
     if arguments.scores:
-        metrics = measure(*read_labelled_scores(arguments.trials, arguments.scores))
+        parts = read_labelled_scores(arguments.trials, arguments.scores)
     else:
-        metrics = measure(*read_kaldi_scores(arguments.trials))
-    for name, value in vars(metrics).items():
+        parts = read_kaldi_scores(arguments.trials)
+    found = vars(measure(*parts))
+    if arguments.llr:
+        found |= {"eer_hull": eer_hull(*parts)} | vars(measure_llr(*parts))
+    for name, value in found.items():
         print(f"{name:22} {value:.4f}" if isinstance(value, float) else f"{name:22} {value}")
 
 

@@ -20,7 +20,8 @@ from scipy.special import ndtri
 from steps.report.plotting import line_style, new_figure, save_figure
 from steps.report.results import score_files
 from utils.errors import run_main
-from utils.metrics import measure, read_labelled_scores
+from utils.labelled_scores import read_labelled_scores
+from utils.metrics import measure
 from utils.simulated import has_simulated
 
 POINTS = 500  # at each end of a curve, at most

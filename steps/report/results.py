@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 from steps.backend import descriptions
 from steps.report.provenance import Origin, Provenance
+from utils.bootstrap import equal_error_rates, interval
 from utils.errors import InputError, run_main
 from utils.files import write_aside
-from utils.metrics import measure, read_labelled_scores
+from utils.labelled_scores import read_labelled_scores, read_scores_with_speakers
+from utils.metrics import measure
 from utils.simulated import has_simulated
 
-COLUMNS = ("system", "backend", "list", "trials", "targets", "eer", "mindcf01", "mindcf05", "mindcf01_unnormalised",
-           "train_seconds", *Origin._fields)
+COLUMNS = ("system", "backend", "list", "trials", "targets", "eer", "eer_low", "eer_high", "mindcf01", "mindcf05",
+           "mindcf01_unnormalised", "train_seconds", *Origin._fields)
 
 
 class Scores(NamedTuple):
@@ -59,13 +61,24 @@ def collect(files: list[Scores]) -> list[tuple[str, ...]]:
     """Return one row of COLUMNS per file of scores."""
     rows = []
     for one in files:
-        found = measure(*read_labelled_scores(one.trials, one.path))
+        found, (low, high) = measure(*read_labelled_scores(one.trials, one.path)), eer_interval(one)
         seconds = one.path.parents[1] / "train_seconds"
         took = f"{float(seconds.read_text()):.0f}" if seconds.is_file() else "-"
         rows.append((one.system, one.backend, one.list, str(found.trials), str(found.targets), f"{found.eer:.3f}",
-                     f"{found.mindcf01:.4f}", f"{found.mindcf05:.4f}", f"{found.mindcf01_unnormalised:.5f}", took,
-                     *one.origin))
+                     low, high, f"{found.mindcf01:.4f}", f"{found.mindcf05:.4f}",
+                     f"{found.mindcf01_unnormalised:.5f}", took, *one.origin))
     return rows
+
+
+def eer_interval(one: Scores) -> tuple[str, str]:
+    """Return the ends of the EER's interval over speakers; `-`, with a remark, if the list's speakers are unknown."""
+    try:
+        scored = read_scores_with_speakers(one.trials, one.path, one.trials.parents[1] / "utt2spk")
+        low, high = interval(equal_error_rates(scored))
+    except (InputError, OSError) as error:
+        print(f"no interval over speakers for {one.path}: {error}", file=sys.stderr)
+        return "-", "-"
+    return f"{low:.2f}", f"{high:.2f}"
 
 
 def aligned(rows: list[tuple[str, ...]]) -> str:
@@ -116,7 +129,8 @@ def main() -> None:
     with write_aside(arguments.work / "exp/RESULTS.md") as stream:
         stream.write(f"{heading}\n\n    {arguments.command}\n\nwrote this table on {date.today()} with Python "
                      f"{platform.python_version()}, {versions} on {processor()}.{in_every_row(files)}\n\n"
-                     "EER in %, interpolated where misses and false alarms cross; minDCF at P_target 0.01 and 0.05, "
+                     "EER in %, interpolated where misses and false alarms cross; eer_low to eer_high is its 95 % "
+                     "interval over the\nspeakers of the list (utils/bootstrap.py); minDCF at P_target 0.01 and 0.05, "
                      f"divided by min(P, 1 - P)\nunless called unnormalised. Scores: {kinds}.\n"
                      "Seed: of the model's training; code: of all steps that a row comes from.\n\n"
                      f"{table}\n{''.join(f'{chr(10)}{line}{chr(10)}' for line in left_out)}")

@@ -53,7 +53,7 @@ from utils.kaldi.data_dir import read_data_dir
 from utils.kaldi.fix_data_dir import fix
 from utils.kaldi.objects import read_matrix, read_vector, write_matrix
 from utils.kaldi.trials import trial_lines
-from utils.metrics import read_kaldi_scores, read_labelled_scores
+from utils.labelled_scores import read_kaldi_scores, read_labelled_scores
 from utils.tensor_file import load_tensors, save_tensors
 
 EXAMPLES = int(os.environ.get("VOX_FUZZ_EXAMPLES", "150"))

@@ -50,6 +50,7 @@ def work(tmp_path):
     (work / "data/train").mkdir(parents=True)
     (work / "data/train/utt2spk").write_text("".join(f"{name} {name[:4]}\n" for name in train))
     (work / "data/test/trials").mkdir(parents=True)
+    (work / "data/test/utt2spk").write_text("".join(f"{name} {name[:4]}\n" for name in test))
     lines = [f"{a} {b} {'target' if a[:4] == b[:4] else 'nontarget'}\n" for a in test for b in test if a < b]
     (work / "data/test/trials/veri.clean").write_text("".join(lines))
     return work
@@ -78,19 +79,27 @@ def test_from_embeddings_to_the_table(work):
     done = call("report.sh", "--command", "run.sh --x", work)
     assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in (work / "exp/results.tsv").read_text().splitlines()]
-    assert rows[0] == ["system", "backend", "list", "trials", "targets", "eer", "mindcf01", "mindcf05",
-                       "mindcf01_unnormalised", "train_seconds", "seed", "scale", "code"]
+    assert rows[0] == ["system", "backend", "list", "trials", "targets", "eer", "eer_low", "eer_high", "mindcf01",
+                       "mindcf05", "mindcf01_unnormalised", "train_seconds", "seed", "scale", "code"]
     assert [row[:5] for row in rows[1:]] == [["net", kind, "veri.clean", "435", "75"] for kind in ("cosine", "plda")]
     for row in rows[1:]:
         assert 0 <= float(row[5]) < 15
-        assert float(row[6]) == pytest.approx(100 * float(row[8]), abs=1e-3)
-        assert row[9] == "13"
+        assert 0 <= float(row[6]) <= float(row[5]) + 1 <= float(row[7]) + 2
+        assert float(row[8]) == pytest.approx(100 * float(row[10]), abs=1e-3)
+        assert row[11] == "13"
     table = [line for line in done.stdout.splitlines() if line.startswith("|")]
     assert len(table) == 4
     assert len({len(line) for line in table}) == 1
     report = (work / "exp/RESULTS.md").read_text()
     for word in ("run.sh --x", f"In every row: code {rows[1][-1]}.", "torch ", "Python 3.", "cores", *table):
         assert word in report
+    scores = [shutil.copy(work / f"exp/net/scores_test/veri.clean.{kind}", work.parent / kind)
+              for kind in ("cosine", "plda")]
+    done = call("compare_scores.sh", work / "data/test/trials/veri.clean", " ".join(map(str, scores)))
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert f"EER {float(rows[1][5]):.2f} %, interval {rows[1][6]} to {rows[1][7]}" in first
+    assert f"EER {float(rows[2][5]):.2f} %, interval {rows[2][6]} to {rows[2][7]}; " in second
     # The same call again does nothing; a changed option or input makes the outputs again.
     before = (backend / "plda").stat().st_mtime_ns
     assert "up to date" in train(work).stderr

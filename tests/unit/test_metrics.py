@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from utils.errors import InputError
-from utils.metrics import measure, read_kaldi_scores, read_labelled_scores
+from utils.labelled_scores import read_kaldi_scores, read_labelled_scores
+from utils.metrics import measure
 
 
 def rates(targets, nontargets) -> list[tuple[float, float]]:

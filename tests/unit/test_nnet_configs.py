@@ -76,7 +76,8 @@ def test_bf16_gives_what_fp32_gives(name):
     ("saep", "1158848 to the embedding"), ("saep_dk128", "880064 to the embedding"),
     ("saep_dk64", "833600 to the embedding"), ("saep_small", "462912 to the embedding"),
     ("resnet34_global4", "26000580 to the embedding"), ("resnet34_multi_resolution5", "26525893 to the embedding"),
-    ("resnet34_global6", "27051206 to the embedding"), ("fast_resnet34_cap", "1436950 to the embedding"), ("sc_resnet18_mcsae", "15569979 total")])
+    ("resnet34_global6", "27051206 to the embedding"), ("fast_resnet34_cap", "1436950 to the embedding"),
+    ("sc_resnet18_mcsae", "15569979 total")])
 def test_described_parameters_are_those_of_the_papers(capsys, monkeypatch, name, expected):
     """Fast ResNet-34: 1.4 M; SC-ResNet-18 with MCSAE: 15.6 M in all with 1,211 speakers."""
     monkeypatch.setattr("sys.argv", ["describe", str(CONF / f"{name}.yaml"), "--num-speakers", "1211"])
