@@ -5,7 +5,7 @@ i.e. 3.5 GB for 58 million; 16 more with speakers.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -102,7 +102,8 @@ def read_scores_with_speakers(trials: str | os.PathLike, scores: str | os.PathLi
 
 def _joined(trials: str | os.PathLike, scores: str | os.PathLike, table: IdTable | None,
             ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Return the same trials: whether each is a target, its ids' rows in `table` (N x 2; -1: unknown), its score."""
+    """Return, in the list's order, whether each trial is a target, its ids' rows in `table` (N x 2; -1: unknown), its
+    score."""
     readers, parts = (lambda block: _read_trials(block, table), _read_scores), ([], [])
 
     def jobs() -> Iterator[tuple[int, Block]]:
@@ -117,9 +118,34 @@ def _joined(trials: str | os.PathLike, scores: str | os.PathLike, table: IdTable
         order, scored_order = np.argsort(pairs, kind="stable"), np.argsort(scored_pairs, kind="stable")
         if not np.array_equal(pairs[order], scored_pairs[scored_order]):
             raise InputError(_mismatch(trials, pairs, scores, scored_pairs))
-        is_target, values = is_target[order], values[scored_order]
-        rows = rows[order] if len(rows) else rows
+        values = _placed(values[scored_order], order)
     return (is_target, rows), values
+
+
+def _placed(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return an array with the values at these places."""
+    placed = np.empty_like(values)
+    placed[places] = values
+    return placed
+
+
+def read_aligned_scores(paths: Sequence[str | os.PathLike]) -> np.ndarray:
+    """Return the scores of files with the same pairs, in the order of the first: N x S, float64.
+
+    Raises InputError naming pairs that a file lacks or has in excess.
+    """
+    columns, first = [], np.empty(0, np.uint64)
+    for number, path in enumerate(paths):
+        pairs, values = map(np.concatenate, zip(*in_threads(_read_scores, read_blocks(path)), strict=True))
+        if number == 0:
+            first = pairs
+        elif not np.array_equal(pairs, first):
+            order, ours = np.argsort(first, kind="stable"), np.argsort(pairs, kind="stable")
+            if not np.array_equal(first[order], pairs[ours]):
+                raise InputError(_mismatch(paths[0], first, path, pairs))
+            values = _placed(values[ours], order)
+        columns.append(values)
+    return np.stack(columns, axis=1)
 
 
 def _refuse_both_labels(path: str | os.PathLike, pairs: np.ndarray, is_target: np.ndarray) -> None:

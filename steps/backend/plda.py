@@ -1,4 +1,4 @@
-"""Probabilistic linear discriminant analysis: training, adaptation, files.
+"""Probabilistic linear discriminant analysis: training and files.
 
 Both methods give one form of model. With y the speaker's and e the utterance's part of a vector x = mu + y + e:
   two_covariance  y ~ N(0, B), e ~ N(0, W), full matrices: Kaldi's ivector-compute-plda (Ioffe 2006)
@@ -110,27 +110,6 @@ def train_gaussian(stats: SpeakerStats, eigenvoices: int, iterations: int = 20) 
         voices = np.linalg.solve(second, cross.T).T
         within = (total - voices @ cross.T) / stats.total
     return from_covariances(mean, within, voices @ voices.T)
-
-
-def adapt(model: Plda, x: np.ndarray, within_scale: float = 0.75, between_scale: float = 0.25,
-          mean_scale: float = 1.0) -> Plda:
-    """Adapt to unlabelled N x D vectors, as Kaldi's ivector-adapt-plda.
-
-    The total covariance of the new data (about their own mean; mean_scale times the outer product of the shift
-    of the mean is added) is taken in the space where the model's total covariance is I. Along its eigenvectors,
-    variance above 1 is excess; the given shares of it are added to W and B. mu becomes the mean of the new data.
-    """
-    mean = x.mean(axis=0, dtype=np.float64)
-    shift = mean - model.mean
-    centred = x - mean
-    variance = centred.T @ centred / len(x) + mean_scale * np.outer(shift, shift)
-    whiten = model.transform / np.sqrt(1 + model.psi)[:, None]
-    values, vectors = eigenvalues_down(whiten @ variance @ whiten.T)
-    excess = np.diag(np.maximum(values - 1, 0))
-    within = vectors.T @ np.diag(1 / (1 + model.psi)) @ vectors + within_scale * excess
-    between = vectors.T @ np.diag(model.psi / (1 + model.psi)) @ vectors + between_scale * excess
-    back = np.linalg.inv(vectors.T @ whiten)
-    return from_covariances(mean, back @ within @ back.T, back @ between @ back.T)
 
 
 def write_plda(path: str | os.PathLike, model: Plda, binary: bool = True) -> None:

@@ -152,12 +152,19 @@ def test_models_of_several_utterances_and_adaptation(work):
     assert done.returncode == 1
     assert "1 utterances have no embedding: nobody" in done.stderr
     net = work / "exp/net"
-    done = module("backend.adapt_plda", net / "backend", net / "embeddings_test", net / "adapted")
-    assert done.returncode == 0, done.stderr
-    assert {path.name for path in (net / "adapted").iterdir()} == {"mean.vec", "transform.mat", "plda", "speakers"}
-    assert read_plda(net / "adapted/plda").psi[0] != read_plda(net / "backend/plda").psi[0]
-    assert module("backend.adapt_plda", "--within", "0.9", "--between", "0.4", net / "backend", net / "embeddings_test",
-                  net / "x").returncode == 1
+    first = {read_plda(net / "backend/plda").psi[0]}
+    for method in ("kaldi", "coral", "coral_plus"):
+        done = call("adapt_backend.sh", "--method", method, net / "backend", net / "embeddings_test", net / method)
+        assert done.returncode == 0, done.stderr
+        assert {path.name for path in (net / method).iterdir()} == {
+            "mean.vec", "transform.mat", "plda", "speakers", ".done", "log"}
+        first.add(read_plda(net / method / "plda").psi[0])
+    assert len(first) == 4
+    done = call("adapt_backend.sh", "--within", "0.9", "--between", "0.4", net / "backend", net / "embeddings_test",
+                net / "x")
+    assert done.returncode == 1
+    assert "--within 0.9 and --between 0.4: they share one excess, but their sum is more than 1" in done.stderr
+    assert not (net / "x/plda").exists()
 
 
 @pytest.mark.parametrize(("config", "message"), [

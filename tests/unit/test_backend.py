@@ -4,19 +4,12 @@ import numpy as np
 import pytest
 
 from steps.backend import BACKENDS, options_of
+from steps.backend.adaptation import kaldi
 from steps.backend.cosine import Cosine, CosineOptions
 from steps.backend.interface import Enrolment
 from steps.backend.lda import apply_transform, estimate_lda, process
 from steps.backend.lda_plda import LdaPlda, LdaPldaOptions, plda_sides
-from steps.backend.plda import (
-    Plda,
-    adapt,
-    from_covariances,
-    read_plda,
-    train_gaussian,
-    train_two_covariance,
-    write_plda,
-)
+from steps.backend.plda import Plda, from_covariances, read_plda, train_gaussian, train_two_covariance, write_plda
 from steps.backend.score import read_models
 from steps.backend.scoring import score_trials
 from steps.backend.speaker_stats import collect
@@ -76,7 +69,7 @@ def test_plda_training_and_scores_agree_with_kaldi(reference, tmp_path):
 def test_adaptation_agrees_with_kaldi(reference, tmp_path):
     folder, *_ = reference
     ids, test = read_vectors(folder / "processed_test.ark")
-    model = adapt(read_plda(folder / "plda"), test, within_scale=0.75, between_scale=0.25)
+    model = kaldi(read_plda(folder / "plda"), test, within=0.75, between=0.25)
     np.testing.assert_allclose(model.psi, read_plda(folder / "plda_adapted").psi, atol=1e-8)
     (tmp_path / "trials").write_text("".join(
         f"{first} {second}\n" for first, second in scores_of(folder / "plda_adapted_scores_200")))

@@ -3,17 +3,10 @@
 import numpy as np
 import pytest
 
+from steps.backend.adaptation import coral, coral_plus, kaldi
 from steps.backend.lda import estimate_lda
 from steps.backend.lda_plda import plda_sides
-from steps.backend.plda import (
-    Plda,
-    adapt,
-    from_covariances,
-    read_plda,
-    train_gaussian,
-    train_two_covariance,
-    write_plda,
-)
+from steps.backend.plda import Plda, from_covariances, read_plda, train_gaussian, train_two_covariance, write_plda
 from steps.backend.speaker_stats import SpeakerStats, collect
 from utils.errors import InputError
 
@@ -140,14 +133,49 @@ def test_adapting_to_data_of_the_model_itself_changes_little_and_wider_data_add_
     model = from_covariances(np.zeros(3), within, between)
     y = rng.normal(size=(20000, 3)) * np.sqrt(np.diag(between))
     x = y + rng.normal(size=(20000, 3)) * np.sqrt(np.diag(within))
-    same = covariances(adapt(model, x))
+    same = covariances(kaldi(model, x))
     np.testing.assert_allclose(same[0], within, atol=0.15)
     np.testing.assert_allclose(same[1], between, atol=0.15)
-    wide = adapt(model, x * [3, 1, 1] + 5, within_scale=0.6, between_scale=0.4)
+    wide = kaldi(model, x * [3, 1, 1] + 5, within=0.6, between=0.4)
     np.testing.assert_allclose(wide.mean, [5, 5, 5], atol=0.2)
     total = covariances(wide)[0] + covariances(wide)[1]
     seen = np.cov((x * [3, 1, 1]).T) + np.full((3, 3), 25)
     assert np.trace(total) == pytest.approx(np.trace(seen), rel=0.1)
+
+
+def test_coral_is_training_on_vectors_with_the_new_covariance():
+    """Feature by feature: whiten with the old covariance, colour with the new one, train again."""
+    rng = np.random.default_rng(8)
+    x, labels = draw(3, speakers=60, dim=4, rank=4)
+    model = train_two_covariance(collect(x, labels), iterations=60)
+    new = rng.normal(size=(5000, 4)) @ rng.normal(size=(4, 4)) + 3
+    within, between = covariances(coral(model, new))
+    np.testing.assert_allclose(within + between, np.cov(new, rowvar=False, bias=True), atol=1e-8)
+    values, vectors = np.linalg.eigh(sum(covariances(model)))
+    new_values, new_vectors = np.linalg.eigh(np.cov(new, rowvar=False, bias=True))
+    aligned = x @ (vectors / np.sqrt(values) @ vectors.T) @ (new_vectors * np.sqrt(new_values) @ new_vectors.T)
+    again = covariances(train_two_covariance(collect(aligned, labels), iterations=60))
+    np.testing.assert_allclose(within, again[0], rtol=0.05, atol=0.05 * np.abs(within).max())
+    np.testing.assert_allclose(between, again[1], rtol=0.05, atol=0.05 * np.abs(between).max())
+    half = covariances(coral(model, new, 0.5, 0))
+    np.testing.assert_allclose(half[0], (covariances(model)[0] + within) / 2, atol=1e-8)
+    np.testing.assert_allclose(half[1], covariances(model)[1], atol=1e-8)
+
+
+def test_coral_plus_adds_variance_and_never_takes_any():
+    rng = np.random.default_rng(9)
+    model = from_covariances(np.zeros(3), np.diag([1.0, 2, 3]), np.diag([4.0, 1, 0.5]))
+    old = covariances(model)
+    narrow = coral_plus(model, rng.normal(size=(5000, 3)) * 0.1)
+    for one, other in zip(covariances(narrow), old, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-8)
+    spread = rng.normal(size=(20000, 3)) * [9, 1e-3, 1e-3] + 1
+    wide = coral_plus(model, spread, within=0.5, between=1)
+    np.testing.assert_allclose(wide.mean, [1, 1, 1], atol=0.3)
+    for one, other, share in zip(covariances(wide), old, (0.5, 1), strict=True):
+        gain = 81 / 5  # of the first axis, whose total was 5
+        assert one[0, 0] == pytest.approx(other[0, 0] * (1 + share * (gain - 1)), rel=0.05)
+        np.testing.assert_allclose(one[1:, 1:], other[1:, 1:], rtol=0.05, atol=0.05)
 
 
 def test_text_is_what_kaldi_writes(shared, tmp_path):

@@ -1,0 +1,161 @@
+"""Score normalisation against its equations in plain loops, and bad cohorts."""
+
+import os
+import statistics
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steps.backend import BACKENDS
+from steps.backend.cosine import CosineOptions
+from steps.backend.interface import Enrolment
+from steps.backend.lda_plda import LdaPldaOptions
+from steps.backend.score_norm import cohort_normal, normals
+from steps.backend.scoring import Sides
+from steps.backend.speaker_stats import speaker_means
+from utils.errors import InputError
+from utils.kaldi.ark import ArkWriter
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def speakers(count, utterances, seed, dim=6):
+    """N x D vectors of speakers, with their speakers' names."""
+    rng = np.random.default_rng(seed)
+    centres = 2 * rng.normal(size=(count, dim)) + 1
+    x = np.repeat(centres, utterances, axis=0) + rng.normal(size=(count * utterances, dim))
+    return x.astype(np.float32), [f"s{seed}{row // utterances:02}" for row in range(len(x))]
+
+
+def trained(name):
+    x, names = speakers(20, 5, 1)
+    kind, _ = BACKENDS[name]
+    return kind.fit(x, names, CosineOptions() if name == "cosine" else LdaPldaOptions(4))
+
+
+def score(backend, one, other):
+    zero = np.array([0])
+    return float(backend.scorer(Enrolment(one[None]), other[None]).scores(zero, zero)[0])
+
+
+def normalised(kind, backend, e, t, cohort, top):
+    """The score of one trial, by the equations."""
+    s = score(backend, e, t)
+    of_e, of_t = [score(backend, e, c) for c in cohort], [score(backend, c, t) for c in cohort]
+    if kind == "asnorm":
+        of_e, of_t = sorted(of_e)[-top:], sorted(of_t)[-top:]
+    z, t = ((s - statistics.fmean(some)) / statistics.pstdev(some) for some in (of_e, of_t))
+    return {"znorm": z, "tnorm": t}.get(kind, (z + t) / 2)
+
+
+@pytest.mark.parametrize("name", ["cosine", "plda"])
+@pytest.mark.parametrize("kind", ["znorm", "tnorm", "snorm", "asnorm"])
+def test_normalised_scores_equal_their_equations(name, kind, monkeypatch):
+    monkeypatch.setattr("steps.backend.score_norm.CELLS", 40)  # several blocks
+    backend, (x, _) = trained(name), speakers(4, 2, 2)
+    cohort = speaker_means(*speakers(9, 3, 3))[1].astype(np.float32)
+    e, t = normals(backend, kind, cohort, Enrolment(x), x, 4, threads=2)
+    for i, j in ((0, 1), (0, 5), (7, 2)):
+        parts = [side.of(row, score(backend, x[i], x[j])) for side, row in ((e, i), (t, j)) if side]
+        assert sum(parts) / len(parts) == pytest.approx(normalised(kind, backend, x[i], x[j], cohort, 4), rel=2e-4)
+
+
+def test_models_of_several_utterances_have_statistics_of_their_own():
+    backend, (x, _) = trained("plda"), speakers(4, 3, 2)
+    cohort = speakers(9, 1, 3)[0]
+    models = [np.array([0, 1, 2]), np.array([3, 4])]
+    e, t = normals(backend, "snorm", cohort, Enrolment(x, models), x, 0, threads=1)
+    assert (len(e.mean), len(t.mean)) == (2, 12)
+    scorer = backend.scorer(Enrolment(x, models), cohort)
+    scores = scorer.scores(np.repeat([0, 1], 9), np.tile(np.arange(9), 2)).reshape(2, 9)
+    np.testing.assert_allclose(e.mean, scores.mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(e.deviation, scores.std(axis=1), rtol=1e-5)
+
+
+def test_a_back_end_without_matrix_products_is_asked_for_each_score():
+    class Slow:
+        def __init__(self, sides):
+            self.scores = sides.scores
+
+    rng = np.random.default_rng(0)
+    sides = Sides(*(rng.normal(size=(size, 5)).astype(np.float32) for size in (6, 8)))
+    for one, other in zip(cohort_normal(sides, 6, 8, 3), cohort_normal(Slow(sides), 6, 8, 3), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_scores_that_are_all_alike_are_an_error():
+    sides = Sides(np.zeros((3, 2), np.float32), np.ones((4, 2), np.float32))
+    with pytest.raises(InputError, match="3 of 3 embeddings have the same score with all of the cohort"):
+        cohort_normal(sides, 3, 4, 0)
+
+
+@pytest.fixture
+def work(tmp_path):
+    """Back-end, training and test data, scores of all pairs of the test set."""
+    for number, (part, count) in enumerate((("train", 12), ("test", 4)), start=1):
+        x, names = speakers(count, 4, number)
+        folder = tmp_path / part
+        folder.mkdir()
+        with ArkWriter(folder / "xvector") as writer:
+            for row, vector in enumerate(x):
+                writer.write(f"{names[row]}-u{row:02}", vector)
+        (folder / "utt2spk").write_text("".join(f"{name}-u{row:02} {name}\n" for row, name in enumerate(names)))
+    ids = [line.split()[0] for line in (tmp_path / "test/utt2spk").read_text().splitlines()]
+    (tmp_path / "trials").write_text("".join(f"{a} {b}\n" for a in ids for b in ids if a < b))
+    (tmp_path / "system.yaml").write_text("backend: {lda_dim: 4}\n")
+    for words in (("train_backend.sh", "system.yaml", "train", "train", "backend"),
+                  ("score.sh", "--backend", "cosine", "backend", "test", "trials", "raw")):
+        done = call(tmp_path, *words)
+        assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+def call(folder, script, *words):
+    return subprocess.run(["bash", ROOT / "steps" / script, *words], capture_output=True, text=True, check=False,
+                          cwd=folder, env=os.environ)
+
+
+ARGUMENTS = ["backend", "train", "train", "test", "test", "raw", "out"]
+
+
+def test_the_step_writes_the_normalised_scores_in_order(work):
+    done = call(work, "normalise_scores.sh", "--top", "5", *ARGUMENTS)
+    assert done.returncode == 0, done.stderr
+    raw, out = ([line.split() for line in (work / name).read_text().splitlines()] for name in ("raw", "out"))
+    assert [line[:2] for line in raw] == [line[:2] for line in out]
+    backend = BACKENDS["cosine"][0].load(work / "backend")
+    x, names = speakers(12, 4, 1)
+    cohort = speaker_means(x, names)[1].astype(np.float32)
+    test, test_names = speakers(4, 4, 2)
+    row = {f"{name}-u{number:02}": number for number, name in enumerate(test_names)}
+    for (a, b, value), _ in zip(out[::17], raw[::17], strict=True):
+        wanted = normalised("asnorm", backend, test[row[a]], test[row[b]], cohort, 5)
+        assert float(value) == pytest.approx(wanted, abs=2e-3)
+    assert "up to date" in call(work, "normalise_scores.sh", "--top", "5", *ARGUMENTS).stderr
+
+
+@pytest.mark.parametrize(("options", "change", "message"), [
+    (["--top", "1"], None, "--top 1: a mean and a deviation need two scores or more"),
+    (["--kind", "xnorm"], None, "invalid choice: 'xnorm'"),
+    ([], ("test/utt2spk", "s200 ", "s100 "), "the cohort train: test: "),
+    ([], ("test/utt2spk", "s200-u00 s200\n", ""), "test/utt2spk: no speaker for 1 embeddings: s200-u00; name the data"),
+    ([], ("raw", "s200-u00 s200-u01 ", "s200-u00 s200-u99 "), "raw:1: s200-u99 has no embedding; name the embeddings"),
+    ([], ("raw", "s200-u00 s200-u01 ", "s200-u00 s200-u01 x"), "raw:1: score 'x"),
+])
+def test_what_does_not_fit_is_an_error_and_nothing_is_written(work, options, change, message):
+    if change:
+        name, old, new = change
+        text = (work / name).read_text()
+        if name == "test/utt2spk" and new == "s100 ":  # a test speaker who is in the cohort
+            text = "".join(f"{line.split()[0]} {line.split()[1].replace('s200', 's100')}\n"
+                           for line in text.splitlines())
+        else:
+            assert old in text
+            text = text.replace(old, new)
+        (work / name).write_text(text)
+    done = call(work, "normalise_scores.sh", *options, *ARGUMENTS)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not (work / "out").exists()
