@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Normalise the scores of a list with a cohort of other speakers, such as the training speakers. Writes lines `id1 id2 score`.
 # e.g.: steps/normalise_scores.sh exp/xvector/backend data/train exp/xvector/embeddings_train data/test exp/xvector/embeddings_test exp/xvector/scores_test/veri_test.cosine veri_test.cosine_asnorm
-kind=asnorm         # znorm, tnorm, snorm or asnorm (adaptive s-norm)
-top=300             # highest cohort scores that count, for asnorm
+kind=asnorm300      # znorm, tnorm, snorm, or asnorm<N>: adaptive s-norm with the N highest cohort scores
 backend=cosine      # the back-end of the scores
 enrolment=          # lines `model utt1 utt2 ...`: the first id of a trial is a model (empty: an utterance)
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
@@ -18,7 +17,7 @@ record=$(dirname "$out")/.done.${out##*/}
 up_to_date "$record" "${inputs[@]}" && exit 0
 # shellcheck disable=SC2086  # cmd holds words
 $cmd --num-threads "$num_threads" "$(dirname "$out")/log/${out##*/}.log" \
-  env OPENBLAS_NUM_THREADS=1 python3 -m steps.backend.score_norm --kind "$kind" --top "$top" --backend "$backend" \
+  env OPENBLAS_NUM_THREADS=1 python3 -m steps.backend.score_norm --kind "$kind" --backend "$backend" \
   --max-shared-speakers "$max_shared_speakers" ${enrolment:+--enrolment "$enrolment"} \
   "$folder" "$cohort_data" "$cohort" "$data" "$embeddings" "$scores" "$out"
 mark_done "$record" "${inputs[@]}" -- "$out"

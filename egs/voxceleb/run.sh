@@ -124,19 +124,24 @@ if stage 5 "back-end: mean, LDA, PLDA"; then
   done
 fi
 
-if stage 6 "scores of every trial list: cosine, PLDA, segments"; then
+if stage 6 "scores of every trial list: cosine, PLDA, segments, normalised scores"; then
   for system in $systems; do
     read_facts "$system"
     for trials in "$data"/test/trials/*; do
       for backend in $scoring; do
         scores=$exp/$system/scores_test/${trials##*/}.$backend
-        if [ "$backend" = segments ]; then
-          "$steps/score_segments.sh" "${threads[@]}" --device "$device" --max-shared-speakers "$max_shared_speakers" \
-            "$exp/$system" "$exp/$system/segments_test" "$trials" "$scores"
-        else
-          "$steps/score.sh" "${threads[@]}" --backend "$backend" --max-shared-speakers "$max_shared_speakers" \
-            "$exp/$system/backend" "$exp/$system/embeddings_test" "$trials" "$scores"
-        fi
+        case $backend in
+          segments)
+            "$steps/score_segments.sh" "${threads[@]}" --device "$device" --max-shared-speakers "$max_shared_speakers" \
+              "$exp/$system" "$exp/$system/segments_test" "$trials" "$scores" ;;
+          *+*)
+            "$steps/normalise_scores.sh" "${threads[@]}" --kind "${backend#*+}" --backend "${backend%%+*}" \
+              --max-shared-speakers "$max_shared_speakers" "$exp/$system/backend" "$data/train" \
+              "$exp/$system/embeddings_train" "$data/test" "$exp/$system/embeddings_test" "${scores%+*}" "$scores" ;;
+          *)
+            "$steps/score.sh" "${threads[@]}" --backend "$backend" --max-shared-speakers "$max_shared_speakers" \
+              "$exp/$system/backend" "$exp/$system/embeddings_test" "$trials" "$scores" ;;
+        esac
       done
     done
   done

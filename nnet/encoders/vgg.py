@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
@@ -40,6 +41,8 @@ class Vgg(nn.Module):
                 self.convolutions.append(nn.Conv2d(channels, width, 3, padding=1, bias=not options.batch_norm))
                 self.norms.append(nn.BatchNorm2d(width) if options.batch_norm else nn.Identity())
                 channels = width
+        # Kept with the weights: models that listed the bands first have weights of the same shapes, and are refused.
+        self.register_buffer("channels_first", torch.tensor(True))
         self.receptive_field = 2 ** len(options.channels)  # input frames per output frame
         self.output_dim = input_dim // self.receptive_field * channels
         if self.output_dim == 0:

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from steps.backend.interface import Enrolment, refuse_cohort
+from steps.backend.interface import Enrolment
 from steps.backend.lda import normalise_length, process
 from steps.backend.scoring import Sides
 from steps.backend.speaker_stats import speaker_means
@@ -47,9 +47,8 @@ class Cosine:
         """Read Kaldi's mean.vec or ours."""
         return cls(read_vector(folder / "mean.vec"))
 
-    def scorer(self, enrolment: Enrolment, test: np.ndarray, cohort: np.ndarray | None = None) -> Sides:
+    def scorer(self, enrolment: Enrolment, test: np.ndarray) -> Sides:
         """Return the scorer: a model is the mean of its utterances' vectors, centred and of unit length."""
-        refuse_cohort(cohort, "cosine")
         vectors = process(test, self.mean)
         enrolled = vectors if enrolment.x is test else process(enrolment.x, self.mean)
         return cosine_sides(enrolment.average(enrolled), vectors)

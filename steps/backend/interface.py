@@ -7,8 +7,6 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from utils.errors import InputError
-
 
 @dataclass(frozen=True)
 class Enrolment:
@@ -55,16 +53,5 @@ class Backend(Protocol):
     def load(cls, folder: Path) -> Self:
         """Read the files of `save`; the scores are bit-identical."""
 
-    def scorer(self, enrolment: Enrolment, test: np.ndarray, cohort: np.ndarray | None = None) -> Scorer:
-        """Return the scorer of an enrolment side and M x D test embeddings.
-
-        cohort: C x D embeddings of other speakers, to normalise scores with. None: the back-end uses the one that
-        `fit` kept, or needs none. A back-end that does not normalise scores refuses a cohort (`refuse_cohort`).
-        """
-
-
-def refuse_cohort(cohort: np.ndarray | None, name: str) -> None:
-    """Raise InputError when a cohort is given to a back-end that does not normalise its scores."""
-    if cohort is not None:
-        raise InputError(f"a cohort of {len(cohort)} embeddings is given, but {name} does not normalise its scores; "
-                         "leave it out")
+    def scorer(self, enrolment: Enrolment, test: np.ndarray) -> Scorer:
+        """Return the scorer of an enrolment side and M x D test embeddings."""

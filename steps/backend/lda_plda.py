@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 
-from steps.backend.interface import Enrolment, refuse_cohort
+from steps.backend.interface import Enrolment
 from steps.backend.lda import estimate_lda, process
 from steps.backend.plda import Plda, read_plda, train_gaussian, train_two_covariance, write_plda
 from steps.backend.scoring import Sides
@@ -70,9 +70,8 @@ class LdaPlda:
         """Read Kaldi's files or ours."""
         return cls(read_vector(folder / "mean.vec"), read_matrix(folder / "transform.mat"), read_plda(folder / "plda"))
 
-    def scorer(self, enrolment: Enrolment, test: np.ndarray, cohort: np.ndarray | None = None) -> Sides:
+    def scorer(self, enrolment: Enrolment, test: np.ndarray) -> Sides:
         """Return the scorer: a model is the mean of its utterances' processed vectors, with their number for PLDA."""
-        refuse_cohort(cohort, "plda")
         vectors = process(test, self.mean, self.transform)
         processed = vectors if enrolment.x is test else process(enrolment.x, self.mean, self.transform)
         num_utts = enrolment.num_utts

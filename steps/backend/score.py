@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from steps.backend import BACKENDS, descriptions
+from steps.backend import BACKENDS, describe
 from steps.backend.embeddings import read_embeddings
 from steps.backend.interface import Backend, Enrolment
 from steps.backend.scoring import score_trials
@@ -44,7 +44,7 @@ def load_backend(folder: Path, name: str) -> Backend:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--backend", choices=BACKENDS, default="plda",
-                        help="\n".join(f"{name}: {descriptions()[name]}" for name in BACKENDS))
+                        help="\n".join(f"{name}: {describe(name)}" for name in BACKENDS))
     parser.add_argument("--enrolment", type=Path)
     parser.add_argument("--max-shared-speakers", type=share("--max-shared-speakers"), default=0.0,
                         help="share of the list's speakers that may also be trained on (default: 0)")

@@ -5,13 +5,14 @@ with the speakers c of the cohort (mu_t, sigma_t: of s(c, t)),
     znorm   (s - mu_e) / sigma_e
     tnorm   (s - mu_t) / sigma_t
     snorm   ((s - mu_e) / sigma_e + (s - mu_t) / sigma_t) / 2
-    asnorm  snorm with the N highest scores of e, and of t, alone (Matejka et al. 2017, adaptive s-norm 1).
+    asnormN snorm with the N highest scores of e, and of t, alone (Matejka et al. 2017, adaptive s-norm 1).
 A speaker of the cohort is the mean of the embeddings of its utterances. Each utterance's statistics are computed once,
 in blocks, so that millions of trials cost no more than their lines.
 """
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,6 @@ from utils.kaldi.shared_speakers import refuse_shared
 from utils.text_lines import Block, IdTable, in_threads, locate, read_blocks
 from utils.text_numbers import parse_numbers
 
-KINDS = ("znorm", "tnorm", "snorm", "asnorm")
 CELLS = 1 << 22  # scores with the cohort that are computed at a time
 
 
@@ -77,8 +77,7 @@ def cohort_normal(scorer: Scorer, count: int, cohort: int, top: int, threads: in
 
 def normals(backend: Backend, kind: str, cohort: np.ndarray, enrolment: Enrolment, test: np.ndarray, top: int,
             threads: int) -> tuple[Normal | None, Normal | None]:
-    """Return the statistics of both sides, None for the side that the kind does not need."""
-    top = top if kind == "asnorm" else 0
+    """Return the statistics of both sides, None for the side that the kind does not need. top: see cohort_normal."""
     sides: list[Normal | None] = [None, None]
     if kind != "tnorm":
         count = len(enrolment.x) if enrolment.models is None else len(enrolment.models)
@@ -123,16 +122,19 @@ def normalise_file(scores: Path, output: Path, names: list[str], ids: list[str],
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--kind", choices=KINDS, default="asnorm")
-    parser.add_argument("--top", type=int, default=300, help="highest cohort scores that count, for asnorm")
+    parser.add_argument("--kind", default="asnorm300", help="znorm, tnorm, snorm, asnorm<N>")
     parser.add_argument("--backend", choices=BACKENDS, default="cosine", help="that the scores are of")
     parser.add_argument("--enrolment", type=Path)
     parser.add_argument("--max-shared-speakers", type=share("--max-shared-speakers"), default=0.0)
     for name in ("folder", "cohort_data", "cohort", "data", "embeddings", "scores", "out"):
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
-    if arguments.top < 2:
-        raise InputError(f"--top {arguments.top}: a mean and a deviation need two scores or more")
+    found = re.fullmatch(r"(znorm|tnorm|snorm|asnorm(\d{1,9}))", arguments.kind)
+    if not found:
+        raise InputError(f"--kind {arguments.kind}: wanted znorm, tnorm, snorm or asnorm<N>, such as asnorm300")
+    top = int(found[2] or 0)
+    if found[2] and top < 2:
+        raise InputError(f"--kind {arguments.kind}: a mean and a deviation need two scores or more")
     speaker_of, trained_on = (dict(zip(*read_column(folder / "utt2spk"), strict=True))
                               for folder in (arguments.data, arguments.cohort_data))
     ids, x = read_embeddings(arguments.embeddings)
@@ -150,7 +152,7 @@ def main() -> None:
     names, models = read_models(arguments.enrolment, ids) if arguments.enrolment else (ids, None)
     backend = load_backend(arguments.folder, arguments.backend)
     threads = int(os.environ.get("OMP_NUM_THREADS") or 1)
-    sides = normals(backend, arguments.kind, means.astype(np.float32), Enrolment(x, models), x, arguments.top, threads)
+    sides = normals(backend, arguments.kind, means.astype(np.float32), Enrolment(x, models), x, top, threads)
     normalise_file(arguments.scores, arguments.out, names, ids, sides)
 
 

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from steps.backend import descriptions
+from steps.backend import describe
 from steps.report.provenance import Origin, Provenance
 from utils.bootstrap import equal_error_rates, interval
 from utils.errors import InputError, run_main
@@ -122,8 +122,7 @@ def main() -> None:
         stream.writelines("\t".join(row) + "\n" for row in [COLUMNS, *rows])
     table = aligned(rows)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "kaldi-native-fbank"))
-    shown = {one.backend for one in files}
-    kinds = ";\n".join(f"{name} is {text}" for name, text in descriptions().items() if name in shown)
+    kinds = ";\n".join(f"{name} is {describe(name)}" for name in sorted({one.backend for one in files}))
     simulated = any(has_simulated(one.trials) for one in files)
     heading = "# Results on simulated speakers: no speech" if simulated else "# Results"
     with write_aside(arguments.work / "exp/RESULTS.md") as stream:

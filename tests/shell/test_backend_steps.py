@@ -286,10 +286,9 @@ class Toy:
     def load(cls, folder):
         return cls(Cosine.load(folder), read_matrix(folder / "cohort.mat"))
 
-    def scorer(self, enrolment, test, cohort=None):
-        cohort = self.cohort if cohort is None else cohort
-        self_and_cohort = self.cosine.scorer(enrolment, test), self.cosine.scorer(enrolment, cohort)
-        return Less(*self_and_cohort, np.arange(len(cohort)))
+    def scorer(self, enrolment, test):
+        self_and_cohort = self.cosine.scorer(enrolment, test), self.cosine.scorer(enrolment, self.cohort)
+        return Less(*self_and_cohort, np.arange(len(self.cohort)))
 
 
 @dataclass(frozen=True)
@@ -345,7 +344,8 @@ def test_a_new_back_end_is_a_module_and_an_entry(work, tmp_path):
     assert "toy cosine plda" in run("score.sh").stderr
     report = run("report.sh", "--command", "x", work)
     assert "| toy " in report.stdout
-    assert "toy is cosine less its mean over a cohort;\ncosine is " in (work / "exp/RESULTS.md").read_text()
+    assert "cosine is the cosine of centred embeddings;\ntoy is cosine less its mean over a cohort." in (
+        work / "exp/RESULTS.md").read_text()
 
 
 def test_the_usage_names_the_back_ends():

@@ -100,6 +100,19 @@ def test_models_of_another_architecture_are_refused(model, change, message):
         load_network(model)
 
 
+def test_a_vgg_that_listed_the_bands_first_is_refused(trained, tmp_path):
+    """Its weights have the same shapes, but mean other things."""
+    changes = {"encoder": {"type": "vgg", "channels": [4]}, "train": CONFIG["train"] | {"epochs": 1}}
+    data = trained.parent / "train", trained.parent / "valid"
+    Trainer(network_config(CONFIG | changes, "x"), *data, tmp_path / "exp", torch.device("cpu"), seed=1).run()
+    load_network(tmp_path / "exp")
+    weights = load_file(tmp_path / "exp/model.safetensors")
+    assert weights.pop("encoder.channels_first")
+    save_file(weights, tmp_path / "exp/model.safetensors")
+    with pytest.raises(InputError, match="encoder.channels_first is missing in model.safetensors, .*; train again"):
+        load_network(tmp_path / "exp")
+
+
 def test_weights_that_are_not_numbers_are_refused(model):
     weights = load_file(model / "model.safetensors")
     name = next(name for name, value in weights.items() if value.is_floating_point())

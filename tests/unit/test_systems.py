@@ -55,7 +55,7 @@ def test_a_shell_reads_any_value_and_runs_none(tmp_path):
     ("kind: network\nfeatures: fbank\nfrontend:", "frontend: expected keys, found None"),
     ("kind: network\nfeatures: fbank\nscoring: []", "scoring is .*, wanted a list of cosine, plda, segments"),
     ("kind: network\nfeatures: fbank\nscoring: [{a: 1}]", "scoring is .*, wanted a list of cosine, plda, segments"),
-    ("kind: ivector\nfeatures: fbank\nscoring: [segments]", "scoring is .*, wanted a list of cosine, plda$"),
+    ("kind: ivector\nfeatures: fbank\nscoring: [segments]", "scoring is .*, wanted a list of cosine, plda, or of"),
     ("kind: ivector\nfeatures: fbank", "backend: key 'lda_dim' is missing"),
     ("kind: ivector\nfeatures: fbank\nscoring: [cosine]\nbackend: {lda_dim: 3}", "backend: 'lda_dim' is not an option"),
 ])
