@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the tests: makes the environment if needed, then runs pytest (which also runs ruff and shellcheck).
-# e.g.: tests/run.sh                       everything, on up to four cores at once
+# e.g.: tests/run.sh                       everything, in up to four workers at once
 #       tests/run.sh -k plda               the tests that pytest's arguments select, one after the other
 # Tests that need the shared data look for them in VOX_SHARED (default ../shared); skipped tests are listed.
 set -euo pipefail
@@ -15,6 +15,7 @@ python3 -c "import hypothesis, pytest, xdist" 2> /dev/null || {
 workers=()
 if [[ "$*" =~ ^(--[a-z-]+=[^ ]+( |$))*$ ]]; then
   cores=$(getconf _NPROCESSORS_ONLN)
-  workers=(-n "$((cores < 4 ? cores : 4))")
+  # One more than cores: tests of launchers and locks mostly wait.
+  workers=(-n "$((cores < 4 ? cores + 1 : 4))")
 fi
 exec python3 -m pytest -rs ${workers[@]+"${workers[@]}"} "$@"
