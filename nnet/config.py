@@ -55,7 +55,7 @@ class TrainOptions:
     """Length of training, chunks, precision, checkpoints."""
 
     epochs: Count
-    epochs_per_pass: Count = 1        # a pass over all utterances, split into epochs; with 3 speeds, 3 make epochs of 1
+    epochs_per_pass: Count = 1        # 3: an epoch is a third of the utterances, as many as at one of three speeds
     batch_size: Count = 64
     chunk_frames: Count = 300
     max_chunk_frames: Whole = 0       # each step draws T between chunk_frames and this; 0: always chunk_frames

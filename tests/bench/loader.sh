@@ -27,7 +27,7 @@ from utils.kaldi.ark import ArkWriter
 from utils.kaldi.compressed import Header
 
 FRAMES, REAL = 800, 2000  # frames of an utterance, utterances of the small table
-CONFIG = {"kind": "network", "features": "fbank80", "frontend": {"cmn": "utterance"}, "encoder": {"type": "tdnn"},
+CONFIG = {"kind": "network", "features": "fbank80", "frontend": {"cmn": "chunk"}, "encoder": {"type": "tdnn"},
           "pooling": {"type": "statistics"}, "head": {"layers": [{"dim": 8, "embedding": "output"}]},
           "train": {"epochs": 1, "chunk_frames": 200, "batch_size": 64}}
 
