@@ -224,6 +224,22 @@ def test_chunks_are_frames_of_the_utterance_and_batches_depend_on_seed_and_step_
     assert np.bincount(epoch).max() <= 10  # no utterance twice in an epoch
 
 
+@pytest.mark.parametrize("frontend", [{"cmn": "utterance", "norm_vars": True}, {"deltas": 1, "cmn": "utterance"}])
+def test_chunks_of_a_normalised_utterance_are_parts_of_it(corpus, frontend):
+    """With cmn: chunk, each is normalised on its own instead."""
+    data = StoredUtterances(corpus[0], network_config(CONFIG | {"frontend": frontend}, "x"))
+    alone = StoredUtterances(corpus[0], network_config(CONFIG | {"frontend": frontend | {"cmn": "chunk"}}, "x"))
+    for index in range(4):
+        whole = data.whole(index)
+        chunk = data.chunk(index, 20, np.random.default_rng(index))
+        assert any(np.allclose(whole[place:place + 20], chunk, atol=1e-5) for place in range(len(whole) - 19))
+        for part in data.segments(index, 15, 3):
+            assert any(np.allclose(whole[place:place + 15], part, atol=1e-5) for place in range(len(whole) - 14))
+        own = alone.chunk(index, 20, np.random.default_rng(index))
+        np.testing.assert_allclose(own.mean(axis=0), 0, atol=1e-5)
+        assert np.abs(chunk.mean(axis=0)).max() > 0.01
+
+
 def test_chunks_of_voiced_frames(corpus, tmp_path):
     data = shutil.copytree(corpus[1], tmp_path / "data")
     config = network_config(CONFIG | {"frontend": {"vad": True}}, "x")
