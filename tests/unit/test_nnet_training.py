@@ -227,8 +227,8 @@ def test_chunks_are_frames_of_the_utterance_and_batches_depend_on_seed_and_step_
 @pytest.mark.parametrize("frontend", [{"cmn": "utterance", "norm_vars": True}, {"deltas": 1, "cmn": "utterance"}])
 def test_chunks_of_a_normalised_utterance_are_parts_of_it(corpus, frontend):
     """With cmn: chunk, each is normalised on its own instead."""
-    data = StoredUtterances(corpus[0], network_config(CONFIG | {"frontend": frontend}, "x"))
-    alone = StoredUtterances(corpus[0], network_config(CONFIG | {"frontend": frontend | {"cmn": "chunk"}}, "x"))
+    data = StoredUtterances(corpus[1], network_config(CONFIG | {"frontend": frontend}, "x"))
+    alone = StoredUtterances(corpus[1], network_config(CONFIG | {"frontend": frontend | {"cmn": "chunk"}}, "x"))
     for index in range(4):
         whole = data.whole(index)
         chunk = data.chunk(index, 20, np.random.default_rng(index))
