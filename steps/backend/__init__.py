@@ -25,7 +25,8 @@ SCORING = ("cosine", "plda")  # default of a configuration without `scoring:`
 NETWORK_SCORES = {"segments": "the mean cosine of the 100 pairs of ten segments of 3.5 s"}
 
 
-NORMALISED = re.compile(r"(\w+)\+(znorm|tnorm|snorm|asnorm(\d+))")
+NORM = r"znorm|tnorm|snorm|asnorm(\d{1,9})"
+NORMALISED = re.compile(rf"(\w+)\+({NORM})")
 
 
 def describe(name: str) -> str:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from steps.backend import BACKENDS
+from steps.backend import BACKENDS, NORM
 from steps.backend.embeddings import read_embeddings
 from steps.backend.interface import Backend, Enrolment, Scorer
 from steps.backend.score import load_backend, read_models
@@ -129,11 +129,11 @@ def main() -> None:
     for name in ("folder", "cohort_data", "cohort", "data", "embeddings", "scores", "out"):
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
-    found = re.fullmatch(r"(znorm|tnorm|snorm|asnorm(\d{1,9}))", arguments.kind)
+    found = re.fullmatch(NORM, arguments.kind)
     if not found:
         raise InputError(f"--kind {arguments.kind}: wanted znorm, tnorm, snorm or asnorm<N>, such as asnorm300")
-    top = int(found[2] or 0)
-    if found[2] and top < 2:
+    top = int(found[1] or 0)
+    if found[1] and top < 2:
         raise InputError(f"--kind {arguments.kind}: a mean and a deviation need two scores or more")
     speaker_of, trained_on = (dict(zip(*read_column(folder / "utt2spk"), strict=True))
                               for folder in (arguments.data, arguments.cohort_data))

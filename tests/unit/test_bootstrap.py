@@ -78,7 +78,8 @@ def test_one_speaker_has_no_interval():
 
 
 def brute_hull(targets, nontargets):
-    """All points of the ROC that no line between two others passes below, by trying all."""
+    """Return the vertices of the ROC's lower convex hull: a point stays unless a line between two others runs below it.
+    """
     points = [(0.0, 1.0)]
     for threshold in sorted(set(targets) | set(nontargets)):
         points.append((sum(t <= threshold for t in targets) / len(targets),
@@ -94,7 +95,7 @@ def test_the_hulls_equal_error_rate(seed):
     targets, nontargets = rng.normal(1, 1, int(rng.integers(1, 12))), rng.normal(0, 1, int(rng.integers(1, 12)))
     if seed % 2:
         targets, nontargets = targets.round(), nontargets.round()
-    # The largest distance of the lower hull from the origin along the diagonal: max over mixtures of costs.
+    # The EER on the hull is the smallest mean of both rates, at the weights for which that is largest.
     hull = brute_hull(targets, nontargets)
     shares = np.linspace(0, 1, 20001)
     least = np.min([shares * miss + (1 - shares) * alarm for miss, alarm in hull], axis=0)

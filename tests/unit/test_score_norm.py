@@ -134,6 +134,15 @@ def test_the_step_writes_the_normalised_scores_in_order(work):
         wanted = normalised("asnorm", backend, test[row[a]], test[row[b]], cohort, 5)
         assert float(value) == pytest.approx(wanted, abs=2e-3)
     assert "up to date" in call(work, "normalise_scores.sh", "--kind", "asnorm5", *ARGUMENTS).stderr
+    # Other content of any input, here one training vector and one score, reaches the output.
+    for name in ("train/xvector.1.ark", "raw"):
+        before = (work / "out").read_bytes()
+        path = next(work.glob(name.replace(".1", "*")))
+        content = path.read_bytes()
+        path.write_bytes(content.rsplit(b" ", 1)[0] + b" 0.123\n" if name == "raw" else content[:-4] + b"\0\0\x80\x40")
+        done = call(work, "normalise_scores.sh", "--kind", "asnorm5", *ARGUMENTS)
+        assert done.returncode == 0, done.stderr
+        assert (work / "out").read_bytes() != before, name
 
 
 @pytest.mark.parametrize(("options", "change", "message"), [
