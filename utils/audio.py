@@ -2,7 +2,8 @@
 
 soundfile decodes wav, flac, ogg and mp3, PyAV decodes m4a and aac. The format is recognised by a file's
 content, never by its name. Samples are float32 on the scale of 16-bit integers, as Kaldi's features
-expect: a 16-bit file gives exactly its integers.
+expect: a 16-bit file gives exactly its integers. PyAV and SciPy are imported where they are needed: SciPy alone takes
+longer than reading a file.
 """
 
 import contextlib
@@ -18,10 +19,8 @@ from itertools import chain
 from math import gcd, inf
 from typing import BinaryIO, NamedTuple
 
-import av
 import numpy as np
 import soundfile
-from scipy.signal import resample_poly
 
 from utils.errors import InputError
 
@@ -45,6 +44,7 @@ class Audio:
 
     samples: np.ndarray      # float32, mono, -32768..32767 for 16-bit input
     notes: tuple[str, ...]   # e.g. "44100 Hz", "2 channels", "8 bits", SILENT; empty for the expected format
+    kept: float = 1.0        # share of the channels' power that their mean keeps: 1 for copies, 1/2 for two speakers
 
 
 class _Block(NamedTuple):
@@ -101,7 +101,7 @@ def _audio(blocks: Iterator[_Block], path: str, rate: int) -> Audio:
     notes = (f"{first.rate} Hz",) * (first.rate != rate)
     if len(first.samples) > 1:
         notes += (f"{len(first.samples)} channels",)
-    return Audio(samples, (*notes, *first.notes, *level.notes()))
+    return Audio(samples, (*notes, *first.notes, *level.notes()), level.kept)
 
 
 class _Level:
@@ -121,6 +121,11 @@ class _Level:
             self.before += float(np.square(block.samples).sum(dtype=np.float64)) / len(block.samples) * _FULL_SCALE**2
             self.after += float(np.square(samples).sum(dtype=np.float64))
         return samples
+
+    @property
+    def kept(self) -> float:
+        """The share of the channels' power that their mean keeps; 1 for one channel, and for channels without power."""
+        return self.after / self.before if self.before > 0 else 1.0
 
     def notes(self) -> tuple[str, ...]:
         """Return one of SOUNDLESS, or nothing. Less than half a 16-bit step counts as silence."""
@@ -213,13 +218,19 @@ def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     if rate == new_rate:
         return samples
     common = gcd(rate, new_rate)
-    return resample_poly(samples, new_rate // common, rate // common).astype(np.float32, copy=False)
+    return _polyphase(samples, new_rate // common, rate // common)
 
 
 def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
     """Return the sound played `factor` times as fast, pitch included, as sox's speed does."""
     exact = Fraction(factor).limit_denominator(100)
-    return resample_poly(samples, exact.denominator, exact.numerator).astype(np.float32, copy=False)
+    return _polyphase(samples, exact.denominator, exact.numerator)
+
+
+def _polyphase(samples: np.ndarray, up: int, down: int) -> np.ndarray:
+    from scipy.signal import resample_poly
+
+    return resample_poly(samples, up, down).astype(np.float32, copy=False)
 
 
 def _run(entry: str, allowed: bool) -> bytes:
@@ -297,6 +308,8 @@ def _ogg_ends_early(stream: BinaryIO) -> bool:
 
 
 def _decode_av(stream: BinaryIO, path: str, kind: str) -> Iterator[_Block]:
+    import av
+
     count, some, size = 0, [], 0
     try:
         with av.open(stream, format=kind) as container:
