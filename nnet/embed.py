@@ -1,10 +1,11 @@
-"""Audio or features in, embeddings out: `load` takes any trained system, network or i-vector.
+"""Audio or features in, embeddings out: `load` takes any trained system, network or i-vector, and any bundle.
 
     from nnet.embed import load
     model = load("egs/voxceleb/exp/vgg_mha")
     model.embed("a.wav")                    # E float32
     model.embed(["a.wav", "b.flac"])        # 2 x E
     model.embed(samples, rate=8000)         # an array of floats, 1 at full scale
+    model.embed_each(paths)                 # an iterator, for more files than memory holds
 
 Networks embed whole utterances in padded batches of similar length. The result does not depend on the batch: encoders
 and poolings ignore what lies beyond an utterance's end. An utterance longer than MAX_FRAMES is cut into equal pieces of
@@ -14,7 +15,7 @@ reach it.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from nnet.bundle import check_embedding, check_files, is_bundle
 from nnet.config import NetworkConfig, read_network_config
 from nnet.device import find_device
 from nnet.model import Network
 from nnet.training.checkpoint import read_weights
 from nnet.utterances import Utterances, open_utterances
+from utils.ahead import ReadAhead, in_order
 from utils.audio import SOUNDLESS, read_audio, read_samples
 from utils.errors import InputError, first_five
 from utils.features.compute import compute_features
@@ -38,13 +41,21 @@ from utils.kaldi.objects import read_vector
 
 BLOCK = 2000  # utterances sorted by length at a time
 LOADED = 256  # utterances of a list, or of audio, in memory at a time
+BLOCK_FILES, BLOCK_VALUES = 64, 1 << 23  # files, or values of features or audio, that `embed_each` embeds at a time
 MAX_FRAMES = 12000
 Embedder = Callable[[Sequence[np.ndarray]], np.ndarray]  # utterances, T x F' or N samples each -> their number x E
+Warn = Callable[[str, str], None]  # called with the name of what is embedded, and a remark
+
+
+def print_warning(name: str, remark: str) -> None:
+    """Print a remark on what is embedded."""
+    print(f"warning: {name}: {remark}", file=sys.stderr)
 
 
 class Model:
     """A trained system. rate: sampling rate of its training data, Hz (None: unknown); dim: E.
 
+    Threads may share it: embedding changes nothing in it.
     frontend: its options; frames_dim: F'; shortest: the frames or samples that the encoder needs; takes_audio: whether
     `embedder` takes samples instead of frames after the front end.
     """
@@ -79,19 +90,40 @@ class Model:
         """Return the embedding (E, float32) of a file or an array, or the embeddings (N x E) of a list of them.
 
         An array holds one channel, floats (1 at full scale) or int16, at `rate` Hz; files state their rate. Audio is
-        resampled to the model's rate. Raises InputError, one line with the file or the place in the list, if audio is
-        missing, in no known format, empty, shorter than a frame, or holds NaN.
+        resampled to the model's rate. Prints a warning for silence, for a lower rate than the model's, and for audio
+        that is too short for the encoder. Raises InputError, one line with the file or the place in the list, if audio
+        is missing, in no known format, empty, shorter than a frame, or holds NaN.
         """
+        self._require_features()
+        return self._each(audio, lambda one, name: self._read(one, rate, name))
+
+    def embed_each(self, files: Iterable[str | os.PathLike], threads: int = 2,
+                   failed: Callable[[str, InputError], None] | None = None,
+                   warn: Warn = print_warning) -> Iterator[np.ndarray | None]:
+        """Yield the embedding (E, float32) of each file, in order; `threads` read files while others are embedded.
+
+        failed: called with a file that cannot be embedded, and the reason; its embedding is None. Without it, the first
+        such file raises its InputError. Both functions are called from the threads.
+        """
+        self._require_features()
+
+        def read(path: str | os.PathLike) -> np.ndarray | None:
+            try:
+                return self._read(path, None, os.fspath(path), warn)
+            except InputError as error:
+                if failed is None:
+                    raise
+                failed(os.fspath(path), error)
+                return None
+
+        for block in ReadAhead(_blocks(in_order(read, files, threads, threads)), 1):
+            found = iter(self.embedder([utterance for utterance in block if utterance is not None]))
+            yield from (None if utterance is None else next(found) for utterance in block)
+
+    def _require_features(self) -> None:
         if self.features is None:
             raise InputError(f"{self.folder} does not state its feature options, so features cannot be computed; use "
                              "embed_features, or train on features of steps/make_feats.sh")
-
-        def read(one: Any, name: str) -> np.ndarray:
-            samples = self._samples(one, rate, name)
-            return self._long_enough(samples, name) if self.takes_audio else self._frames(
-                self._computed(samples, name), name)
-
-        return self._each(audio, read)
 
     def embed_features(self, frames: Any) -> np.ndarray:
         """Return the embedding (E, float32) of stored features (T x F), or the embeddings (N x E) of a list of them."""
@@ -111,7 +143,14 @@ class Model:
                 items[start:start + LOADED], names, strict=True)]))
         return np.concatenate(found)
 
-    def _samples(self, audio: Any, rate: float | None, name: str) -> np.ndarray:
+    def _read(self, audio: Any, rate: float | None, name: str, warn: Warn = print_warning) -> np.ndarray:
+        """Return what the embedder takes, of a file or an array."""
+        samples = self._samples(audio, rate, name, warn)
+        if self.takes_audio:
+            return self._long_enough(samples, name, warn)
+        return self._frames(self._computed(samples, name), name, warn)
+
+    def _samples(self, audio: Any, rate: float | None, name: str, warn: Warn) -> np.ndarray:
         """Return the samples of a file or an array, N at the model's rate, 16-bit scale."""
         is_file = isinstance(audio, str | os.PathLike)
         if is_file == (rate is not None):
@@ -119,7 +158,10 @@ class Model:
                                             "an array without its sampling rate; give rate=, in Hz"))
         audio = read_audio(audio, self.rate) if is_file else read_samples(audio, rate, self.rate, name)
         if soundless := [note for note in audio.notes if note in SOUNDLESS]:
-            print(f"warning: {name}: {soundless[0]}; its embedding is meaningless", file=sys.stderr)
+            warn(name, f"{soundless[0]}; its embedding is meaningless")
+        if audio.rate < self.rate:
+            warn(name, f"{audio.rate} Hz, the model was trained at {self.rate} Hz: it misses what lies above "
+                       f"{audio.rate / 2:g} Hz")
         if len(audio.samples) < self.features.length:  # without snip-edges, mirrored ends would still give a frame
             raise InputError(f"{name}: {len(audio.samples)} samples at {self.rate} Hz are too short for one frame")
         return audio.samples
@@ -131,7 +173,7 @@ class Model:
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
 
-    def _frames(self, features: np.ndarray, name: str) -> np.ndarray:
+    def _frames(self, features: np.ndarray, name: str, warn: Warn = print_warning) -> np.ndarray:
         """Return the frames that the model sees: T' x F'."""
         if features.ndim != 2 or not len(features) or self.frontend.output_dim(features.shape[1]) != self.frames_dim:
             raise InputError(f"{name}: features of shape {list(features.shape)}; wanted T x "
@@ -145,23 +187,46 @@ class Model:
                                  "steps/compute_vad.sh and train it again")
             voicing = energy_vad(features, self.vad)
             if not voicing.any():
-                print(f"warning: {name}: no voiced frame; all frames are used", file=sys.stderr)
-        return self._long_enough(apply_frontend(features, voicing, self.frontend), name)
+                warn(name, "no voiced frame; all frames are used")
+        return self._long_enough(apply_frontend(features, voicing, self.frontend), name, warn)
 
-    def _long_enough(self, found: np.ndarray, name: str) -> np.ndarray:
-        """Return the frames or samples; prints a warning if the encoder needs more."""
+    def _long_enough(self, found: np.ndarray, name: str, warn: Warn) -> np.ndarray:
+        """Return the frames or samples; warns if the encoder needs more."""
         if len(found) < self.shortest:
-            print(f"warning: {name}: {len(found)} {'samples' if self.takes_audio else 'frames'}, fewer than the "
-                  f"{self.shortest} that the encoder needs: they are repeated", file=sys.stderr)
+            warn(name, f"{len(found)} {'samples' if self.takes_audio else 'frames'}, fewer than the {self.shortest} "
+                       "that the encoder needs: they are repeated")
         return found
 
 
-def load(folder: str | os.PathLike, device: str = "cpu") -> Model:
-    """Return the trained system of a model folder, network or i-vector; device: cpu, cuda or cuda:N.
+def _blocks(utterances: Iterable[np.ndarray | None]) -> Iterator[list[np.ndarray | None]]:
+    """Yield utterances in lists that fit into memory."""
+    block, values = [], 0
+    for utterance in utterances:
+        block.append(utterance)
+        values += 0 if utterance is None else utterance.size
+        if len(block) >= BLOCK_FILES or values >= BLOCK_VALUES:
+            yield block
+            block, values = [], 0
+    if block:
+        yield block
 
-    Raises InputError if the folder has no system, a file is damaged, or the files do not match.
+
+def load(folder: str | os.PathLike, device: str = "cpu") -> Model:
+    """Return the trained system of a model folder or bundle, network or i-vector; device: cpu, cuda or cuda:N.
+
+    Raises InputError if the folder has no system, a file is damaged, or the files do not match; and for a bundle if a
+    file has changed, or the system no longer gives the embedding of the bundle's self-check.
     """
     folder, where = Path(folder), find_device(device)
+    if not is_bundle(folder):
+        return _load(folder, where)
+    check_files(folder)
+    model = _load(folder, where)
+    check_embedding(model)
+    return model
+
+
+def _load(folder: Path, where: torch.device) -> Model:
     if (folder / "final.ie").is_file():
         from steps.ivector.model import IvectorModel  # here, because nnet does not need steps otherwise
 
@@ -170,7 +235,7 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Model:
         return Model(folder, kept_options(folder, frontend.vad), frontend, ivectors.frames_dim, ivectors.dim, ivectors)
     if not (folder / "model.safetensors").is_file():
         raise InputError(f"{folder}: no trained system: neither model.safetensors nor final.ie; name the folder of one "
-                         "under exp, or train it")
+                         "under exp, or a bundle")
     network, config = load_network(folder)
     network.to(where)
 

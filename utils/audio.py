@@ -44,6 +44,7 @@ class Audio:
 
     samples: np.ndarray      # float32, mono, -32768..32767 for 16-bit input
     notes: tuple[str, ...]   # e.g. "44100 Hz", "2 channels", "8 bits", SILENT; empty for the expected format
+    rate: int = SAMPLE_RATE  # of the file, Hz
     kept: float = 1.0        # share of the channels' power that their mean keeps: 1 for copies, 1/2 for two speakers
 
 
@@ -101,7 +102,7 @@ def _audio(blocks: Iterator[_Block], path: str, rate: int) -> Audio:
     notes = (f"{first.rate} Hz",) * (first.rate != rate)
     if len(first.samples) > 1:
         notes += (f"{len(first.samples)} channels",)
-    return Audio(samples, (*notes, *first.notes, *level.notes()), level.kept)
+    return Audio(samples, (*notes, *first.notes, *level.notes()), first.rate, level.kept)
 
 
 class _Level:

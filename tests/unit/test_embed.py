@@ -10,20 +10,16 @@ import torch
 import yaml
 from scipy.signal import resample_poly
 
-from nnet.config import network_config
 from nnet.embed import load
-from nnet.training.train import Trainer
 from tests.in_process import call
-from tests.unit.made_up import CONFIG, write_speech
+from tests.unit.made_up import write_speech
+from tests.unit.made_up_systems import train_systems
 from utils.errors import InputError
 from utils.jobs.done import code_version
 from utils.kaldi.ark import read_matrix, read_vectors
 from utils.kaldi.objects import write_vector
 
 KINDS = ("network", "ivector")
-FRONTEND = {"deltas": 1, "cmn": "sliding", "cmn_window": 60, "vad": True}
-IVECTOR = {"kind": "ivector", "features": "mfcc24", "frontend": FRONTEND,
-           "ubm": {"num_gaussians": 4, "split_iterations": 2}, "extractor": {"dim": 3, "iterations": 1}}
 
 
 def succeed(module, *words):
@@ -41,14 +37,7 @@ def data(tmp_path_factory):
 def models(data, tmp_path_factory):
     """A network and an i-vector system, both trained on the voiced frames of MFCC."""
     folder = tmp_path_factory.mktemp("models")
-    config = CONFIG | {"features": "mfcc24", "frontend": FRONTEND,
-                       "train": CONFIG["train"] | {"epochs": 30, "chunk_frames": 20}}
-    Trainer(network_config(config, "x"), data, data, folder / "network", torch.device("cpu"), seed=1).run()
-    exp = folder / "ivector"
-    (exp / "unfinished").mkdir(parents=True)
-    (exp / "system.yaml").write_text(yaml.safe_dump(IVECTOR))
-    succeed("steps.ivector.train_ubm", exp / "system.yaml", data, exp)
-    succeed("steps.ivector.train_extractor", exp / "system.yaml", data, exp / "final.ubm", exp / "unfinished", exp)
+    train_systems(data, folder)
     return folder
 
 

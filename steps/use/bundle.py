@@ -1,0 +1,110 @@
+"""Make a bundle of a trained system: a folder of its own that moves to other machines and is loaded without a network.
+
+It holds the weights, the resolved configuration, the options of features and voice activity, and what is trained of
+back-ends, cohort and calibration; nnet/bundle.py describes it. The new bundle is loaded once, self-check included,
+before it gets its name.
+e.g.: utils/bundle --licence CC-BY-4.0 egs/voxceleb/exp/xvector xvector_bundle
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from local.simulated_voice import RATE, draw_speaker, utter
+from nnet.bundle import EMBEDDING, FORMAT, MANIFEST, RECORDING, VERSION, digest_of, files_of
+from nnet.embed import Model, load
+from utils.errors import InputError, run_main
+from utils.files import write_aside
+from utils.jobs.done import code_version
+from utils.kaldi.objects import write_vector
+from utils.strict_yaml import read_yaml
+from utils.versions import LIBRARIES
+
+OF_NETWORK = ("config.yaml", "model.safetensors")
+OF_IVECTORS = ("system.yaml", "final.ubm", "final.ie", "feats.conf", "vad.conf")
+SECONDS, LEVEL = 4.0, 0.05  # of the recording; its root mean square, full scale 1
+SEED = 1
+
+
+def simulated_recording() -> np.ndarray:
+    """Return the recording of the self-check, a simulated voice: N samples at RATE, full scale 1."""
+    generator = np.random.default_rng(SEED)
+    return LEVEL * utter(draw_speaker(generator, "f"), SECONDS, generator)
+
+
+def model_files(exp: Path) -> dict[str, Path]:
+    """Return the files of a trained system by their names in a bundle."""
+    names = OF_IVECTORS if (exp / "final.ie").is_file() else OF_NETWORK
+    found = {name: exp / name for name in (*names, "versions.yaml", "calibration.json")}
+    backend = exp / "backend"
+    for path in sorted(backend.rglob("*")):
+        parts = path.relative_to(exp).parts
+        if path.is_file() and "log" not in parts and not any(part.startswith(".") for part in parts):
+            found["/".join(parts)] = path
+    return {name: path for name, path in found.items() if path.is_file()}
+
+
+def manifest_of(model: Model, folder: Path, name: str, licence: str) -> dict[str, Any]:
+    """Return the contents of bundle.json for the files in `folder`."""
+    trained = folder / "versions.yaml"
+    return {"format": FORMAT, "version": VERSION, "system": name,
+            "kind": "ivector" if (folder / "final.ie").is_file() else "network", "rate": model.rate, "dim": model.dim,
+            "licence": licence,
+            "trained_with": read_yaml(trained) if trained.is_file() else {},
+            "made_with": {"attvec": code_version(), "python": platform.python_version(),
+                          **{library: metadata.version(library) for library in LIBRARIES}},
+            "files": {file: digest_of(folder / file) for file in files_of(folder)}}
+
+
+def make_bundle(exp: Path, out: Path, licence: str) -> None:
+    """Bundle the system of a model folder; raises InputError if `out` exists or the system cannot be used on audio."""
+    if os.path.lexists(out):
+        raise InputError(f"{out} exists; remove it, or name another folder")
+    model = load(exp)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.parent / f".{out.name}.{os.getpid()}.tmp"
+    aside.mkdir()
+    try:
+        for name, path in model_files(exp).items():
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, aside / name)
+        soundfile.write(aside / RECORDING, simulated_recording(), RATE, subtype="PCM_16")
+        write_vector(aside / EMBEDDING, model.embed(aside / RECORDING))
+        with write_aside(aside / MANIFEST) as stream:
+            json.dump(manifest_of(model, aside, exp.resolve().name, licence), stream, indent=1)
+            stream.write("\n")
+        load(aside)
+        os.rename(aside, out)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="utils/bundle", description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--licence", default="not stated", help="one line on who may use it for what "
+                        "(default: %(default)s)")
+    parser.add_argument("exp", type=Path, help="folder of a trained system, such as egs/voxceleb/exp/xvector")
+    parser.add_argument("out", type=Path, help="the new folder")
+    arguments = parser.parse_args()
+    if len(arguments.licence.splitlines()) != 1:
+        raise InputError(f"--licence is {arguments.licence!r}, wanted one line")
+    make_bundle(arguments.exp, arguments.out, arguments.licence)
+    held = files_of(arguments.out)
+    trained = [what for name, what in (("backend", "back-ends"), ("calibration.json", "calibration"))
+               if any(file.partition("/")[0] == name for file in held)]
+    print(f"{arguments.out}: {len(held)} files, {' and '.join(trained) or 'no back-end'}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_main(main)

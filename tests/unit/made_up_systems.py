@@ -1,0 +1,29 @@
+"""A small network and a small i-vector system, trained on the data of `made_up.write_speech`."""
+
+from pathlib import Path
+
+import torch
+import yaml
+
+from nnet.config import network_config
+from nnet.training.train import Trainer
+from tests.in_process import call
+from tests.unit.made_up import CONFIG
+
+FRONTEND = {"deltas": 1, "cmn": "sliding", "cmn_window": 60, "vad": True}
+IVECTOR = {"kind": "ivector", "features": "mfcc24", "frontend": FRONTEND,
+           "ubm": {"num_gaussians": 4, "split_iterations": 2}, "extractor": {"dim": 3, "iterations": 1}}
+
+
+def train_systems(data: Path, folder: Path) -> None:
+    """Train `network` and `ivector` in a folder, both on the voiced frames of MFCC."""
+    config = CONFIG | {"features": "mfcc24", "frontend": FRONTEND,
+                       "train": CONFIG["train"] | {"epochs": 30, "chunk_frames": 20}}
+    Trainer(network_config(config, "x"), data, data, folder / "network", torch.device("cpu"), seed=1).run()
+    exp = folder / "ivector"
+    (exp / "unfinished").mkdir(parents=True)
+    (exp / "system.yaml").write_text(yaml.safe_dump(IVECTOR))
+    for words in (("train_ubm", exp / "system.yaml", data, exp),
+                  ("train_extractor", exp / "system.yaml", data, exp / "final.ubm", exp / "unfinished", exp)):
+        done = call(f"steps.ivector.{words[0]}", *words[1:])
+        assert done.returncode == 0, done.stderr
