@@ -6,7 +6,7 @@ and scoring. OUT is rewritten only if it changed.
 
 import argparse
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,8 +117,7 @@ class NetworkConfig:
     average: AverageOptions = choice(AVERAGES, "none")
     online: OnlineOptions | None = None
     init: InitOptions | None = None
-    backend: dict[str, Any] | None = field(default_factory=dict)  # read by steps/backend
-    scoring: tuple[str, ...] = ()  # read by steps/backend and the recipe; empty: their default
+    backend: Any = None  # chains: read by steps/backend
     # Written by training into the model's own configuration.
     vad_options: dict[str, Any] | None = None  # of the training data's voice activity, if frontend.vad uses it
     feature_dim: Count | None = None
@@ -177,7 +176,7 @@ def plain(config: NetworkConfig) -> dict[str, Any]:
 
 def training_part(config: NetworkConfig) -> dict[str, Any]:
     """Return the keys that the weights depend on: configurations with equal ones train the same network."""
-    return {key: value for key, value in plain(config).items() if key not in ("backend", "scoring", "vad_options")}
+    return {key: value for key, value in plain(config).items() if key not in ("backend", "vad_options")}
 
 
 def main() -> None:

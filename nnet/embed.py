@@ -73,16 +73,19 @@ class Model:
 
     @property
     def mean(self) -> np.ndarray:
-        """The mean of the training embeddings (E), which scoring subtracts: backend/mean.vec of the model folder.
+        """The mean of the training embeddings (E), which scoring subtracts, from the back-end's folder.
 
-        Raises InputError if the back-end is not trained, or was trained on other embeddings.
+        Raises InputError if no chain of the back-end has one, or it was trained on other embeddings.
         """
-        path = self.folder / "backend/mean.vec"
-        if not path.is_file():
-            raise InputError(f"{path} is missing; run steps/train_backend.sh on the training embeddings")
-        mean = read_vector(path, np.float32)
+        # The means of chains that are trained on copies, too, are of other embeddings.
+        found = [path for path in sorted(self.folder.glob("backend/*/mean.vec"))
+                 if not (path.parent / "chain").read_text(encoding="utf-8").startswith("copies")]
+        if not found:
+            raise InputError(f"{self.folder}/backend has no chain with `center`; run steps/train_backend.sh on the "
+                             "training embeddings")
+        mean = read_vector(found[0], np.float32)
         if mean.shape != (self.dim,):
-            raise InputError(f"{path} has {len(mean)} values, an embedding of {self.folder} {self.dim}; train the "
+            raise InputError(f"{found[0]} has {len(mean)} values, an embedding of {self.folder} {self.dim}; train the "
                              "back-end again")
         return mean
 

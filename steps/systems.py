@@ -1,20 +1,26 @@
-"""The program that the recipe's shell calls: utils/systems.py, with the scores that steps/backend offers."""
+"""The program that the recipe's shell calls: utils/systems.py, with the chains that steps/backend offers."""
 
 from typing import Any
 
-from steps.backend import options_of, scoring_of
+from steps.backend import chains_of
 from utils import systems
 from utils.errors import run_main
 
 
-def checked_scoring(config: dict[str, Any], where: str) -> list[str]:
-    """Return the kinds of scores of a system; its back-ends' options are checked, too, long before they are used."""
-    options_of(config, where)
-    return scoring_of(config, where)
+def facts_of_chains(config: dict[str, Any], where: str) -> dict[str, str]:
+    """Return what the recipe needs to know of a system's chains, after checking them, long before they are used.
+
+    chains: the names of those that are trained; segments: the name of the one that scores segments, or nothing; copies:
+    whether one is trained on copies at other speeds.
+    """
+    chains = chains_of(config, where)
+    return {"chains": " ".join(name for name, words in chains.items() if words),
+            "segments": " ".join(name for name, words in chains.items() if not words),
+            "copies": str(any(words.copies for words in chains.values() if words)).lower()}
 
 
 def main() -> None:
-    systems.main(checked_scoring)
+    systems.main(facts_of_chains)
 
 
 if __name__ == "__main__":

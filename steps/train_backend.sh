@@ -1,15 +1,23 @@
 #!/usr/bin/env bash
-# Train the back-ends that a system is scored with (`scoring:`, `backend:`) on its training embeddings: for cosine the mean,
-# for PLDA also LDA and PLDA.
+# Train the chains of a system's configuration (`backend:`, see steps/backend/__init__.py) on its training embeddings. Writes
+# a folder per chain: <backend>/<name>.
 # e.g.: steps/train_backend.sh exp/xvector/system.yaml data/train exp/xvector/embeddings_train exp/xvector/backend
+held_out=           # data directory whose speakers are left out, to calibrate on (empty: none)
+copies_data=        # data directory of copies at other speeds, for chains with `copies`
+copies_embeddings=  # embeddings of these copies
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 # <config> <data> <embeddings> <backend>
 . "$(dirname "$0")/../utils/step.sh"
 config=$1; data=$2; embeddings=$3; backend=$4
 
-require_file "$config" "$data/utt2spk"
-up_to_date "$backend/.done" "$config" "$data/utt2spk" "$embeddings" && exit 0
+copies=()
+[ -z "$copies_data" ] || copies=("$copies_data/utt2spk" "$copies_embeddings")
+require_file "$config" "$data/utt2spk" ${held_out:+"$held_out/utt2spk"} ${copies_data:+"$copies_data/utt2spk"}
+inputs=("$config" "$data/utt2spk" "$embeddings" ${held_out:+"$held_out/utt2spk"} ${copies[@]+"${copies[@]}"})
+up_to_date "$backend/.done" "${inputs[@]}" && exit 0
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "$backend/log/train.log" \
-  python3 -m steps.backend.train_backend "$config" "$data/utt2spk" "$embeddings" "$backend"
-mark_done "$backend/.done" "$config" "$data/utt2spk" "$embeddings"
+  python3 -m steps.backend.train_backend ${held_out:+--held-out "$held_out"} ${copies[@]+--copies "${copies[@]}"} \
+  "$config" "$data/utt2spk" "$embeddings" "$backend"
+shopt -s nullglob
+mark_done "$backend/.done" "${inputs[@]}" -- "$backend"/*/{chain,speakers,*.vec,*.mat,plda,cohort.ark,cohort.scp}

@@ -9,15 +9,16 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "egs/voxceleb/conf"
+LDA_PLDA = ["center", "lda5", "length", "plda"]
 TINY = {
     "ivector": {"base": "ivector_kaldi", "mini": {"ubm": {"num_gaussians": 8, "split_iterations": 4},
                                                   "extractor": {"dim": 10, "iterations": 2},
-                                                  "backend": {"lda_dim": 5}}},
-    "xvector": {"scoring": ["cosine", "plda", "plda+asnorm5"],
-                "mini": {"train": {"epochs": 2, "batch_size": 16, "chunk_frames": 100},
-                         "encoder": {"channels": [24, 24, 24, 24, 32]}, "backend": {"lda_dim": 5}}},
+                                                  "backend": {"plda": LDA_PLDA}}},
+    "xvector": {"mini": {"train": {"epochs": 2, "batch_size": 16, "chunk_frames": 100},
+                         "encoder": {"channels": [24, 24, 24, 24, 32]},
+                         "backend": {"plda": LDA_PLDA, "copies": ["copies", *LDA_PLDA, "asnorm5"]}}},
     "vgg_mha": {"mini": {"train": {"epochs": 1, "batch_size": 16, "chunk_frames": 100, "mask_bands": 2},
-                         "encoder": {"channels": [4, 4, 8]}, "pooling": {"heads": 5}, "backend": {"lda_dim": 5}}},
+                         "encoder": {"channels": [4, 4, 8]}, "pooling": {"heads": 5}, "backend": {"plda": LDA_PLDA}}},
 }
 
 

@@ -57,12 +57,20 @@ else
 fi
 data=$work/data exp=$work/exp
 jobs=(--nj "$nj" --cmd "$cmd") threads=(--cmd "$cmd" --num-threads "$num_threads")
+# Jobs with --device: on this machine they take turns on each GPU, so that more jobs than GPUs only load the model again.
+device_jobs=("${jobs[@]}")
+case "$device ${cmd%% *}" in
+  cuda*[/\ ]run)
+    device_jobs=(--nj "$(python3 -c 'from utils.jobs.run import visible_gpus as g; print(len(g()) or 1)')" --cmd "$cmd") ;;
+esac
 
 read -ra names <<< "$systems"
 systems=$(python3 -m steps.systems --scale "$scale" --conf "$conf" --exp "$resolved" ${augment:+--augmented} \
+  ${backend:+--backend "$backend"} \
   ${names[@]+"${names[@]}"})
 
-# Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online, scoring (see utils/systems.py);
+# Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online (see utils/systems.py), and
+# chains, segments, copies, of its back-ends (see steps/systems.py);
 # config; feats, the folder of its data with features; noises, the options that name corpora for online augmentation.
 read_facts() {  # system
   # shellcheck source=/dev/null

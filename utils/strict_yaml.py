@@ -54,12 +54,21 @@ def refuse(problem: str, place: yaml.Event | yaml.Node) -> None:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; raises InputError naming the file, and the line if known."""
     try:
-        content = StrictLoader(path.read_text(encoding="utf-8")).get_single_data()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise InputError(f"{path}: line {mark.line + 1}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, or a date such as 40 May
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:  # bytes that are not UTF-8
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from error
+    content = parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected `key: value` lines, found {type(content).__name__}")
     return content
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Return the value of a text; raises InputError naming `where`, and the line if known."""
+    try:
+        return StrictLoader(text).get_single_data()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise InputError(f"{where}: line {mark.line + 1}: {error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 40 May
+        raise InputError(f"{where}: not YAML: {' '.join(str(error).split())[:200]}") from error

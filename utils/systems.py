@@ -9,7 +9,9 @@ names the scale. Beside it, facts.sh holds the facts that the recipe's shell scr
     sets='train test train_sp train_aug'
     vad=false
     online=false
-    scoring='cosine plda'
+    chains='cosine plda'
+    segments=''
+    copies=false
 """
 
 import argparse
@@ -24,10 +26,11 @@ import yaml
 from utils.config import SCALES, load_config
 from utils.errors import InputError
 from utils.files import write_if_changed
+from utils.strict_yaml import parse_yaml
 
 KINDS = ("ivector", "network")
 SCALE_LINE = "# scale: "
-ScoringOf = Callable[[dict[str, Any], str], list[str]]  # takes a configuration and its file; see steps/systems.py
+FactsOfChains = Callable[[dict[str, Any], str], dict[str, str]]  # of a configuration and its file: see steps/systems.py
 
 
 def names_of(words: list[str], conf: Path) -> list[str]:
@@ -49,8 +52,8 @@ def scale_of(path: Path) -> str:
     return first.removeprefix(SCALE_LINE).strip() if first.startswith(SCALE_LINE) else "-"
 
 
-def facts_of(config: dict[str, Any], path: Path, augmented: bool, scoring_of: ScoringOf) -> dict[str, str]:
-    """Return the facts that a recipe needs about a system: kind, features, train_set, sets, vad, online, scoring.
+def facts_of(config: dict[str, Any], path: Path, augmented: bool, of_chains: FactsOfChains) -> dict[str, str]:
+    """Return the facts that a recipe needs about a system, as listed above.
 
     path: of its configuration; augmented: whether stored augmented copies exist for training networks.
     sets: the data directories whose features the system reads. Raises InputError, naming the file, on values that
@@ -66,13 +69,14 @@ def facts_of(config: dict[str, Any], path: Path, augmented: bool, scoring_of: Sc
     frontend, train_set = config.get("frontend", {}), config.get("train_set", "train_net")
     if not isinstance(frontend, dict):
         raise InputError(f"{path}: frontend: expected keys, found {frontend!r}")
-    scoring = scoring_of(config, str(path))
+    chains = of_chains(config, str(path))
     online = bool(config.get("online"))
     reads_audio = online or frontend.get("type", "kaldi") != "kaldi"  # augmented copies hold features only
     augmented = augmented and kind == "network" and not reads_audio
-    sets = ["train", "test", *["train_sp"] * (train_set == "train_net_sp"), *["train_aug"] * augmented]
+    copies = train_set == "train_net_sp" or chains["copies"] == "true"
+    sets = ["train", "test", *["train_sp"] * copies, *["train_aug"] * augmented]
     return {"kind": kind, "features": features, "train_set": f"{train_set}{'_aug' * augmented}", "sets": " ".join(sets),
-            "vad": str(bool(frontend.get("vad"))).lower(), "online": str(online).lower(), "scoring": " ".join(scoring)}
+            "vad": str(bool(frontend.get("vad"))).lower(), "online": str(online).lower(), **chains}
 
 
 def as_shell(facts: dict[str, str]) -> str:
@@ -80,20 +84,22 @@ def as_shell(facts: dict[str, str]) -> str:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items())
 
 
-def main(scoring_of: ScoringOf) -> None:
-    """Run the program. scoring_of: returns the kinds of scores that a configuration requests, or raises InputError."""
+def main(of_chains: FactsOfChains) -> None:
+    """Run the program. of_chains: returns the facts of a configuration's chains, or raises InputError."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--conf", type=Path, required=True)
     parser.add_argument("--exp", type=Path, required=True)
+    parser.add_argument("--backend", help="chains in place of those of every configuration, as YAML")
     parser.add_argument("--augmented", action="store_true", help="augmented copies exist for training")
     parser.add_argument("systems", nargs="*")
     arguments = parser.parse_args()
     names = names_of(arguments.systems, arguments.conf)
+    given = {"backend": parse_yaml(arguments.backend, "--backend")} if arguments.backend else {}
     for name in names:
         path = arguments.conf / f"{name}.yaml"
-        config = load_config(path, arguments.scale)
-        facts = facts_of(config, path, arguments.augmented, scoring_of)
+        config = load_config(path, arguments.scale) | given
+        facts = facts_of(config, path, arguments.augmented, of_chains)
         text = f"{SCALE_LINE}{arguments.scale}\n{yaml.safe_dump(config, sort_keys=False, width=100)}"
         write_if_changed(arguments.exp / name / "system.yaml", text)
         write_if_changed(arguments.exp / name / "facts.sh", as_shell(facts))

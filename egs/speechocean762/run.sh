@@ -10,6 +10,7 @@ speakers=250        # expected number of speakers in the corpus
 utterances=5000     # expected number of utterances in the corpus
 systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
 conf=               # folder with the systems' YAML files (empty: conf/ of egs/voxceleb)
+backend=            # chains in place of the systems' own, as YAML: "[center, lda100, length, plda]" (empty: their own)
 scale=full          # full: the papers' settings; mini: those of each YAML's block mini:, for minutes on two CPU cores
 stage=0             # first stage to run
 stop_stage=7        # last stage to run

@@ -11,6 +11,7 @@ train=              # what to train on: of voxceleb1, voxceleb2, voxceleb2-test 
 lists=              # trial lists to use, separated by spaces (empty: those found in the corpus folder)
 systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
 conf=               # folder with the systems' YAML files (empty: conf/ here)
+backend=            # chains in place of the systems' own, as YAML: "[center, lda100, length, plda]" (empty: their own)
 scale=full          # full: the papers' settings; mini: those of each YAML's block mini:, for minutes on two CPU cores
 stage=0             # first stage to run
 stop_stage=7        # last stage to run
@@ -106,43 +107,45 @@ if stage 4 "embeddings of utterances, and of segments for systems that score the
   for system in $systems; do
     read_facts "$system"
     if [ "$kind" = ivector ]; then extract=extract_ivectors.sh; else extract=extract_embeddings.sh; fi
-    for set in train test; do
-      "$steps/$extract" "${jobs[@]}" --device "$device" "$exp/$system" "$feats/$set" "$exp/$system/embeddings_$set"
+    for set in train test $([ "$copies" = false ] || echo train_sp); do
+      "$steps/$extract" "${device_jobs[@]}" --device "$device" "$exp/$system" "$feats/$set" "$exp/$system/embeddings_$set"
     done
-    case " $scoring " in *" segments "*)
-      "$steps/extract_segments.sh" "${jobs[@]}" --device "$device" \
-        "$exp/$system" "$feats/test" "$exp/$system/segments_test" ;;
-    esac
+    [ -z "$segments" ] || "$steps/extract_segments.sh" "${device_jobs[@]}" --device "$device" \
+      "$exp/$system" "$feats/test" "$exp/$system/segments_test"
   done
 fi
 
-if stage 5 "back-end: mean, LDA, PLDA"; then
+if stage 5 "back-ends: on all training speakers, and without the held-out ones for calibration"; then
   for system in $systems; do
     read_facts "$system"
-    "$steps/train_backend.sh" --cmd "$cmd" \
+    [ -n "$chains" ] || continue
+    with_copies=()
+    [ "$copies" = false ] ||
+      with_copies=(--copies-data "$data/train_sp" --copies-embeddings "$exp/$system/embeddings_train_sp")
+    "$steps/train_backend.sh" --cmd "$cmd" ${with_copies[@]+"${with_copies[@]}"} \
       "$config" "$data/train" "$exp/$system/embeddings_train" "$exp/$system/backend"
+    "$steps/train_backend.sh" --cmd "$cmd" ${with_copies[@]+"${with_copies[@]}"} --held-out "$data/valid" \
+      "$config" "$data/train" "$exp/$system/embeddings_train" "$exp/$system/held_out/backend"
   done
 fi
 
-if stage 6 "scores of every trial list: cosine, PLDA, segments, normalised scores"; then
+if stage 6 "scores of every trial list and of the held-out speakers; thresholds from the latter"; then
   for system in $systems; do
     read_facts "$system"
-    for trials in "$data"/test/trials/*; do
-      for backend in $scoring; do
-        scores=$exp/$system/scores_test/${trials##*/}.$backend
-        case $backend in
-          segments)
-            "$steps/score_segments.sh" "${threads[@]}" --device "$device" --max-shared-speakers "$max_shared_speakers" \
-              "$exp/$system" "$exp/$system/segments_test" "$trials" "$scores" ;;
-          *+*)
-            "$steps/normalise_scores.sh" "${threads[@]}" --kind "${backend#*+}" --backend "${backend%%+*}" \
-              --max-shared-speakers "$max_shared_speakers" "$exp/$system/backend" "$data/train" \
-              "$exp/$system/embeddings_train" "$data/test" "$exp/$system/embeddings_test" "${scores%+*}" "$scores" ;;
-          *)
-            "$steps/score.sh" "${threads[@]}" --backend "$backend" --max-shared-speakers "$max_shared_speakers" \
-              "$exp/$system/backend" "$exp/$system/embeddings_test" "$trials" "$scores" ;;
-        esac
+    for chain in $chains; do
+      for trials in "$data"/test/trials/*; do
+        "$steps/score.sh" "${threads[@]}" --max-shared-speakers "$max_shared_speakers" "$exp/$system/backend/$chain" \
+          "$exp/$system/embeddings_test" "$trials" "$exp/$system/scores_test/${trials##*/}.$chain"
       done
+      "$steps/score.sh" "${threads[@]}" "$exp/$system/held_out/backend/$chain" "$exp/$system/embeddings_train" \
+        "$data/valid/trials/valid" "$exp/$system/held_out/scores/valid.$chain"
+    done
+    [ -z "$chains" ] || "$steps/train_calibration.sh" "$data/valid/trials/valid" "$exp/$system/held_out/scores/valid" \
+      "$chains" "$exp/$system/calibration.json"
+    [ -n "$segments" ] || continue
+    for trials in "$data"/test/trials/*; do
+      "$steps/score_segments.sh" "${threads[@]}" --device "$device" --max-shared-speakers "$max_shared_speakers" \
+        "$exp/$system" "$exp/$system/segments_test" "$trials" "$exp/$system/scores_test/${trials##*/}.$segments"
     done
   done
 fi

@@ -1,92 +1,124 @@
-"""The back-ends, which turn embeddings into scores of trials: a table by name, each with its options.
+"""Back-ends: chains of parts that turn embeddings into scores of trials.
 
-`scoring:` of a configuration lists them, and normalised scores: `plda+asnorm300` are PLDA's after adaptive s-norm with
-the 300 nearest training speakers (steps/backend/score_norm.py).
+A chain is a list of words, in a system's configuration or on the command line:
 
-To add one: write a module with the class (an `interface.Backend`) and its options, a dataclass, and enter both in
-BACKENDS. Configurations (`scoring:`, `backend:`), train_backend.sh, score.sh and the report find it there.
+    backend: [center, lda200, length, plda, asnorm300]
+
+    [copies]                          train on copies at other speeds, too, as further speakers
+    center, lda<N>, wccn, length      transforms, in any order, each as often as wanted but for those that learn: once
+    cosine, plda, gplda[<N>]          how two vectors are compared
+    [znorm, tnorm, snorm, asnorm<N>]  normalise scores with the speakers that the chain is trained on
+
+Several chains have names: `backend: {cosine: [center, length, cosine], plda: [center, lda200, length, plda]}`; one
+chain without a name has that of its comparison. The chain [segments] stands for scores that a network computes from
+segments of utterances (steps/score_segments.sh).
+
+To add a part: write a module with a class (steps/backend/interface.py) and enter it in TRANSFORMS or COMPARISONS.
 """
 
-import dataclasses
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
-from steps.backend.cosine import Cosine, CosineOptions
-from steps.backend.lda_plda import LdaPlda, LdaPldaOptions
-from utils.config import build
+from steps.backend.cosine import Cosine
+from steps.backend.interface import Comparison, Part, Transform
+from steps.backend.plda_scoring import Gaussian, TwoCovariance
+from steps.backend.transforms import Center, Lda, Length, Wccn
 from utils.errors import InputError
 
-BACKENDS = {
-    "cosine": (Cosine, CosineOptions),
-    "plda": (LdaPlda, LdaPldaOptions),
-}
-SCORING = ("cosine", "plda")  # default of a configuration without `scoring:`
-# Scores without a back-end: the network computes them from segments of utterances (steps/score_segments.sh).
-NETWORK_SCORES = {"segments": "the mean cosine of the 100 pairs of ten segments of 3.5 s"}
+TRANSFORMS: dict[str, type[Transform]] = {"center": Center, "lda": Lda, "wccn": Wccn, "length": Length}
+COMPARISONS: dict[str, type[Comparison]] = {"cosine": Cosine, "plda": TwoCovariance, "gplda": Gaussian}
+NORMS = ("znorm", "tnorm", "snorm", "asnorm")
+COPIES, SEGMENTS = "copies", "segments"
+NAME = re.compile(r"[A-Za-z0-9_]{1,60}")
+EXAMPLE = "backend: {cosine: [center, length, cosine], plda: [center, lda200, length, plda]}"
 
 
-NORM = r"znorm|tnorm|snorm|asnorm(\d{1,9})"
-NORMALISED = re.compile(rf"(\w+)\+({NORM})")
+class Word(NamedTuple):
+    """A word of a chain: `lda200` is ("lda", 200)."""
+
+    name: str
+    number: int | None
+
+    def __str__(self) -> str:
+        return self.name + ("" if self.number is None else str(self.number))
 
 
-def describe(name: str) -> str:
-    """Return a short description of a kind of scores; the name itself if it is not known."""
-    if found := NORMALISED.fullmatch(name):
-        kind, cohort = found[2], "the training speakers"
-        if found[3]:
-            kind, cohort = "asnorm", f"the {found[3]} nearest training speakers"
-        return f"{describe(found[1])}, normalised by {kind} with {cohort}"
-    if name in BACKENDS:
-        return BACKENDS[name][0].__doc__.splitlines()[0]
-    return NETWORK_SCORES.get(name, name)
+class Words(NamedTuple):
+    """A chain that has been checked."""
+
+    copies: bool
+    transforms: tuple[Word, ...]
+    comparison: Word
+    norm: Word | None
+
+    def __str__(self) -> str:
+        words = [*[COPIES] * self.copies, *self.transforms, self.comparison, *[self.norm] * (self.norm is not None)]
+        return " ".join(map(str, words))
 
 
-def base_of(name: str) -> str:
-    """Return the kind of scores that normalised scores are made of; others are their own."""
-    found = NORMALISED.fullmatch(name)
-    return found[1] if found else name
+def parse_chain(words: Any, where: str, trained: bool = False) -> Words:
+    """Return a chain that is given as a list of words; raises InputError, naming `where` and the word.
 
-
-def scoring_of(config: dict[str, Any], where: str) -> list[str]:
-    """Return the kinds of scores that a system's configuration lists in `scoring:`, after checking them.
-
-    where: the file to name in messages, e.g. conf/xvector.yaml. Raises InputError on unknown names.
+    trained: numbers that matter in training alone may be missing.
     """
-    allowed = [*BACKENDS, *(NETWORK_SCORES if config.get("kind") == "network" else ())]
-    scoring = config.get("scoring", list(SCORING))
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise InputError(f"{where}: a chain is {words!r}, wanted words such as [center, lda200, length, plda]")
+    rest = list(words)
+    copies = rest[0] == COPIES
+    found = [parse_word(word, where, trained) for word in rest[copies:]]
+    places = [place for place, word in enumerate(found) if word.name in COMPARISONS]
+    if len(places) != 1:
+        raise InputError(f"{where}: the chain {' '.join(words)} has {len(places)} of {', '.join(COMPARISONS)}; wanted "
+                         "one")
+    transforms, (comparison, *norm) = tuple(found[:places[0]]), found[places[0]:]
+    learning = [word.name for word in transforms if word.name in TRANSFORMS and TRANSFORMS[word.name].FILE]
+    for word, allowed in [*((word, TRANSFORMS) for word in transforms), *((word, NORMS) for word in norm)]:
+        if word.name not in allowed or learning.count(word.name) > 1 or len(norm) > 1:
+            raise InputError(f"{where}: the chain {' '.join(words)}: {word} is out of place; wanted [{COPIES}], then "
+                             f"{', '.join(TRANSFORMS)} (those that learn once), one of {', '.join(COMPARISONS)}, and "
+                             f"perhaps one of {', '.join(NORMS)}")
+    return Words(copies, transforms, comparison, norm[0] if norm else None)
 
-    def fits(one: Any) -> bool:
-        return one in allowed or (isinstance(one, str) and base_of(one) != one and base_of(one) in BACKENDS)
 
-    if not isinstance(scoring, list) or not scoring or not all(map(fits, scoring)):
-        raise InputError(f"{where}: scoring is {scoring!r}, wanted a list of {', '.join(allowed)}, or of one of them "
-                         "with +znorm, +tnorm, +snorm or +asnorm<N>")
-    for place, one in enumerate(scoring):
-        if base_of(one) not in scoring[:place + 1]:
-            raise InputError(f"{where}: scoring: {one} is made of {base_of(one)}; list {base_of(one)} before it")
-        found = NORMALISED.fullmatch(one)
-        if found and found[3] and int(found[3]) < 2:
-            raise InputError(f"{where}: scoring: {one}: a mean and a deviation need two scores or more")
-    return scoring
+def parse_word(word: str, where: str, trained: bool) -> Word:
+    """Return a word and its number; raises InputError if it is not known, or its number is missing or out of place."""
+    name, number = re.fullmatch(r"(.*?)(\d{0,9})", word, re.DOTALL).groups()
+    parts: dict[str, type[Part]] = {**TRANSFORMS, **COMPARISONS}
+    if name not in parts and name not in NORMS:
+        raise InputError(f"{where}: no part {word!r} of a chain; available: "
+                         f"{', '.join([COPIES, *parts, *NORMS])}, or [{SEGMENTS}] alone for a network")
+    wanted = parts[name].NUMBER if name in parts else "wanted" if name == "asnorm" else ""
+    if (number and not wanted) or (not number and wanted == "wanted" and not (trained and name in parts)):
+        raise InputError(f"{where}: the part {word!r} {'takes no number' if number else f'wants a number: {name}200'}")
+    least = 2 if name in NORMS else 1  # a mean and a deviation
+    if number and int(number) < least:
+        raise InputError(f"{where}: the part {word!r}: wanted at least {name}{least}")
+    return Word(name, int(number) if number else None)
 
 
-def options_of(config: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return the options of each back-end in a configuration's `scoring:`, by name, from its block `backend:`.
+def chains_of(config: dict[str, Any], where: str) -> dict[str, Words | None]:
+    """Return the chains of a system's configuration by name, checked; None stands for [segments].
 
-    Back-ends share options of the same name. A null block or option, with which a configuration overrides its base,
-    counts as absent. Raises InputError on an option that none of these back-ends has.
+    where: the file to name in messages, e.g. conf/xvector.yaml. A null chain, with which a configuration overrides its
+    base, counts as absent. Raises InputError.
     """
-    fields = {name: [field.name for field in dataclasses.fields(kind)] for name, (_, kind) in BACKENDS.items()}
-    chosen = [name for name in dict.fromkeys(map(base_of, scoring_of(config, where))) if name in BACKENDS]
-    known, allowed = ({option for name in names for option in fields[name]} for names in (BACKENDS, chosen))
-    block = {} if config.get("backend") is None else config["backend"]
+    block = config.get("backend")
+    if isinstance(block, list):
+        words = parse_chain(block, f"{where}: backend")
+        block = {"_".join(map(str, filter(None, (words.comparison, words.norm)))): block}
     if not isinstance(block, dict):
-        raise InputError(f"{where}: backend: expected keys, found {block!r}")
-    for key, value in block.items():
-        if key not in known or (value is not None and key not in allowed):
-            raise InputError(f"{where}: backend: {key!r} is not an option of {' or '.join(chosen) or 'any back-end'}, "
-                             f"which `scoring:` asks for; allowed: {', '.join(sorted(allowed)) or 'none'}; leave it "
-                             "out, or set it to null if a base configuration has it")
-    given = {key: value for key, value in block.items() if value is not None}
-    return {name: build(BACKENDS[name][1], {key: given[key] for key in fields[name] if key in given},
-                        f"{where}: backend") for name in chosen}
+        raise InputError(f"{where}: backend is {block!r}, wanted a chain or named chains, such as {EXAMPLE}")
+    block = {name: chain for name, chain in block.items() if chain is not None}
+    if not block:
+        raise InputError(f"{where}: backend names no chain; wanted e.g. {EXAMPLE}")
+    chains: dict[str, Words | None] = {}
+    for name, chain in block.items():
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise InputError(f"{where}: backend: {name!r} is no name of a chain; use letters, digits and _")
+        if chain == [SEGMENTS]:
+            if config.get("kind") != "network":
+                raise InputError(f"{where}: backend: {name}: [{SEGMENTS}] is for networks")
+            chains[name] = None
+        else:
+            chains[name] = parse_chain(chain, f"{where}: backend: {name}")
+    return chains

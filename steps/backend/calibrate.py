@@ -12,9 +12,8 @@ it; the JSON file has that threshold and the error rates of the training trials 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -94,21 +93,35 @@ def write_scores(first: Path, values: np.ndarray, output: Path) -> None:
             done += len(lines.starts)
 
 
-def report(calibration: Calibration, names: Sequence[str], scores: np.ndarray, is_target: np.ndarray,
-           prior: float) -> dict[str, object]:
-    """Return what the JSON file holds: weights, threshold, and the error rates of the training trials."""
+def report(calibration: Calibration, scores: np.ndarray, is_target: np.ndarray, prior: float) -> dict[str, Any]:
+    """Return what the JSON file holds: weights, threshold, and the error rates of the training trials at it."""
     ratios = calibration(scores)
     targets, nontargets, threshold = ratios[is_target], ratios[~is_target], bayes_threshold(prior)
-    return {"systems": list(names), "weights": calibration.weights.tolist(), "offset": calibration.offset,
+    return {"weights": calibration.weights.tolist(), "offset": calibration.offset,
             "prior": prior, "threshold": threshold, "trials": len(ratios), "targets": len(targets),
-            "miss_rate": float((targets < threshold).mean()),
-            "false_alarm_rate": float((nontargets >= threshold).mean()),
+            "miss": float((targets < threshold).mean()),
+            "false_alarm": float((nontargets >= threshold).mean()),
             "eer": measure(targets, nontargets).eer, **vars(measure_llr(targets, nontargets))}
+
+
+def warn_of_no_errors(found: dict[str, Any], what: str) -> None:
+    """Say so if no training trial was wrong: then nothing bounds the size of the ratios."""
+    if found["eer"] == 0:
+        print(f"{what}: no training trial is wrong, so the size of the ratios is arbitrary; use more trials",
+              file=sys.stderr)
+
+
+def prior_of(text: str) -> float:
+    """Return a probability of targets from the command line: more than 0, less than 1."""
+    prior = share("--prior")(text)
+    if not 0 < prior < 1:
+        raise InputError(f"--prior {prior}: wanted more than 0 and less than 1")
+    return prior
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--prior", type=share("--prior"), default=0.05, help="probability of a target")
+    parser.add_argument("--prior", type=prior_of, default=0.05, help="probability of a target")
     parser.add_argument("--max-shared-speakers", type=share("--max-shared-speakers"), default=0.0)
     parser.add_argument("--train-scores", type=Path, nargs="+", required=True, metavar="FILE")
     parser.add_argument("--scores", type=Path, nargs="+", required=True, metavar="FILE")
@@ -117,8 +130,6 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("json", type=Path)
     arguments = parser.parse_args()
-    if not 0 < arguments.prior < 1:
-        raise InputError(f"--prior {arguments.prior}: wanted more than 0 and less than 1")
     if len(arguments.train_scores) != len(arguments.scores):
         raise InputError(f"{len(arguments.train_scores)} files of scores to train on, {len(arguments.scores)} to apply "
                          "to; name the same systems in the same order")
@@ -128,10 +139,9 @@ def main() -> None:
     is_target = np.repeat([True, False], [len(part) for part in parts[0]])
     train_scores = np.stack([np.concatenate(part) for part in parts], axis=1)
     calibration = train(train_scores, is_target, arguments.prior)
-    found = report(calibration, [str(path) for path in arguments.scores], train_scores, is_target, arguments.prior)
-    if found["eer"] == 0:
-        print("calibration: no training trial is wrong, so the size of the ratios is arbitrary; use more trials",
-              file=sys.stderr)
+    found = {"systems": [str(path) for path in arguments.scores],
+             **report(calibration, train_scores, is_target, arguments.prior)}
+    warn_of_no_errors(found, "calibration")
     write_scores(arguments.scores[0], calibration(read_aligned_scores(arguments.scores)), arguments.out)
     with write_aside(arguments.json) as stream:
         stream.write(json.dumps(found, indent=1) + "\n")

@@ -1,9 +1,9 @@
-"""The interface of back-ends."""
+"""The interfaces of a chain's parts: steps/backend/__init__.py has the tables of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -15,6 +15,9 @@ class Enrolment:
 
     x: np.ndarray
     models: list[np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.x) if self.models is None else len(self.models)
 
     @property
     def num_utts(self) -> np.ndarray | int:
@@ -33,25 +36,36 @@ class Scorer(Protocol):
         """Return the scores (float32) of trials of enrolment models `i` with test rows `j`; called from threads."""
 
 
-class Backend(Protocol):
-    """Turns embeddings into scores. The first line of a class's docstring describes it in usage texts and the report.
+class Part(Protocol):
+    """What both kinds of parts have. A part keeps what it has learnt in one file of the chain's folder.
 
-    The back-ends of a system share one folder: a file name means the same in all of them (mean.vec is the mean of the
-    training embeddings).
+    NUMBER says whether its word ends in a number, as in `lda200`: "wanted", "allowed", or "" for none.
     """
 
-    files: ClassVar[tuple[str, ...]]  # that `save` writes and `load` reads
+    FILE: ClassVar[str]  # "" for a part that learns nothing
+    NUMBER: ClassVar[str]
 
     @classmethod
-    def fit(cls, x: np.ndarray, speakers: Sequence[str], options: Any) -> Self:
-        """Train on N x D embeddings (float32) with the speaker of each; options: of the table's class."""
+    def fit(cls, x: np.ndarray, speakers: Sequence[str], number: int | None) -> Self:
+        """Train on N x D vectors (float32), as the parts before leave them, with the speaker of each."""
 
     def save(self, folder: Path) -> None:
-        """Write the files."""
+        """Write the part's file."""
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read the files of `save`; the scores are bit-identical."""
+        """Read the file; the scores are bit-identical."""
 
-    def scorer(self, enrolment: Enrolment, test: np.ndarray) -> Scorer:
-        """Return the scorer of an enrolment side and M x D test embeddings."""
+
+class Transform(Part, Protocol):
+    """Turns vectors into vectors."""
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Return N x D' vectors of N x D vectors (float64). Raises InputError if D is not that of the training."""
+
+
+class Comparison(Part, Protocol):
+    """Compares two vectors: the last part of a chain."""
+
+    def scorer(self, enrolment: np.ndarray, num_utts: np.ndarray | int, test: np.ndarray) -> Scorer:
+        """Return the scorer of M x D models, means of `num_utts` utterances, and N x D test vectors."""

@@ -8,7 +8,6 @@ from steps.backend.speaker_stats import SpeakerStats
 from utils.errors import InputError
 
 EIGENVALUE_FLOOR = 1e-6  # in whitening, as a share of the covariance's largest eigenvalue
-BLOCK = 1 << 14          # vectors processed at a time
 
 
 def eigenvalues_down(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,17 +70,3 @@ def normalise_length(x: np.ndarray) -> np.ndarray:
     """Scale each of N x D vectors to length sqrt(D), as Kaldi's ivector-normalize-length; zero vectors stay."""
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     return x * (x.shape[1] ** 0.5 / np.where(lengths > 0, lengths, 1))
-
-
-def process(x: np.ndarray, mean: np.ndarray, transform: np.ndarray | None = None) -> np.ndarray:
-    """Return N x D vectors minus the mean, transformed if a transform is given, and length-normalised (float32)."""
-    if x.shape[1] != len(mean):
-        raise InputError(f"embeddings of dimension {x.shape[1]}, back-end of dimension {len(mean)}; train the back-end "
-                         "on embeddings of the same model")
-    processed = np.empty((len(x), x.shape[1] if transform is None else len(transform)), np.float32)
-    mean = mean.astype(np.float64)
-    for start in range(0, len(x), BLOCK):
-        part = slice(start, start + BLOCK)
-        centred = x[part] - mean
-        processed[part] = normalise_length(centred if transform is None else apply_transform(centred, transform))
-    return processed

@@ -51,8 +51,7 @@ class IvectorConfig:
     ubm: UbmOptions
     extractor: ExtractorOptions
     frontend: FrontendOptions = field(default_factory=FrontendOptions)
-    backend: dict[str, Any] | None = field(default_factory=dict)  # read by steps/backend
-    scoring: tuple[str, ...] = ()  # read by steps/backend and the recipe; empty: their default
+    backend: Any = None  # chains: read by steps/backend
 
 
 def read_ivector_config(path: Path) -> IvectorConfig:

@@ -90,7 +90,10 @@ class Provenance:
         """Return the records of the steps that made a folder or a file."""
         if path.name.startswith(RECORD):
             return [path] if path.is_file() else []
-        if path.is_dir():
-            return [path / RECORD] if (path / RECORD).is_file() else []
+        if (path / RECORD).is_file():
+            return [path / RECORD]
+        if path.is_dir():  # perhaps one of several folders that a step has made, such as a chain of train_backend.sh
+            return [record for record in (path.parent / RECORD,) if record.is_file()
+                    and any(name.startswith(f"{path.name}/") for name in read_record(record)["outputs"])]
         return [record for record in sorted(path.parent.glob(f"{RECORD}*")) if record.is_file()
                 and path.name in read_record(record)["outputs"]]

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from steps.backend import describe
+from steps.backend.chain import WORDS
 from steps.report.provenance import Origin, Provenance
 from utils.bootstrap import equal_error_rates, interval
 from utils.errors import InputError, run_main
@@ -110,6 +110,22 @@ def in_every_row(files: list[Scores]) -> str:
     return f" In every row: {', '.join(common)}." if common else ""
 
 
+SEGMENTS = "the mean cosine of the 100 pairs of ten segments of 3.5 s"
+
+
+def chains(files: list[Scores]) -> str:
+    """Return a list of the back-ends, each with the words of its chain, and the systems where they are others."""
+    systems: dict[tuple[str, str], list[str]] = {}
+    for one in files:
+        said = one.path.parents[1] / "backend" / one.backend / WORDS
+        words = said.read_text(encoding="utf-8").strip() if said.is_file() else SEGMENTS
+        names = systems.setdefault((one.backend, words), [])
+        names.extend([one.system] * (one.system not in names))
+    several = Counter(backend for backend, _ in systems)
+    return "\n".join(f"- {backend}: {words}" + (f" ({', '.join(names)})" if several[backend] > 1 else "")
+                     for (backend, words), names in sorted(systems.items()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--command", required=True, help="the recipe's command line")
@@ -122,7 +138,6 @@ def main() -> None:
         stream.writelines("\t".join(row) + "\n" for row in [COLUMNS, *rows])
     table = aligned(rows)
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "kaldi-native-fbank"))
-    kinds = ";\n".join(f"{name} is {describe(name)}" for name in sorted({one.backend for one in files}))
     simulated = any(has_simulated(one.trials) for one in files)
     heading = "# Results on simulated speakers: no speech" if simulated else "# Results"
     with write_aside(arguments.work / "exp/RESULTS.md") as stream:
@@ -130,7 +145,8 @@ def main() -> None:
                      f"{platform.python_version()}, {versions} on {processor()}.{in_every_row(files)}\n\n"
                      "EER in %, interpolated where misses and false alarms cross; eer_low to eer_high is its 95 % "
                      "interval over the\nspeakers of the list (utils/bootstrap.py); minDCF at P_target 0.01 and 0.05, "
-                     f"divided by min(P, 1 - P)\nunless called unnormalised. Scores: {kinds}.\n"
+                     "divided by min(P, 1 - P)\nunless called unnormalised. Back-ends (steps/backend/__init__.py):\n\n"
+                     f"{chains(files)}\n\n"
                      "Seed: of the model's training; code: of all steps that a row comes from.\n\n"
                      f"{table}\n{''.join(f'{chr(10)}{line}{chr(10)}' for line in left_out)}")
     print(f"{heading}\n\n{table}" if simulated else table, file=sys.stdout)

@@ -79,6 +79,7 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
     """Return the operations per second of large matrix products."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32  # as PyTorch's convolutions in fp32
     return 2 * size**3 / seconds_each(lambda _: a @ b, device, 10)
 
 
@@ -139,7 +140,7 @@ def main() -> None:
     wanted = {"batch_size": arguments.batch_size, "chunk_frames": arguments.chunk_frames,
               "precision": arguments.precision}
     config = dataclasses.replace(config, init=None, train=dataclasses.replace(
-        config.train, **{name: value for name, value in wanted.items() if value is not None}))
+        config.train, epochs_per_pass=1, **{name: value for name, value in wanted.items() if value is not None}))
     conf = arguments.config.parent / f"features/{config.features}.conf"
     with tempfile.TemporaryDirectory() as folder:
         make_data(Path(folder) / "data", conf, config.online is not None)

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from steps.backend.lda_plda import LdaPlda, LdaPldaOptions, plda_sides
 
 from steps.backend import BACKENDS, describe, options_of
 from steps.backend.adaptation import kaldi
 from steps.backend.cosine import Cosine, CosineOptions
 from steps.backend.interface import Enrolment
 from steps.backend.lda import apply_transform, estimate_lda, process
-from steps.backend.lda_plda import LdaPlda, LdaPldaOptions, plda_sides
 from steps.backend.plda import Plda, from_covariances, read_plda, train_gaussian, train_two_covariance, write_plda
 from steps.backend.score import read_models
 from steps.backend.scoring import score_trials

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from steps.backend.lda_plda import LdaPldaOptions
 
 from steps.backend import BACKENDS
 from steps.backend.cosine import CosineOptions
 from steps.backend.interface import Enrolment
-from steps.backend.lda_plda import LdaPldaOptions
 from steps.backend.score_norm import cohort_normal, normals
 from steps.backend.scoring import Sides
 from steps.backend.speaker_stats import speaker_means

@@ -1,0 +1,44 @@
+"""Calibrate the chains of one system, each on its own, on trials whose labels are given: steps/backend/calibrate.py.
+
+Writes one JSON object; its keys are the names of the chains, the ends of the score files' names.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from steps.backend.calibrate import prior_of, report, train, warn_of_no_errors
+from utils.errors import InputError, run_main
+from utils.files import write_aside
+from utils.labelled_scores import read_labelled_scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--prior", type=prior_of, default=0.05, help="probability of a target")
+    parser.add_argument("trials", type=Path)
+    parser.add_argument("scores", type=Path, nargs="+")
+    parser.add_argument("json", type=Path)
+    arguments = parser.parse_args()
+    found: dict[str, object] = {}
+    for path in arguments.scores:
+        chain = path.name.rpartition(".")[2]
+        if chain in found:
+            raise InputError(f"{path}: scores of a chain {chain!r} came before; give each chain one file")
+        targets, nontargets = read_labelled_scores(arguments.trials, path)
+        scores = np.concatenate([targets, nontargets])[:, None]
+        is_target = np.repeat([True, False], [len(targets), len(nontargets)])
+        try:
+            calibration = train(scores, is_target, arguments.prior)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        found[chain] = report(calibration, scores, is_target, arguments.prior)
+        warn_of_no_errors(found[chain], str(path))
+    with write_aside(arguments.json) as stream:
+        stream.write(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run_main(main)
