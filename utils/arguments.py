@@ -26,3 +26,14 @@ def share(option: str) -> Callable[[str], float]:
         return value
 
     return read
+
+
+def prior_of(text: str) -> float:
+    """Read the value of --prior, a probability; raises InputError unless it is between 0 and 1, without both."""
+    try:
+        prior = float(text)
+    except ValueError:
+        prior = -1.0
+    if not 0 < prior < 1:
+        raise InputError(f"--prior is {text!r}, wanted more than 0 and less than 1")
+    return prior

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 from utils.errors import InputError, run_main
 from utils.labelled_scores import read_kaldi_scores, read_labelled_scores
@@ -96,6 +95,8 @@ def hull_steps(targets: np.ndarray, nontargets: np.ndarray) -> tuple[np.ndarray,
 
     From the lowest scores to the highest; isotonic regression of the share of targets finds the blocks.
     """
+    from scipy.optimize import isotonic_regression  # here: bayes_threshold alone must not wait for SciPy
+
     _, group = np.unique(np.concatenate([targets, nontargets]), return_inverse=True)
     kinds = np.arange(len(group)) < len(targets)
     of_targets, of_both = np.bincount(group, kinds), np.bincount(group)

@@ -82,7 +82,7 @@ class Chain:
         transforms = [TRANSFORMS[word.name] for word in chain.transforms]
         comparison = COMPARISONS[chain.comparison.name]
         wanted = [part.FILE for part in (*transforms, comparison) if part.FILE]
-        for name in [*wanted, *["cohort.scp"] * (chain.norm is not None)]:
+        for name in [*wanted, *["cohort.ark"] * (chain.norm is not None)]:
             if not (folder / name).is_file() or not (folder / name).stat().st_size:
                 raise InputError(f"{folder / name} is missing or empty, but the chain {words} needs it; train the "
                                  "back-end again")

@@ -22,6 +22,9 @@ import soundfile
 from local.simulated_voice import RATE, draw_speaker, utter
 from nnet.bundle import EMBEDDING, FORMAT, MANIFEST, RECORDING, VERSION, digest_of, files_of
 from nnet.embed import Model, load
+from steps.backend import COMPARISONS, TRANSFORMS
+from steps.backend.chain import COHORT, WORDS
+from steps.use.scoring import CALIBRATION, Scoring
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 from utils.jobs.done import code_version
@@ -44,12 +47,11 @@ def simulated_recording() -> np.ndarray:
 def model_files(exp: Path) -> dict[str, Path]:
     """Return the files of a trained system by their names in a bundle."""
     names = OF_IVECTORS if (exp / "final.ie").is_file() else OF_NETWORK
-    found = {name: exp / name for name in (*names, "versions.yaml", "calibration.json")}
-    backend = exp / "backend"
-    for path in sorted(backend.rglob("*")):
-        parts = path.relative_to(exp).parts
-        if path.is_file() and "log" not in parts and not any(part.startswith(".") for part in parts):
-            found["/".join(parts)] = path
+    found = {name: exp / name for name in (*names, "versions.yaml", CALIBRATION)}
+    parts = [part.FILE for part in (*TRANSFORMS.values(), *COMPARISONS.values()) if part.FILE]
+    for words in sorted(exp.glob(f"backend/*/{WORDS}")):
+        found |= {f"backend/{words.parent.name}/{name}": words.parent / name
+                  for name in (WORDS, f"{COHORT}.ark", *parts)}
     return {name: path for name, path in found.items() if path.is_file()}
 
 
@@ -83,6 +85,8 @@ def make_bundle(exp: Path, out: Path, licence: str) -> None:
             json.dump(manifest_of(model, aside, exp.resolve().name, licence), stream, indent=1)
             stream.write("\n")
         load(aside)
+        for chain in aside.glob("backend/*"):
+            Scoring.load(aside, chain.name)
         os.rename(aside, out)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -101,7 +105,7 @@ def main() -> None:
         raise InputError(f"--licence is {arguments.licence!r}, wanted one line")
     make_bundle(arguments.exp, arguments.out, arguments.licence)
     held = files_of(arguments.out)
-    trained = [what for name, what in (("backend", "back-ends"), ("calibration.json", "calibration"))
+    trained = [what for name, what in (("backend", "back-ends"), (CALIBRATION, "calibration"))
                if any(file.partition("/")[0] == name for file in held)]
     print(f"{arguments.out}: {len(held)} files, {' and '.join(trained) or 'no back-end'}", file=sys.stderr)
 
