@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from torch.overrides import TorchFunctionMode
 
 from nnet.bundle import check_embedding, check_files, is_bundle
 from nnet.config import NetworkConfig, read_network_config
@@ -250,6 +251,18 @@ def _load(folder: Path, where: torch.device) -> Model:
                  sees if frontend.stored else frontend.samples_of(sees), takes_audio=not frontend.stored)
 
 
+class NoRandomNumbers(TorchFunctionMode):
+    """Leaves new parameters without values: those of a file follow.
+
+    On the device "meta", drawing them would also import PyTorch's compiler, which takes two seconds.
+    """
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if getattr(function, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
 def load_network(folder: Path) -> tuple[Network, NetworkConfig]:
     """Return the trained network of a model folder (config.yaml, model.safetensors), ready to embed.
 
@@ -260,7 +273,7 @@ def load_network(folder: Path) -> tuple[Network, NetworkConfig]:
         raise InputError(f"{folder}/config.yaml was not written by training: no feature_dim and speakers")
     weights = read_weights(folder / "model.safetensors")
     try:
-        with torch.device("meta"):  # only shapes: a damaged size allocates no memory
+        with torch.device("meta"), NoRandomNumbers():  # only shapes: a damaged size allocates no memory
             network = Network(config, config.feature_dim, config.speakers)
     except InputError as error:
         raise InputError(f"{folder}/config.yaml: {error}") from error
@@ -270,7 +283,8 @@ def load_network(folder: Path) -> tuple[Network, NetworkConfig]:
         if wanted.get(name) != found.get(name):
             raise InputError(f"{folder}: {name} is {found.get(name, 'missing')} in model.safetensors, "
                              f"{wanted.get(name, 'unknown')} in config.yaml; they are from two models; train again")
-    network = Network(config, config.feature_dim, config.speakers)
+    with NoRandomNumbers():
+        network = Network(config, config.feature_dim, config.speakers)
     network.load_state_dict(weights)
     return network.eval(), config
 

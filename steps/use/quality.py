@@ -16,7 +16,7 @@ LOUD = 95            # percentile of the frames' levels that stands for the voic
 QUIET_DB = 30.0      # frames this much below it are pauses
 TOO_SHORT = 0.5      # seconds of sound below which a recording is refused
 SHORT = 3.0          # seconds of sound below which errors become frequent
-CLIPPED = 0.9        # a signal is clipped if one sample in a thousand exceeds this share of the peak
+CLIPPED = 0.95       # a signal is clipped if one sample in a thousand exceeds this share of the peak
 PEAK = 0.1           # full scale 1: quieter recordings are not taken for clipped
 UPPER_HZ, UPPER_DB = 4000.0, -50.0  # a narrow band: less power than this above it, relative to all
 TWO_VOICES = 0.6     # share of the channels' power that their mean keeps; copies keep 1, two speakers 1/2
@@ -50,7 +50,7 @@ def upper_db(samples: np.ndarray, rate: int) -> float:
     size = 1024
     frames = samples[:len(samples) // size * size].reshape(-1, size) * np.hanning(size)
     power = np.square(np.abs(np.fft.rfft(frames))).sum(axis=0)
-    above = power[np.fft.rfftfreq(size, 1 / rate) > 1.05 * UPPER_HZ]  # beyond the slope of a filter
+    above = power[np.fft.rfftfreq(size, 1 / rate) > 1.125 * UPPER_HZ]  # beyond the slope of a filter
     return float(10 * np.log10((above.sum() + 1e-9) / (power.sum() + 1e-9)))
 
 

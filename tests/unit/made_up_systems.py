@@ -1,6 +1,7 @@
 """A small network and a small i-vector system, trained on the data of `made_up.write_speech`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -15,11 +16,16 @@ IVECTOR = {"kind": "ivector", "features": "mfcc24", "frontend": FRONTEND,
            "ubm": {"num_gaussians": 4, "split_iterations": 2}, "extractor": {"dim": 3, "iterations": 1}}
 
 
+def train_network(data: Path, folder: Path, **changes: Any) -> None:
+    """Train a network on the voiced frames of MFCC; changes: of its configuration."""
+    config = CONFIG | {"features": "mfcc24", "frontend": FRONTEND,
+                       "train": CONFIG["train"] | {"epochs": 30, "chunk_frames": 20}, **changes}
+    Trainer(network_config(config, "x"), data, data, folder, torch.device("cpu"), seed=1).run()
+
+
 def train_systems(data: Path, folder: Path) -> None:
     """Train `network` and `ivector` in a folder, both on the voiced frames of MFCC."""
-    config = CONFIG | {"features": "mfcc24", "frontend": FRONTEND,
-                       "train": CONFIG["train"] | {"epochs": 30, "chunk_frames": 20}}
-    Trainer(network_config(config, "x"), data, data, folder / "network", torch.device("cpu"), seed=1).run()
+    train_network(data, folder / "network")
     exp = folder / "ivector"
     (exp / "unfinished").mkdir(parents=True)
     (exp / "system.yaml").write_text(yaml.safe_dump(IVECTOR))
