@@ -1,6 +1,7 @@
 """The recipe without a corpus: simulated speakers, networks, table and figures, all labelled."""
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -54,7 +55,19 @@ def test_the_figures_are_there_and_the_end_names_them(finished):
     end = done.stderr[done.stderr.rindex("\ntable:"):]
     assert str(work / "exp/RESULTS.md") in end and str(work / "exp/figures") in end
     commands = [line.split() for line in end.splitlines() if line.startswith("  ")]
-    assert len(commands) == 3 and all(Path(words[0]).name == "run.sh" for words in commands)
+    assert [Path(words[0]).name for words in commands] == ["verify", "run.sh", "run.sh", "run.sh"]
+
+
+def test_the_command_that_the_end_suggests_compares_two_of_the_speakers(finished):
+    """As printed: pasted into a shell, up to its description."""
+    _, _, done = finished
+    line, = [line for line in done.stderr.splitlines() if "utils/verify" in line]
+    command, _, _ = line.strip().partition("    ")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "decision     different speakers" in done.stdout or "decision     same speaker" in done.stdout
+    first, second = sorted(word for word in shlex.split(command) if word.endswith(".wav"))
+    assert Path(first).parts[-3] != Path(second).parts[-3]
 
 
 def test_again_it_does_nothing_and_another_seed_makes_other_speakers(finished, tmp_path):

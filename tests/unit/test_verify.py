@@ -142,7 +142,7 @@ def test_one_speaker_is_found_and_two_are_told_apart(folder):
 
 
 def test_any_format_and_rate_gives_almost_the_same_score(folder, tmp_path):
-    sound = resample_poly(resample_poly(voice(1, 3), 3, 4), 4, 3)  # nothing near the end of the band, where filters differ
+    sound = resample_poly(resample_poly(voice(1, 3), 3, 4), 4, 3)  # filters differ at the end of the band
     soundfile.write(tmp_path / "x.wav", sound, RATE)
     soundfile.write(tmp_path / "x.flac", np.stack([resample_poly(sound, 441, 160)] * 2, 1), 44100)
     scores = []
