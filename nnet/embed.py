@@ -65,6 +65,7 @@ class Model:
                  shortest: int = 1, takes_audio: bool = False) -> None:
         self.folder, self.frontend, self.frames_dim, self.dim = folder, frontend, frames_dim, dim
         self.embedder, self.shortest, self.takes_audio = embedder, shortest, takes_audio
+        self.kept_features = options.features  # by Kaldi's names; None: unknown
         self.features = None if options.features is None else as_written_out(options.features, f"{folder}: features")
         self.rate = self.features.rate if self.features else None
         if self.features and not takes_audio and (found := frontend.output_dim(self.features.dim)) != frames_dim:

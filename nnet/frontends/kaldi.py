@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from nnet.frontends.interface import Frontend
 from utils.errors import InputError
-from utils.features.cmvn import VARIANCE_FLOOR, sliding_windows
+from utils.features.cmvn import VARIANCE_FLOOR
 from utils.features.deltas import delta_filters
 from utils.features.frontend import FrontendOptions
 from utils.features.model_features import Options
@@ -83,7 +83,7 @@ class KaldiFeatures(nn.Module):
             count = (samples.shape[1] + self.shift // 2) // self.shift
             first = self.shift // 2 - self.length // 2
             place = torch.arange(first, first + (count - 1) * self.shift + self.length, device=samples.device)
-            period = 2 * samples.shape[1]
+            period = place.new_full((), 2 * samples.shape[1])  # a tensor, which ONNX takes where it takes no number
             place = place.remainder(period)
             samples = samples[:, torch.minimum(place, period - 1 - place)]
         if samples.shape[1] < self.length:
@@ -100,6 +100,8 @@ class KaldiFeatures(nn.Module):
     def forward(self, samples: Tensor, snip_edges: bool | None = None) -> Tensor:
         """snip_edges: whether all frames lie within the samples; None: as in the options."""
         snip_edges = self.options.kaldi.frame_opts.snip_edges if snip_edges is None else snip_edges
+        if torch.compiler.is_exporting():  # a graph has no blocks: their number depends on the length
+            return self.of_frames(self.frames(samples, snip_edges))
         with torch.autocast(samples.device.type, enabled=False):
             # In blocks: the frames of an hour take a hundred times the memory of its samples.
             return torch.cat([self.of_frames(x) for x in self.frames(samples.float(), snip_edges).split(BLOCK, dim=1)],
@@ -136,15 +138,24 @@ def frontend_of_batch(x: Tensor, options: FrontendOptions) -> Tensor:
                        for weights in filters], dim=2)
     if options.cmn == "none":
         return x
-    if options.cmn != "sliding" or options.cmn_window >= frames:
+    # An exported graph takes utterances on both sides of the window's length, with the same result.
+    if options.cmn != "sliding" or (not torch.compiler.is_exporting() and options.cmn_window >= frames):
         x = x - x.mean(dim=1, keepdim=True)
         variance = x.square().mean(dim=1, keepdim=True) if options.norm_vars else None
     else:
-        start, end = (torch.from_numpy(place).to(x.device) for place in sliding_windows(frames, options.cmn_window))
+        start, end = windows_of(frames, options.cmn_window, x.device)
         mean = window_means(x, start, end)
         variance = window_means(x.double().square(), start, end) - mean.square() if options.norm_vars else None
         x = x - mean.float()
     return x if variance is None else x / variance.clamp_min(VARIANCE_FLOOR).sqrt().to(x.dtype)
+
+
+def windows_of(frames: int, window: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return what utils.features.cmvn.sliding_windows does, as tensors: T first frames and T ends."""
+    place = torch.arange(frames, device=device)
+    last = (place[-1] + 1 - window).clamp_min(0)
+    start = torch.minimum((place - window // 2).clamp_min(0), last)
+    return start, torch.minimum(start + window, place[-1] + 1)
 
 
 def window_means(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
