@@ -3,7 +3,7 @@
 --with-features: the input `samples` is audio, B x N samples at the model's rate, 1 at full scale; all utterances of
 a batch have the same length. Otherwise the input `features` is B x T x F stored features, before deltas and
 normalisation, as kaldi-native-fbank or sherpa-onnx compute them.
-The file's metadata hold the rate, the feature options, the training mean, and what sherpa-onnx reads; sherpa-onnx itself
+The metadata hold the rate, the feature options, the training mean, and what sherpa-onnx reads; sherpa-onnx itself
 computes 80 log mel energies only (conf/features/fbank80.conf).
 The export fails unless onnxruntime gives the embeddings that PyTorch gives, from the shortest input to a minute.
 e.g.: utils/export_onnx --with-features xvector_bundle xvector.onnx

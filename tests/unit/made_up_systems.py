@@ -1,15 +1,18 @@
-"""A small network and a small i-vector system, trained on the data of `made_up.write_speech`."""
+"""Small networks and i-vector systems: trained on the data of `made_up.write_speech`, or with random weights."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from safetensors.torch import save_file
 
-from nnet.config import network_config
+from nnet.config import network_config, plain
+from nnet.model import Network
 from nnet.training.train import Trainer
 from tests.in_process import call
-from tests.unit.made_up import CONFIG
+from tests.unit.made_up import CONFIG, FEATURES
+from utils.features.options import read_feature_options, written_out
 
 FRONTEND = {"deltas": 1, "cmn": "sliding", "cmn_window": 60, "vad": True}
 IVECTOR = {"kind": "ivector", "features": "mfcc24", "frontend": FRONTEND,
@@ -33,3 +36,17 @@ def train_systems(data: Path, folder: Path) -> None:
                   ("train_extractor", exp / "system.yaml", data, exp / "final.ubm", exp / "unfinished", exp)):
         done = call(f"steps.ivector.{words[0]}", *words[1:])
         assert done.returncode == 0, done.stderr
+
+
+def write_untrained(folder: Path, features: str = "fbank40", **changes: Any) -> Path:
+    """Write the model folder of a network with random weights; changes: of its configuration."""
+    options = read_feature_options(FEATURES / f"{features}.conf")
+    config = network_config(CONFIG | {
+        "features": features, "feature_dim": options.dim, "speakers": 3, "feature_options": written_out(options),
+        **changes}, "x")
+    torch.manual_seed(1)
+    network = Network(config, options.dim, 3)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(plain(config)))
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
+    return folder
