@@ -80,7 +80,7 @@ def quietly() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
-def to_onnx(graph: Graph, name: str, shape: tuple[int, ...], shortest: int) -> Any:
+def to_onnx(graph: nn.Module, name: str, shape: tuple[int, ...], shortest: int) -> Any:
     """Return the ONNX program; shape: of an example input; shortest: the least length. Raises InputError."""
     try:
         with quietly(), torch.inference_mode():
@@ -91,7 +91,7 @@ def to_onnx(graph: Graph, name: str, shape: tuple[int, ...], shortest: int) -> A
         raise InputError(f"PyTorch {torch.__version__} cannot export this network: {' '.join(lines)[:300]}") from error
 
 
-def traced(graph: Graph, shape: tuple[int, ...], shortest: int) -> torch.export.ExportedProgram:
+def traced(graph: nn.Module, shape: tuple[int, ...], shortest: int) -> torch.export.ExportedProgram:
     """Return the graph for any batch and length."""
     def trace(length: Any) -> torch.export.ExportedProgram:
         return torch.export.export(graph, (torch.zeros(shape),), strict=False,
@@ -155,9 +155,9 @@ def shortest_input(network: Network, with_features: bool) -> int:
 
 def export(folder: Path, out: Path, with_features: bool) -> float:
     """Write the file and return the lowest cosine; raises InputError, and writes nothing, if it cannot be right."""
-    model = load(folder)
     if (folder / "final.ie").is_file():
         raise InputError(f"{folder}: an i-vector system, which is no network and cannot be exported to ONNX")
+    model = load(folder)
     network, config = load_network(folder)
     if config.vad:
         raise InputError(f"{folder}: the network skips frames without voice, which a graph of fixed batches cannot do; "

@@ -10,37 +10,36 @@ import torch
 from nnet.embed import load
 from nnet.encoders import ENCODERS
 from nnet.frontends.kaldi import windows_of
+from nnet.model import make_part
 from nnet.poolings import POOLINGS
 from steps.use import export_onnx
 from tests.in_process import call
-from tests.unit.made_up import RATE, write_speech
-from tests.unit.made_up_systems import train_systems, write_untrained
+from tests.unit.made_up import RATE
+from tests.unit.made_up_systems import write_untrained
 from utils.errors import InputError
 from utils.features.cmvn import sliding_windows
 from utils.features.compute import compute_features
+from utils.features.vad import VadOptions, vad_written_out
 from utils.kaldi.objects import write_vector
 
-TDNN = {"type": "tdnn", "channels": [8, 8, 8, 8, 12]}
-RESNET = {"type": "resnet", "channels": [4, 6, 8], "blocks": [1, 1, 1], "strides": [1, 2, 2], "frequency": "mean"}
-# Each encoder and each pooling once, at least; the strides, kernels and front ends are those of conf/.
-SYSTEMS = {
-    "multi_resolution": (RESNET | {"frequency": "flatten"}, {"type": "global_multi_head", "resolutions": True}, {}),
-    "fast_cap": (RESNET | {"stem": 7, "stem_stride": [1, 2], "squeeze": 2, "relu_first": True},
-                 {"type": "cross_attentive"}, {"loss": {"type": "prototypical"}, "frontend": {"cmn": "chunk",
-                                                                                             "norm_vars": True}}),
-    "ecapa": ({"type": "ecapa", "channels": 16, "groups": 4, "squeeze": 4, "output": 24},
+# As few layers as show that each kind exports: the time goes with their number.
+TDNN = {"type": "tdnn", "channels": [8, 12], "contexts": [[-2, -1, 0, 1, 2], [-3, 0, 3]]}
+RESNET = {"type": "resnet", "channels": [4, 6], "blocks": [1, 1], "strides": [1, 2]}
+SYSTEMS = {  # each encoder once, and the poolings that are not in APART
+    "multi_resolution": (RESNET, {"type": "global_multi_head", "resolutions": True}, {}),
+    "fast_cap": (RESNET | {"stem": 7, "stem_stride": [1, 2], "squeeze": 2, "relu_first": True, "frequency": "mean"},
+                 {"type": "cross_attentive"}, {"loss": {"type": "prototypical"}}),
+    "ecapa": ({"type": "ecapa", "channels": 8, "groups": 2, "dilations": [2], "squeeze": 4, "output": 12},
               {"type": "channel_attentive_statistics", "hidden": 4}, {}),
-    "saep": ({"type": "saep", "d_k": 8, "d_ff": 16}, {"type": "self_attentive", "hidden": False},
+    "saep": ({"type": "saep", "blocks": 1, "d_k": 8, "d_ff": 16}, {"type": "self_attentive", "hidden": False},
              {"features": "mfcc20", "frontend": {"deltas": 2, "cmn": "utterance", "norm_vars": True}}),
     "sc_resnet": ({"type": "sc_resnet", "stem": 3, "channels": [4, 6], "blocks": [1, 1], "strides": [1, 2]},
                   {"type": "temporal"}, {"frontend": {"cmn": "sliding", "cmn_window": 300}}),
-    "vgg": ({"type": "vgg", "channels": [4, 4, 8]}, {"type": "double_multi_head", "heads": 2}, {}),
-    "attentive": (TDNN, {"type": "attentive_statistics"}, {}),
-    "statistics": (TDNN, {"type": "statistics"}, {"features": "mfcc30", "frontend": {"deltas": 2, "cmn": "utterance"}}),
-    "multi_head": (TDNN, {"type": "multi_head", "heads": 4}, {"frontend": {"cmn": "none"}}),
-    "multi_head_mlp": (TDNN, {"type": "multi_head_mlp"}, {}),
+    "vgg": ({"type": "vgg", "channels": [4, 4]}, {"type": "double_multi_head", "heads": 2}, {}),
 }
-WITH_FEATURES = ("fast_cap", "saep", "sc_resnet", "statistics")  # the others take features
+BUNDLED = (TDNN, {"type": "statistics"}, {"features": "mfcc30", "frontend": {"cmn": "utterance"}})
+WITH_FEATURES = ("saep", "sc_resnet")  # the others take features
+APART = ("attentive_statistics", "multi_head", "multi_head_mlp")  # poolings that are exported without an encoder
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +51,43 @@ def runtime():
 
 
 def write_system(folder, name):
-    encoder, pooling, changes = SYSTEMS[name]
+    encoder, pooling, changes = SYSTEMS.get(name, BUNDLED)
     return write_untrained(folder, encoder=encoder, pooling=pooling, **changes)
 
 
 def test_all_encoders_and_poolings_are_tried():
-    assert {encoder["type"] for encoder, _, _ in SYSTEMS.values()} == set(ENCODERS)
-    assert {pooling["type"] for _, pooling, _ in SYSTEMS.values()} == set(POOLINGS)
+    systems = [*SYSTEMS.values(), BUNDLED]
+    assert {encoder["type"] for encoder, _, _ in systems} == set(ENCODERS)
+    assert {*(pooling["type"] for _, pooling, _ in systems), *APART} == set(POOLINGS)
+
+
+class Poolings(torch.nn.Module):
+    """Several poolings of the same frames, one result beside the other."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.all = torch.nn.ModuleList(make_part(POOLINGS, "pooling", {"type": name}, dim) for name in APART)
+
+    def forward(self, x):
+        return torch.cat([pooling(x) for pooling in self.all], dim=1)
+
+
+def test_the_other_poolings_export(runtime, tmp_path):
+    torch.manual_seed(0)
+    poolings = Poolings(8).eval()
+    export_onnx.to_onnx(poolings, "x", (2, 20, 8), 2).save(tmp_path / "x.onnx")
+    session = runtime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
+    for count, frames in ((1, 2), (3, 77)):
+        h = torch.randn(count, frames, 8)
+        found, = session.run(None, {"x": h.numpy()})
+        np.testing.assert_allclose(found, poolings(h).detach().numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_onnxruntime_gives_the_embeddings_of_the_model(runtime, tmp_path, name):
-    """Of lengths that the export has not compared, too."""
+def test_onnxruntime_gives_the_embeddings_of_the_model(runtime, tmp_path, monkeypatch, name):
+    """Of lengths that the export has not compared, too. A minute is compared below."""
+    monkeypatch.setattr(export_onnx, "MINUTE", 10.0)
+    monkeypatch.setattr(export_onnx, "SECONDS", (0.5, 3.33, 10.0))
     exp, with_features = write_system(tmp_path / "exp", name), name in WITH_FEATURES
     assert export_onnx.export(exp, tmp_path / "x.onnx", with_features) > 0.9999
     session = runtime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
@@ -82,22 +106,21 @@ def test_onnxruntime_gives_the_embeddings_of_the_model(runtime, tmp_path, name):
         np.testing.assert_allclose(found, wanted, atol=2e-3 * np.abs(wanted).max())
 
 
-def test_metadata_are_what_sherpa_onnx_reads_and_what_our_programs_need(runtime, tmp_path):
+def test_metadata_are_what_sherpa_onnx_reads_and_what_our_programs_need(tmp_path):
     """Its names: sherpa-onnx/csrc/speaker-embedding-extractor-model.cc."""
-    exp = write_system(tmp_path / "exp", "statistics")
+    model = load(write_system(tmp_path / "exp", "bundled"))
     for with_features, framework in ((False, "wespeaker"), (True, "attvec")):
-        export_onnx.export(exp, tmp_path / "x.onnx", with_features)
-        session = runtime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
-        found = session.get_modelmeta().custom_metadata_map
+        found = export_onnx.metadata_of(model, with_features)
+        assert all(isinstance(value, str) for value in found.values())
         assert found["framework"] == framework
         assert (int(found["sample_rate"]), int(found["output_dim"]), int(found["normalize_samples"])) == (RATE, 12, 0)
         assert found["language"] and found["feature_normalize_type"] == ""
-        assert json.loads(found["features"]) == dict(load(exp).kept_features)
+        assert json.loads(found["features"]) == dict(model.kept_features)
         assert "training_mean" not in found
 
 
-def test_a_bundle_exports_with_its_licence_and_mean(runtime, tmp_path):
-    exp = write_system(tmp_path / "exp", "multi_head")
+def test_a_bundle_exports_with_its_licence_and_mean_and_what_differs_is_not_written(runtime, tmp_path, monkeypatch):
+    exp = write_system(tmp_path / "exp", "bundled")
     mean = np.arange(12, dtype=np.float32) / 7
     (exp / "backend/cosine").mkdir(parents=True)
     (exp / "backend/cosine/chain").write_text("center length cosine\n")
@@ -110,24 +133,22 @@ def test_a_bundle_exports_with_its_licence_and_mean(runtime, tmp_path):
     found = runtime.InferenceSession(tmp_path / "x.onnx").get_modelmeta().custom_metadata_map
     assert found["licence"] == "mine"
     np.testing.assert_allclose(json.loads(found["training_mean"]), mean, rtol=1e-6)
-
-
-def test_a_graph_that_differs_is_not_written(runtime, tmp_path, monkeypatch):
-    """Here: exported without normalisation."""
-    exp = write_system(tmp_path / "exp", "attentive")
-    monkeypatch.setattr(export_onnx, "frontend_of_batch", lambda x, _: x)
-    with pytest.raises(InputError, match=r"x.onnx: not written: an embedding of onnxruntime has the cosine [\d.-]+ with"):
-        export_onnx.export(exp, tmp_path / "x.onnx", False)
-    assert [path.name for path in tmp_path.iterdir()] == ["exp"]
+    monkeypatch.setattr(export_onnx, "frontend_of_batch", lambda x, _: x)  # a graph without normalisation
+    with pytest.raises(InputError, match=r"y.onnx: not written: an embedding of onnxruntime has the cosine [\d.-]+ "):
+        export_onnx.export(exp, tmp_path / "y.onnx", False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "exp", "x.onnx"]
 
 
 def test_what_cannot_be_exported_is_said_in_one_line(runtime, tmp_path):
-    train_systems(write_speech(tmp_path / "data"), tmp_path / "exp")
+    write_untrained(tmp_path / "network", features="mfcc24", frontend={"vad": True},
+                    vad_options=vad_written_out(VadOptions()))
+    (tmp_path / "ivector").mkdir()
+    (tmp_path / "ivector/final.ie").touch()
     for folder, out, message in (("network", "x.onnx", "skips frames without voice"),
                                  ("ivector", "x.onnx", "an i-vector system, which is no network"),
                                  ("network", "x.bin", "wanted a name that ends in .onnx"),
                                  ("none", "x.onnx", "no trained system")):
-        done = call("steps.use.export_onnx", tmp_path / "exp" / folder, tmp_path / out)
+        done = call("steps.use.export_onnx", tmp_path / folder, tmp_path / out)
         assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert not list(tmp_path.glob("x.*"))
 
@@ -136,8 +157,8 @@ def test_without_the_packages_the_message_says_how_to_install_them(tmp_path, mon
     monkeypatch.setattr(export_onnx, "NEEDED", ("numpy", "no_such_onnx"))
     done = call("steps.use.export_onnx", tmp_path, tmp_path / "x.onnx")
     assert done.returncode == 1
-    assert done.stderr.endswith("error: no_such_onnx not installed; install what export needs: python3 -m pip install -r "
-                                "utils/requirements_onnx.txt\n")
+    assert done.stderr.endswith("error: no_such_onnx not installed; install what export needs: python3 -m pip install "
+                                "-r utils/requirements_onnx.txt\n")
 
 
 @pytest.mark.parametrize("frames", [1, 2, 299, 300, 301, 999])
