@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "utils": set(),
     "steps": {"utils"},
     "steps.network": {"utils", "nnet", "steps.backend.scoring"},
-    "steps.report": {"utils", "nnet", "steps.backend.describe"},
+    "steps.report": {"utils", "nnet", "steps.backend.chain.WORDS"},
     "steps.use": {"utils", "nnet", "steps.backend", "local.simulated_voice"},
     "nnet": {"utils"},
     "nnet.embed": {"utils", "nnet", "steps.ivector.model"},  # `load` imports it, only for i-vector systems

@@ -1,6 +1,7 @@
 """Calibrate the scores of one system, or fuse those of several, to log-likelihood ratios.
 
-The ratio is f = w_1 s_1 + .. + w_S s_S + b (natural logarithm). w and b minimise the cross-entropy at a prior P of
+The ratio is f = w_1 s_1 + .. + w_S s_S + b (natural logarithm), w >= 0: higher scores never speak against a target, and
+many systems do not fit the few speakers that they are fused on. w and b minimise the cross-entropy at a prior P of
 targets (Brummer and du Preez 2006), with both kinds of trials weighted to it:
     P mean over targets of log(1 + exp(-f - l)) + (1 - P) mean over non-targets of log(1 + exp(f + l)),
 with l = ln(P / (1 - P)).
@@ -61,7 +62,12 @@ def train(scores: np.ndarray, is_target: np.ndarray, prior: float) -> Calibratio
         value = weight @ np.logaddexp(0, -margin) + RIDGE * w[:-1] @ w[:-1]
         return float(value), np.append(slope @ x + 2 * RIDGE * w[:-1], slope.sum())
 
-    found = minimize(cost, np.zeros(x.shape[1] + 1), jac=True, method="BFGS", options={"gtol": 1e-9}).x
+    start, bounds = np.zeros(x.shape[1] + 1), [*[(0, None)] * x.shape[1], (None, None)]
+    options = {"maxiter": 10_000, "ftol": 1e-15, "gtol": 1e-9}
+    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    if not found[:-1].any():
+        raise InputError("targets do not score higher than nontargets in any system; look for labels or scores that "
+                         "are swapped")
     weights = found[:-1] / deviation
     return Calibration(weights, float(found[-1] - weights @ mean))
 

@@ -124,6 +124,8 @@ def apply(transforms: Sequence[Transform], x: np.ndarray) -> np.ndarray:
 def chain_in(folder: Path) -> str:
     """Return the words in the file `chain` of a folder; raises InputError if there is none."""
     if not (folder / WORDS).is_file():
-        raise InputError(f"{folder / WORDS} is missing; name the folder of one chain of train_backend.sh, or give the "
-                         f'chain of Kaldi\'s files there: --chain "{KALDI}"')
+        inside = ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{WORDS}")))
+        raise InputError(f"{folder / WORDS} is missing; " + (
+            f"name the folder of one chain inside: {inside}" if inside else
+            f'name the folder of one chain, or give the chain of Kaldi\'s files there: --chain "{KALDI}"'))
     return (folder / WORDS).read_text(encoding="utf-8").strip()

@@ -31,7 +31,7 @@ features: mfcc24
 frontend: {deltas: 2, delta_window: 3, cmn: sliding, cmn_window: 300, vad: true}
 ubm: {num_gaussians: $gaussians, num_frames: $num_frames}
 extractor: {dim: $dim, iterations: 5}
-backend: {lda_dim: $lda_dim}
+backend: {cosine: [center, length, cosine], plda: [center, lda$lda_dim, length, plda]}
 END
 case $gaussians$speakers in  # Kaldi used all speakers
   256) kaldi=(91 38 88 32) ;;
@@ -73,7 +73,7 @@ line "extraction of 4,200 utterances" "$(awk -v a="$both" -v n="$utterances" 'BE
   2> "$work/step.log" || { cat "$work/step.log" >&2; exit 1; }
 for list in "$lists"/*; do
   for backend in cosine plda; do
-    "$VOX_ROOT/steps/score.sh" --backend "$backend" "$work/backend" "$work/embeddings_test" "$list" \
+    "$VOX_ROOT/steps/score.sh" "$work/backend/$backend" "$work/embeddings_test" "$list" \
       "$work/scores/${list##*/}.$backend" 2> "$work/step.log" || { cat "$work/step.log" >&2; exit 1; }
     known=; [ "$gaussians$speakers.$dim.${list##*/}.$backend" != 256.200.veri_test.plda ] || known=" (Kaldi 5.461 %)"
     eer=$(python3 -m utils.metrics "$list" "$work/scores/${list##*/}.$backend" | sed -n 's/^eer *//p')

@@ -49,8 +49,8 @@ measure() {  # name kaldi's-seconds command ...
     'BEGIN { printf "%-34s %6.2f s   Kaldi %5.2f s   ratio %4.1f\n", name, seconds, kaldi, kaldi / seconds }'
 }
 
-measure "PLDA scores" 4.33 python3 -m steps.backend.score --backend plda "$work/backend" "$work/xvector.scp" "$work/trials" "$work/plda"
-measure "cosine scores" 1.47 python3 -m steps.backend.score --backend cosine "$work/backend" "$work/xvector.scp" "$work/trials" "$work/cosine"
+measure "PLDA scores" 4.33 python3 -m steps.backend.score --chain "center lda length plda" "$work/backend" "$work/xvector.scp" "$work/trials" "$work/plda"
+measure "cosine scores" 1.47 python3 -m steps.backend.score --chain "center length cosine" "$work/backend" "$work/xvector.scp" "$work/trials" "$work/cosine"
 paste -d ' ' <(cut -d ' ' -f 3 "$work/plda") <(cut -d ' ' -f 3 "$work/trials") > "$work/labelled"
 measure "EER, input of compute-eer" 0.72 python3 -m utils.metrics "$work/labelled"
 measure "EER and minDCF, joined by id" 0.72 python3 -m utils.metrics "$work/trials" "$work/plda"

@@ -76,7 +76,7 @@ for variant in $variants; do
     "$steps/train_backend.sh" "$work/$variant.yaml" "$sets/$back_end_set" "$exp/embeddings_train" "$exp/backend"
     for list in "$data"/test/trials/*; do
       for backend in cosine plda; do
-        "$steps/score.sh" --backend "$backend" "$exp/backend" "$exp/embeddings_test" "$list" "$exp/${list##*/}.$backend"
+        "$steps/score.sh" "$exp/backend/$backend" "$exp/embeddings_test" "$list" "$exp/${list##*/}.$backend"
         eer=$(python3 -m utils.metrics "$list" "$exp/${list##*/}.$backend" | sed -n 's/^eer *//p')
         printf '%-12s seed %s  %-16s %-7s EER %s %%  archives %.1f MB, trained in %.0f s\n' "$variant" "$seed" \
           "${list##*/}" "$backend" "$eer" "$(cat "$sets"/{train,train_sp,test}/feats.*.ark | wc -c | awk '{ print $1 / 1e6 }')" \

@@ -61,7 +61,7 @@ class Bench:
     def same(self, work: Path) -> bool:
         """Whether a run ended with the same table and the same models, bit by bit."""
         whole = self.folder / "kept" if (self.folder / "kept").exists() else self.whole
-        models = ("exp/ivector/final.ie", "exp/xvector/model.safetensors", "exp/ivector/backend/plda")
+        models = ("exp/ivector/final.ie", "exp/xvector/model.safetensors", "exp/ivector/backend/plda/plda")
         return (results(work) == results(whole)
                 and all((work / name).read_bytes() == (whole / name).read_bytes() for name in models))
 

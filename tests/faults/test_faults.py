@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 from tests.tiny import command, make_conf, make_corpus, results
 
 SYSTEMS = ("--systems", "ivector")
-MODELS = ("exp/ivector/ubm/final.ubm", "exp/ivector/final.ie", "exp/ivector/backend/plda")
+MODELS = ("exp/ivector/ubm/final.ubm", "exp/ivector/final.ie", "exp/ivector/backend/plda/plda")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ DAMAGE = {"cut": lambda path: os.truncate(path, path.stat().st_size // 2), "flip
 
 @pytest.mark.parametrize(("kind", "output"), [
     *((kind, "data/mfcc24/train/feats.1.ark") for kind in DAMAGE),
-    ("flipped", "exp/ivector/embeddings_test/ivector.2.ark"), ("flipped", "exp/ivector/backend/plda")])
+    ("flipped", "exp/ivector/embeddings_test/ivector.2.ark"), ("flipped", "exp/ivector/backend/plda/plda")])
 def test_damaged_outputs_are_made_again(kind, output, work, whole, corpus, conf):
     DAMAGE[kind](work / output)
     said = finish(corpus, conf, work)

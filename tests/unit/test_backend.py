@@ -2,17 +2,19 @@
 
 import numpy as np
 import pytest
-from steps.backend.lda_plda import LdaPlda, LdaPldaOptions, plda_sides
 
-from steps.backend import BACKENDS, describe, options_of
+from steps.backend import chains_of, parse_chain
 from steps.backend.adaptation import kaldi
-from steps.backend.cosine import Cosine, CosineOptions
+from steps.backend.chain import Chain, apply
+from steps.backend.cosine import Cosine
 from steps.backend.interface import Enrolment
-from steps.backend.lda import apply_transform, estimate_lda, process
+from steps.backend.lda import apply_transform, estimate_lda, normalise_length
 from steps.backend.plda import Plda, from_covariances, read_plda, train_gaussian, train_two_covariance, write_plda
+from steps.backend.plda_scoring import TwoCovariance, plda_sides
 from steps.backend.score import read_models
 from steps.backend.scoring import score_trials
 from steps.backend.speaker_stats import collect
+from steps.backend.transforms import Center, Lda, Length, Wccn
 from utils.errors import InputError
 from utils.kaldi.ark import read_table, read_vectors
 from utils.kaldi.objects import read_matrix, read_vector
@@ -26,6 +28,15 @@ def reference(shared):
     ids, train = read_vectors(folder / "ivector_train.ark")
     speaker_of = dict(zip(*read_table(folder / "train_utt2spk"), strict=True))
     return folder, train, [speaker_of[name] for name in ids]
+
+
+def process(x, mean, transform):
+    """Vectors as Kaldi's recipe makes them, with its mean and its LDA matrix."""
+    return apply([Center(mean), Lda(transform), Length()], x)
+
+
+def fit(words, x, speakers):
+    return Chain.fit(parse_chain(words.split(), "x"), np.asarray(x, np.float32), speakers)
 
 
 def scores_of(path) -> dict[tuple[str, str], float]:
@@ -152,22 +163,23 @@ def test_covariances_are_diagonalised_together():
 def test_too_few_data_get_a_floor_that_is_said_or_an_error(capsys):
     rng = np.random.default_rng(3)
     x, speakers, *_ = simulate(rng, speakers=5, utterances=2, dim=40)
-    fitted = LdaPlda.fit(x, speakers, LdaPldaOptions(lda_dim=30))
-    assert fitted.transform.shape == (4, 41)
-    model = fitted.plda
+    fitted = fit("center lda30 length plda", x, speakers)
+    center, lda, _ = fitted.transforms
+    assert lda.matrix.shape == (4, 41)
+    model = fitted.comparison.plda
     assert all(np.isfinite(part).all()
-               for part in (fitted.mean, fitted.transform, model.mean, model.transform, model.psi))
+               for part in (center.mean, lda.matrix, model.mean, model.transform, model.psi))
     said = capsys.readouterr().err
     assert "30 dimensions lowered to 4" in said
     assert "eigenvalues" in said
     singles = [*speakers[:-1], "alone"]  # one speaker with one utterance
-    assert np.isfinite(LdaPlda.fit(x, singles, LdaPldaOptions(lda_dim=3)).plda.psi).all()
+    assert np.isfinite(fit("center lda3 length plda", x, singles).comparison.plda.psi).all()
     with pytest.raises(InputError, match="all 10 training vectors are of speaker one"):
-        LdaPlda.fit(x, ["one"] * len(x), LdaPldaOptions(lda_dim=3))
+        fit("center lda3 length plda", x, ["one"] * len(x))
     with pytest.raises(InputError, match="each of the 10 speakers has one vector"):
-        LdaPlda.fit(x, [f"s{index}" for index in range(10)], LdaPldaOptions(lda_dim=3))
+        fit("center lda3 length plda", x, [f"s{index}" for index in range(10)])
     with pytest.raises(InputError, match="covariance is zero"):
-        LdaPlda.fit(np.ones((10, 3)), speakers, LdaPldaOptions(lda_dim=3))
+        fit("center lda3 length plda", np.ones((10, 3)), speakers)
 
 
 def test_a_model_that_is_no_number_is_not_written(tmp_path):
@@ -178,20 +190,21 @@ def test_a_model_that_is_no_number_is_not_written(tmp_path):
 
 def test_cosine_is_of_centred_vectors():
     x = np.random.default_rng(4).normal(size=(3, 7)).astype(np.float32) + 10
-    mean, model = np.full(7, 10.0), Plda(np.zeros(7), np.eye(7), np.ones(7))
-    found = Cosine(mean).scorer(Enrolment(x), x).scores(np.array([0]), np.array([1]))[0]
+    chain = Chain(parse_chain(["center", "cosine"], "x"), (Center(np.full(7, 10.0)),), Cosine())
+    found = chain.scorer(Enrolment(x), x).scores(np.array([0]), np.array([1]))[0]
     a, b = x[0] - 10, x[1] - 10
     assert found == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
     with pytest.raises(InputError, match="dimension 3, back-end of dimension 7"):
-        LdaPlda(mean, np.eye(7), model).scorer(Enrolment(x), np.ones((2, 3)))
+        chain.scorer(Enrolment(x), np.ones((2, 3)))
 
 
 def test_enrolment_from_raw_vectors_agrees_with_kaldi(reference, tmp_path):
     folder, *_ = reference
-    backend = LdaPlda(read_vector(folder / "mean.vec"), read_matrix(folder / "lda.mat"), read_plda(folder / "plda"))
+    chain = Chain(parse_chain(["center", "lda100", "length", "plda"], "x"),
+                  (Center.load(folder), Lda(read_matrix(folder / "lda.mat")), Length()), TwoCovariance.load(folder))
     ids, test = read_vectors(folder / "ivector_test.ark")
     names, models = read_models(folder / "enroll_spk2utt", ids)
-    scorer = backend.scorer(Enrolment(test, models), test)
+    scorer = chain.scorer(Enrolment(test, models), test)
     score_trials(folder / "enroll_trials", tmp_path / "scores", scorer, names, ids)
     compare(tmp_path / "scores", folder / "enroll_plda_scores", 0.02)
 
@@ -212,67 +225,113 @@ def test_lda_whitens_centres_and_finds_the_best_directions(factor):
 
 def test_the_transform_is_for_centred_vectors():
     x, speakers, *_ = simulate(np.random.default_rng(6))
-    fitted = LdaPlda.fit(x, speakers, LdaPldaOptions(lda_dim=4))
-    np.testing.assert_allclose(fitted.mean, x.mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(fitted.transform[:, -1], 0, atol=1e-6)
+    center, lda, _ = fit("center lda4 length plda", x, speakers).transforms
+    np.testing.assert_allclose(center.mean, x.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(lda.matrix[:, -1], 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_a_loaded_back_end_scores_as_the_fitted_one_bit_by_bit(tmp_path, name):
+def test_wccn_makes_the_mean_covariance_of_the_speakers_the_identity():
+    """Each speaker counts alike (Hatch et al. 2006), however many vectors there are of it."""
+    x, speakers, *_ = simulate(np.random.default_rng(6), speakers=20)
+    x, speakers = np.delete(x, np.s_[1:4], axis=0), speakers[:1] + speakers[4:]
+    y = Wccn.fit(x, speakers)(x)
+    names = np.array(speakers)
+    covariances = [np.cov(y[names == name], rowvar=False, bias=True) for name in sorted(set(speakers))]
+    np.testing.assert_allclose(np.mean(covariances, axis=0), np.eye(x.shape[1]), atol=1e-4)
+    a, b = y[0], y[9]
+    scores = fit("wccn cosine", x, speakers).scorer(Enrolment(x.astype(np.float32)), x.astype(np.float32))
+    assert scores.scores(np.array([0]), np.array([9]))[0] == pytest.approx(
+        a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-5)
+
+
+@pytest.mark.parametrize(("words", "files"), [
+    ("cosine", set()), ("center length cosine", {"mean.vec"}),
+    ("center lda5 length plda", {"mean.vec", "transform.mat", "plda"}),
+    ("copies length center lda5 wccn length gplda3 asnorm4",
+     {"mean.vec", "transform.mat", "wccn.mat", "plda", "cohort.ark", "cohort.scp"}),
+    ("center cosine tnorm", {"mean.vec", "cohort.ark", "cohort.scp"})])
+def test_a_loaded_chain_scores_as_the_fitted_one_bit_by_bit(tmp_path, words, files):
     x, speakers, *_ = simulate(np.random.default_rng(7), speakers=20)
     x = x.astype(np.float32)
-    kind, _ = BACKENDS[name]
-    fitted = kind.fit(x, speakers, options_of({"scoring": [name], "backend": {"lda_dim": 5} if name == "plda" else {}},
-                                              "x.yaml")[name])
+    fit("center lda3 wccn gplda asnorm2", x, speakers).save(tmp_path)  # whose files must not stay
+    fitted = fit(words, x, speakers)
     fitted.save(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == set(kind.files)
+    assert {path.name for path in tmp_path.iterdir()} == files | {"chain", "speakers"}
+    assert (tmp_path / "chain").read_text() == f"{words}\n"
     i, j = np.arange(8), np.arange(8)[::-1] + 20
     models = [np.arange(row, row + row % 3 + 1) for row in range(8)]
     for rows in (None, models):
         expected = fitted.scorer(Enrolment(x, rows), x).scores(i, j)
-        np.testing.assert_array_equal(kind.load(tmp_path).scorer(Enrolment(x, rows), x).scores(i, j), expected)
+        np.testing.assert_array_equal(Chain.load(tmp_path).scorer(Enrolment(x, rows), x).scores(i, j), expected)
         # The enrolment side may have other embeddings than the test side; here they are equal.
-        np.testing.assert_array_equal(fitted.scorer(Enrolment(x.copy(), rows), x[20:]).scores(i, j - 20), expected)
+        np.testing.assert_allclose(fitted.scorer(Enrolment(x.copy(), rows), x[20:]).scores(i, j - 20), expected,
+                                   rtol=1e-5)
+    for name in sorted(files - {"cohort.scp"}):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).unlink()
+        if name == "cohort.ark":
+            with pytest.raises((InputError, FileNotFoundError)):
+                Chain.load(tmp_path)
+        else:
+            with pytest.raises(InputError, match=f"{name} is missing or empty, but the chain {words} needs it"):
+                Chain.load(tmp_path)
+        (tmp_path / name).write_bytes(content)
 
 
-def test_the_mean_is_one_for_all_back_ends_and_needs_no_speakers():
+def test_each_part_is_applied_in_its_place():
+    """The chain against its equations, part by part."""
+    x, speakers, *_ = simulate(np.random.default_rng(9), speakers=12)
+    chain = fit("length center lda3 length cosine", x, speakers)
+    _, center, lda, _ = chain.transforms
+    unit = normalise_length(x.astype(np.float32).astype(np.float64))
+    np.testing.assert_allclose(center.mean, unit.mean(axis=0), atol=1e-6)
+    wanted = normalise_length(apply_transform(unit - center.mean, lda.matrix))
+    np.testing.assert_allclose(chain.process(x.astype(np.float32)), wanted, atol=1e-4)
+    order = fit("length lda3 center length cosine", x, speakers)
+    assert np.abs(order.transforms[2].mean).max() < 1e-5  # LDA has centred the vectors already
+
+
+def test_the_mean_needs_no_speakers():
     x, speakers, *_ = simulate(np.random.default_rng(8))
-    with_lda = LdaPlda.fit(x, speakers, LdaPldaOptions(lda_dim=4))
-    np.testing.assert_array_equal(Cosine.fit(x, speakers, CosineOptions()).mean, with_lda.mean)
-    for few in (["one"] * len(x), [f"s{row}" for row in range(len(x))]):
-        np.testing.assert_allclose(Cosine.fit(x, few, CosineOptions()).mean, with_lda.mean, rtol=1e-6)
+    for few in (speakers, ["one"] * len(x), [f"s{row}" for row in range(len(x))]):
+        np.testing.assert_allclose(fit("center cosine", x, few).transforms[0].mean, x.mean(axis=0), atol=1e-5)
+    with pytest.raises(InputError, match="vectors are of speaker one: snorm needs a cohort of two speakers"):
+        fit("center cosine snorm", x, ["one"] * len(x))
 
 
-@pytest.mark.parametrize(("config", "message"), [
-    ({"scoring": ["cosine"], "backend": {"lda_dim": 3}}, "'lda_dim' is not an option of cosine, .* allowed: none"),
-    ({"scoring": ["cosine"], "backend": {"lda_dims": None}}, "'lda_dims' is not an option of cosine"),
-    ({"kind": "network", "scoring": ["segments"], "backend": {"lda_dim": 3}}, "'lda_dim' is not an option of any"),
-    ({"scoring": ["segments"]}, r"scoring is \['segments'\], wanted a list of cosine, plda, or of one of them"),
-    ({"scoring": ["cosine+asnorm"]}, "scoring is .*, wanted a list of .* with .znorm, .tnorm, .snorm or .asnorm<N>"),
-    ({"scoring": ["cosine", "plda+znorm", "plda"]}, r"scoring: plda.znorm is made of plda; list plda before it"),
-    ({"scoring": ["cosine", "cosine+asnorm1"]}, "scoring: cosine.asnorm1: a mean and a deviation need two"),
-    ({"kind": "network", "scoring": ["segments+snorm"]}, "scoring is .*, wanted a list of"),
-    ({"scoring": ["cosine", "cosine+snorm"], "backend": {"lda_dim": 3}},
-     "'lda_dim' is not an option of cosine, .* allowed: none"),
-    ({"scoring": ["plda"], "backend": {"lda_dim": None}}, "backend: key 'lda_dim' is missing"),
+@pytest.mark.parametrize(("backend", "message"), [
+    (None, "backend is None, wanted a chain or named chains, such as backend: {cosine: .*}"),
+    ({}, "backend names no chain; wanted e.g. backend: {cosine: "),
+    ({"a": None}, "backend names no chain"),
+    ([], r"backend: a chain is \[\], wanted words such as"),
+    ({"a": "cosine"}, "backend: a: a chain is 'cosine', wanted words"),
+    ([3], r"backend: a chain is \[3\], wanted words"),
+    (["lda_dim"], "backend: no part 'lda_dim' of a chain; available: copies, center, lda, wccn, length, cosine, "),
+    (["center", "lda", "plda"], "backend: the part 'lda' wants a number: lda200"),
+    (["center", "lda0", "plda"], "backend: the part 'lda0': wanted at least lda1"),
+    (["center3", "cosine"], "backend: the part 'center3' takes no number"),
+    (["cosine", "asnorm"], "backend: the part 'asnorm' wants a number: asnorm200"),
+    (["cosine", "asnorm1"], "backend: the part 'asnorm1': wanted at least asnorm2"),
+    (["center", "length"], "backend: the chain center length has 0 of cosine, plda, gplda; wanted one"),
+    (["cosine", "plda"], "backend: the chain cosine plda has 2 of cosine, plda, gplda; wanted one"),
+    (["cosine", "center"], "backend: the chain cosine center: center is out of place"),
+    (["snorm", "cosine"], "backend: the chain snorm cosine: snorm is out of place"),
+    (["cosine", "snorm", "znorm"], "backend: the chain cosine snorm znorm: snorm is out of place"),
+    (["center", "center", "cosine"], "backend: the chain center center cosine: center is out of place"),
+    (["center", "copies", "cosine"], "backend: no part 'copies' of a chain"),
+    ({"a.b": ["cosine"]}, "backend: 'a.b' is no name of a chain; use letters, digits and _"),
+    ({"s": ["segments"]}, r"backend: s: \[segments\] is for networks"),
 ])
-def test_options_that_the_chosen_back_ends_lack_are_refused(config, message):
-    with pytest.raises(InputError, match=r"^x\.yaml: (backend: )?" + message):
-        options_of(config, "x.yaml")
+def test_chains_that_mean_nothing_are_refused(backend, message):
+    with pytest.raises(InputError, match=r"^x\.yaml: " + message):
+        chains_of({"kind": "ivector", "backend": backend}, "x.yaml")
 
 
-def test_normalised_scores_need_the_back_end_that_they_are_of():
-    config = {"scoring": ["cosine", "plda", "plda+asnorm300", "plda+znorm"], "backend": {"lda_dim": 3}}
-    assert options_of(config, "x.yaml") == {"cosine": CosineOptions(), "plda": LdaPldaOptions(3)}
-    assert describe("plda+asnorm300") == (
-        f"{describe('plda')}, normalised by asnorm with the 300 nearest training speakers")
-    assert describe("cosine+tnorm") == f"{describe('cosine')}, normalised by tnorm with the training speakers"
-    assert describe("mine") == "mine"
-
-
-def test_options_that_a_base_gives_are_taken_back_by_null():
-    for backend in (None, {"lda_dim": None, "plda": None}, {}):
-        assert options_of({"scoring": ["cosine"], "backend": backend}, "x.yaml") == {"cosine": CosineOptions()}
-    given = {"lda_dim": 9, "plda": "gaussian", "eigenvoices": None}
-    wanted = {"cosine": CosineOptions(), "plda": LdaPldaOptions(9, 0.0, "gaussian")}
-    assert options_of({"backend": given}, "x.yaml") == wanted
+def test_chains_have_names_and_a_null_takes_one_back():
+    plda = ["copies", "center", "lda200", "length", "plda", "asnorm300"]
+    found = chains_of({"backend": plda}, "x")
+    assert {name: str(words) for name, words in found.items()} == {"plda_asnorm300": " ".join(plda)}
+    assert list(chains_of({"backend": ["center", "cosine"]}, "x")) == ["cosine"]
+    named = {"kind": "network", "backend": {"b": plda, "a": None, "s": ["segments"]}}
+    assert list(chains_of(named, "x")) == ["b", "s"]
+    assert chains_of(named, "x")["s"] is None

@@ -134,7 +134,7 @@ def test_the_steps_calibrate_and_fuse(work):
         wanted = found["weights"][0] * raw[pair] + found["weights"][1] * two[pair] + found["offset"]
         assert fused[pair] == pytest.approx(wanted, abs=1e-3)
     assert measured(work, work / "out/fused")[0] < eer
-    assert found["miss_rate"] < 0.5 and found["false_alarm_rate"] < 0.1
+    assert found["miss"] < 0.5 and found["false_alarm"] < 0.1
     assert found["systems"] == ["test/one", "test/two"]
 
 

@@ -159,10 +159,17 @@ def test_a_folder_says_versions_and_holds_the_training_mean(models, tmp_path, ki
     assert versions["attvec"] == code_version()
     assert versions["torch"].partition("+")[0] == torch.__version__.partition("+")[0]  # builds differ: +cpu, +cu130
     model = load(folder)
-    with pytest.raises(InputError, match="backend/mean.vec is missing; run steps/train_backend.sh"):
+    with pytest.raises(InputError, match="backend has no chain with `center`; run steps/train_backend.sh"):
         _ = model.mean
+    (folder / "backend/copies").mkdir(parents=True)
+    write_vector(folder / "backend/copies/mean.vec", np.zeros(model.dim, np.float32))
+    (folder / "backend/copies/chain").write_text("copies center cosine\n")
+    with pytest.raises(InputError, match="backend has no chain with `center`"):
+        _ = model.mean  # the mean of other embeddings
     for mean in (np.arange(model.dim, dtype=np.float32), np.ones(model.dim + 1, np.float32)):
-        write_vector(folder / "backend/mean.vec", mean)
+        (folder / "backend/plda").mkdir(exist_ok=True)
+        write_vector(folder / "backend/plda/mean.vec", mean)
+        (folder / "backend/plda/chain").write_text("center lda5 length plda\n")
         if len(mean) == model.dim:
             assert (model.mean == mean).all()
     with pytest.raises(InputError, match=f"mean.vec has {model.dim + 1} values, an embedding of .* {model.dim}; train"):

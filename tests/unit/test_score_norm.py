@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from steps.backend.lda_plda import LdaPldaOptions
 
-from steps.backend import BACKENDS
-from steps.backend.cosine import CosineOptions
+from steps.backend import Word, parse_chain
+from steps.backend.chain import Chain
 from steps.backend.interface import Enrolment
 from steps.backend.score_norm import cohort_normal, normals
 from steps.backend.scoring import Sides
@@ -31,8 +30,7 @@ def speakers(count, utterances, seed, dim=6):
 
 def trained(name):
     x, names = speakers(20, 5, 1)
-    kind, _ = BACKENDS[name]
-    return kind.fit(x, names, CosineOptions() if name == "cosine" else LdaPldaOptions(4))
+    return Chain.fit(parse_chain(name.split(), "x"), x, names)
 
 
 def score(backend, one, other):
@@ -50,23 +48,24 @@ def normalised(kind, backend, e, t, cohort, top):
     return {"znorm": z, "tnorm": t}.get(kind, (z + t) / 2)
 
 
-@pytest.mark.parametrize("name", ["cosine", "plda"])
+@pytest.mark.parametrize("name", ["center length cosine", "center lda4 length plda"])
 @pytest.mark.parametrize("kind", ["znorm", "tnorm", "snorm", "asnorm"])
 def test_normalised_scores_equal_their_equations(name, kind, monkeypatch):
     monkeypatch.setattr("steps.backend.score_norm.CELLS", 40)  # several blocks
     backend, (x, _) = trained(name), speakers(4, 2, 2)
     cohort = speaker_means(*speakers(9, 3, 3))[1].astype(np.float32)
-    e, t = normals(backend, kind, cohort, Enrolment(x), x, 4 if kind == "asnorm" else 0, threads=2)
+    norm = Word(kind, 4 if kind == "asnorm" else None)
+    e, t = normals(backend.plain_scorer, norm, cohort, Enrolment(x), x, threads=2)
     for i, j in ((0, 1), (0, 5), (7, 2)):
         parts = [side.of(row, score(backend, x[i], x[j])) for side, row in ((e, i), (t, j)) if side]
         assert sum(parts) / len(parts) == pytest.approx(normalised(kind, backend, x[i], x[j], cohort, 4), rel=2e-4)
 
 
 def test_models_of_several_utterances_have_statistics_of_their_own():
-    backend, (x, _) = trained("plda"), speakers(4, 3, 2)
+    backend, (x, _) = trained("center lda4 length plda"), speakers(4, 3, 2)
     cohort = speakers(9, 1, 3)[0]
     models = [np.array([0, 1, 2]), np.array([3, 4])]
-    e, t = normals(backend, "snorm", cohort, Enrolment(x, models), x, 0, threads=1)
+    e, t = normals(backend.plain_scorer, Word("snorm", None), cohort, Enrolment(x, models), x, threads=1)
     assert (len(e.mean), len(t.mean)) == (2, 12)
     scorer = backend.scorer(Enrolment(x, models), cohort)
     scores = scorer.scores(np.repeat([0, 1], 9), np.tile(np.arange(9), 2)).reshape(2, 9)
@@ -104,9 +103,11 @@ def work(tmp_path):
         (folder / "utt2spk").write_text("".join(f"{name}-u{row:02} {name}\n" for row, name in enumerate(names)))
     ids = [line.split()[0] for line in (tmp_path / "test/utt2spk").read_text().splitlines()]
     (tmp_path / "trials").write_text("".join(f"{a} {b}\n" for a in ids for b in ids if a < b))
-    (tmp_path / "system.yaml").write_text("backend: {lda_dim: 4}\n")
+    (tmp_path / "system.yaml").write_text("backend:\n  cosine: [center, length, cosine]\n"
+                                          "  own: [center, length, cosine, asnorm5]\n")
     for words in (("train_backend.sh", "system.yaml", "train", "train", "backend"),
-                  ("score.sh", "--backend", "cosine", "backend", "test", "trials", "raw")):
+                  ("score.sh", "backend/cosine", "test", "trials", "raw"),
+                  ("score.sh", "backend/own", "test", "trials", "own")):
         done = call(tmp_path, *words)
         assert done.returncode == 0, done.stderr
     return tmp_path
@@ -117,7 +118,7 @@ def call(folder, script, *words):
                           cwd=folder, env=os.environ)
 
 
-ARGUMENTS = ["backend", "train", "train", "test", "test", "raw", "out"]
+ARGUMENTS = ["backend/cosine", "train", "train", "test", "test", "raw", "out"]
 
 
 def test_the_step_writes_the_normalised_scores_in_order(work):
@@ -125,7 +126,10 @@ def test_the_step_writes_the_normalised_scores_in_order(work):
     assert done.returncode == 0, done.stderr
     raw, out = ([line.split() for line in (work / name).read_text().splitlines()] for name in ("raw", "out"))
     assert [line[:2] for line in raw] == [line[:2] for line in out]
-    backend = BACKENDS["cosine"][0].load(work / "backend")
+    own = [line.split() for line in (work / "own").read_text().splitlines()]  # a chain with the same cohort
+    assert [line[:2] for line in out] == [line[:2] for line in own]
+    np.testing.assert_allclose(*([float(line[2]) for line in lines] for lines in (out, own)), rtol=1e-4, atol=1e-4)
+    backend = Chain.load(work / "backend/cosine")
     x, names = speakers(12, 4, 1)
     cohort = speaker_means(x, names)[1].astype(np.float32)
     test, test_names = speakers(4, 4, 2)
@@ -146,8 +150,9 @@ def test_the_step_writes_the_normalised_scores_in_order(work):
 
 
 @pytest.mark.parametrize(("options", "change", "message"), [
-    (["--kind", "asnorm1"], None, "--kind asnorm1: a mean and a deviation need two scores or more"),
-    (["--kind", "asnorm"], None, "--kind asnorm: wanted znorm, tnorm, snorm or asnorm<N>, such as asnorm300"),
+    (["--kind", "asnorm1"], None, "--kind: the part 'asnorm1': wanted at least asnorm2"),
+    (["--kind", "asnorm"], None, "--kind: the part 'asnorm' wants a number: asnorm200"),
+    (["--kind", "plda"], None, "--kind plda: wanted one of znorm, tnorm, snorm, asnorm<N>, such as asnorm300"),
     ([], ("test/utt2spk", "s200 ", "s100 "), "the cohort train: test: "),
     ([], ("test/utt2spk", "s200-u00 s200\n", ""), "test/utt2spk: no speaker for 1 embeddings: s200-u00; name the data"),
     ([], ("raw", "s200-u00 s200-u01 ", "s200-u00 s200-u99 "), "raw:1: s200-u99 has no embedding; name the embeddings"),

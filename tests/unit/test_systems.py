@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from steps.ivector.config import read_ivector_config
-from steps.systems import checked_scoring, main
+from steps.systems import facts_of_chains, main
 from utils.config import load_config
 from utils.errors import InputError
 from utils.systems import as_shell, facts_of
@@ -18,22 +18,24 @@ def facts(folder, text, augmented=False):
     (folder / "features").mkdir(exist_ok=True)
     (folder / "features/fbank.conf").touch()
     (folder / "x.yaml").write_text(text)
-    return facts_of(load_config(folder / "x.yaml"), folder / "x.yaml", augmented, checked_scoring)
+    return facts_of(load_config(folder / "x.yaml"), folder / "x.yaml", augmented, facts_of_chains)
 
 
 def test_facts_are_what_the_recipe_needs(tmp_path):
     text = ("kind: network\nfeatures: fbank\nfrontend: {vad: true}\n"
-            "scoring: [cosine, segments]\ntrain_set: train_net_sp\n")
+            "backend: {a: [center, cosine], s: [segments]}\ntrain_set: train_net_sp\n")
     network = {"kind": "network", "features": "fbank", "train_set": "train_net_sp", "sets": "train test train_sp",
-               "vad": "true", "online": "false", "scoring": "cosine segments"}
+               "vad": "true", "online": "false", "chains": "a", "segments": "s", "copies": "false"}
     copies = {"train_set": "train_net_sp_aug", "sets": "train test train_sp train_aug"}
     ivector = {"kind": "ivector", "features": "fbank", "train_set": "train_net", "sets": "train test",
-               "vad": "false", "online": "false", "scoring": "cosine plda"}
+               "vad": "false", "online": "false", "chains": "cosine", "segments": "", "copies": "false"}
     assert facts(tmp_path, text) == network
     assert facts(tmp_path, text, augmented=True) == network | copies
     assert facts(tmp_path, f"{text}online: {{add: 0.5}}\n", augmented=True) == network | {"online": "true"}
-    text = "kind: ivector\nfeatures: fbank\nbackend: {lda_dim: 3}\n"
+    text = "kind: ivector\nfeatures: fbank\nbackend: [center, cosine]\n"
     assert facts(tmp_path, text, augmented=True) == ivector
+    text = "kind: ivector\nfeatures: fbank\nbackend: [copies, center, lda3, plda]\n"
+    assert facts(tmp_path, text) == ivector | {"chains": "plda", "copies": "true", "sets": "train test train_sp"}
 
 
 def test_a_shell_reads_any_value_and_runs_none(tmp_path):
@@ -53,28 +55,28 @@ def test_a_shell_reads_any_value_and_runs_none(tmp_path):
     ("kind: network\nfeatures: ../fbank", "features is '../fbank', wanted the name of a file"),
     ("kind: network\nfeatures: mfcc", "no features 'mfcc' in "),
     ("kind: network\nfeatures: fbank\nfrontend:", "frontend: expected keys, found None"),
-    ("kind: network\nfeatures: fbank\nscoring: []", "scoring is .*, wanted a list of cosine, plda, segments"),
-    ("kind: network\nfeatures: fbank\nscoring: [{a: 1}]", "scoring is .*, wanted a list of cosine, plda, segments"),
-    ("kind: ivector\nfeatures: fbank\nscoring: [segments]", "scoring is .*, wanted a list of cosine, plda, or of"),
-    ("kind: ivector\nfeatures: fbank", "backend: key 'lda_dim' is missing"),
-    ("kind: ivector\nfeatures: fbank\nscoring: [cosine]\nbackend: {lda_dim: 3}", "backend: 'lda_dim' is not an option"),
+    ("kind: network\nfeatures: fbank", "backend is None, wanted a chain or named chains"),
+    ("kind: ivector\nfeatures: fbank\nbackend: [segments]", "backend: no part 'segments' of a chain; "),
+    ("kind: ivector\nfeatures: fbank\nbackend: {lda_dim: 3}", "backend: lda_dim: a chain is 3, wanted words such as"),
 ])
 def test_unfit_values_are_named_with_the_file(tmp_path, text, message):
     with pytest.raises(InputError, match=r"x\.yaml: " + message):
         facts(tmp_path, text)
 
 
-def test_scoring_of_an_ivector_system_passes_the_recipe_and_training_alike(tmp_path, monkeypatch, capsys):
-    """It once passed the recipe's check and failed in training."""
-    for path in [*CONF.glob("ivector*.yaml"), CONF / "features"]:
-        (tmp_path / path.name).symlink_to(path)
-    (tmp_path / "cosine.yaml").write_text("base: ivector_kaldi\nscoring: [cosine]\nbackend: null\n")
-    words = ["--conf", str(tmp_path), "--exp", str(tmp_path / "exp"), "cosine"]
-    monkeypatch.setattr("sys.argv", ["systems", "--scale", "mini", *words])
+def test_chains_of_the_command_line_replace_those_of_every_configuration(tmp_path, monkeypatch, capsys):
+    words = ["--scale", "mini", "--conf", str(CONF), "--exp", str(tmp_path), "--backend", "[center, wccn, cosine]"]
+    monkeypatch.setattr("sys.argv", ["systems", *words, "ivector", "xvector"])
     main()
-    assert capsys.readouterr().out == "cosine\n"
-    assert "kind=ivector\nfeatures=mfcc24\n" in (tmp_path / "exp/cosine/facts.sh").read_text()
-    assert read_ivector_config(tmp_path / "exp/cosine/system.yaml").scoring == ("cosine",)
+    assert capsys.readouterr().out == "ivector xvector\n"
+    for system in ("ivector", "xvector"):
+        assert "chains=cosine\nsegments=''\ncopies=false\n" in (tmp_path / system / "facts.sh").read_text()
+        assert "backend:\n- center\n- wccn\n- cosine\n" in (tmp_path / system / "system.yaml").read_text()
+    assert read_ivector_config(tmp_path / "ivector/system.yaml").backend == ["center", "wccn", "cosine"]
+    for bad, message in (("[center", "--backend: line 1: "), ("cosine", "backend is 'cosine', wanted a chain or")):
+        monkeypatch.setattr("sys.argv", ["systems", *words[:-1], bad, "xvector"])
+        with pytest.raises(InputError, match=message):
+            main()
 
 
 @pytest.mark.parametrize("scale", ["mini", "full"])
