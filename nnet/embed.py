@@ -16,6 +16,8 @@ reach it.
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from nnet.device import find_device
 from nnet.model import Network
 from nnet.training.checkpoint import read_weights
 from nnet.utterances import Utterances, open_utterances
-from utils.ahead import ReadAhead, in_order
+from utils.ahead import Item, in_order
 from utils.audio import SOUNDLESS, read_audio, read_samples
 from utils.errors import InputError, first_five
 from utils.features.compute import compute_features
@@ -42,8 +44,9 @@ from utils.kaldi.objects import read_vector
 
 BLOCK = 2000  # utterances sorted by length at a time
 LOADED = 256  # utterances of a list, or of audio, in memory at a time
-BLOCK_FILES, BLOCK_VALUES = 64, 1 << 23  # files, or values of features or audio, that `embed_each` embeds at a time
+BLOCK_FILES, BLOCK_VALUES = 32, 1 << 23  # files, or values of features or audio, that a thread of `embed_each` takes
 MAX_FRAMES = 12000
+CPU_BATCH_FRAMES = 2000  # larger batches are no faster there, and hold more padding if the utterances are few
 Embedder = Callable[[Sequence[np.ndarray]], np.ndarray]  # utterances, T x F' or N samples each -> their number x E
 Warn = Callable[[str, str], None]  # called with the name of what is embedded, and a remark
 
@@ -102,13 +105,14 @@ class Model:
         self._require_features()
         return self._each(audio, lambda one, name: self._read(one, rate, name))
 
-    def embed_each(self, files: Iterable[str | os.PathLike], threads: int = 2,
+    def embed_each(self, files: Iterable[str | os.PathLike], threads: int = 0,
                    failed: Callable[[str, InputError], None] | None = None,
                    warn: Warn = print_warning) -> Iterator[np.ndarray | None]:
-        """Yield the embedding (E, float32) of each file, in order; `threads` read files while others are embedded.
+        """Yield the embedding (E, float32) of each file, in order.
 
-        failed: called with a file that cannot be embedded, and the reason; its embedding is None. Without it, the first
-        such file raises its InputError. Both functions are called from the threads.
+        threads: that read and embed, each with a block of files; 0: as many as PyTorch uses. failed: called with a file
+        that cannot be embedded, and the reason; its embedding is None. Without it, the first such file raises its
+        InputError. Both functions are called from the threads.
         """
         self._require_features()
 
@@ -121,9 +125,17 @@ class Model:
                 failed(os.fspath(path), error)
                 return None
 
-        for block in ReadAhead(_blocks(in_order(read, files, threads, threads)), 1):
-            found = iter(self.embedder([utterance for utterance in block if utterance is not None]))
-            yield from (None if utterance is None else next(found) for utterance in block)
+        def of_block(paths: list[str | os.PathLike]) -> list[np.ndarray | None]:
+            vectors: list[np.ndarray | None] = []
+            for utterances in _blocks(map(read, paths)):
+                found = iter(self.embedder([utterance for utterance in utterances if utterance is not None]))
+                vectors += [None if utterance is None else next(found) for utterance in utterances]
+            return vectors
+
+        # Threads with a core each need not wait for each other, as those that share a product do.
+        for vectors in in_order(of_block, batched(files, BLOCK_FILES), threads or torch.get_num_threads(),
+                                start=partial(torch.set_num_threads, 1)):
+            yield from vectors
 
     def _require_features(self) -> None:
         if self.features is None:
@@ -203,13 +215,20 @@ class Model:
         return found
 
 
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield items in lists of `size`; the last may be shorter."""
+    rest = iter(items)
+    while block := list(islice(rest, size)):
+        yield block
+
+
 def _blocks(utterances: Iterable[np.ndarray | None]) -> Iterator[list[np.ndarray | None]]:
     """Yield utterances in lists that fit into memory."""
     block, values = [], 0
     for utterance in utterances:
         block.append(utterance)
         values += 0 if utterance is None else utterance.size
-        if len(block) >= BLOCK_FILES or values >= BLOCK_VALUES:
+        if values >= BLOCK_VALUES:
             yield block
             block, values = [], 0
     if block:
@@ -244,8 +263,12 @@ def _load(folder: Path, where: torch.device) -> Model:
     network, config = load_network(folder)
     network.to(where)
 
+    batch_frames = config.train.valid_batch_frames
+    if where.type == "cpu":
+        batch_frames = min(batch_frames, CPU_BATCH_FRAMES)
+
     def embedder(utterances: Sequence[np.ndarray]) -> np.ndarray:
-        return embed_block(network, utterances, where, config.train.valid_batch_frames, MAX_FRAMES)
+        return embed_block(network, utterances, where, batch_frames, MAX_FRAMES)
 
     sees, frontend = network.encoder.receptive_field, network.frontend
     return Model(folder, config.options, config.frontend, frontend.output_dim, network.head.embedding_dim, embedder,
