@@ -61,7 +61,7 @@ def draw(title: str, clouds: Mapping[str, tuple[list[str], np.ndarray]], chosen:
             style = mark_style(number)
             axis.scatter(own[:, 0], own[:, 1], s=16, linewidths=0.3, edgecolors="white", alpha=0.85, label=speaker,
                          **style)
-        axis.set_title(f"{system} ({share:.0%} of variance)", fontsize=9)
+        axis.set_title(f"{system}\n{share:.0%} of the variance", fontsize=8)
         axis.set(xticks=[], yticks=[], aspect="equal")
         axis.set_adjustable("datalim")
     handles, labels = axis.get_legend_handles_labels()

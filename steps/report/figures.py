@@ -1,7 +1,7 @@
 """Draw all figures of a work folder's systems: <out>/<name>.png, .pdf and, of line drawings, .svg.
 
-<out>/figures.json lists them by section, with what the report says about each and the reasons why others are left out.
-<out>/attention.tsv has the entropy of each attention head over one utterance.
+<out>/figures.json lists them by section, with what the report says about each and the reasons why others are left out; and
+the costs of all steps. <out>/attention.tsv has the entropy of each attention head over one utterance.
 e.g.: python3 -m steps.report.figures egs/voxceleb egs/voxceleb/exp/figures
 """
 
@@ -48,8 +48,7 @@ def draw_section(modules: tuple[ModuleType, ...], material: Material, out: Path)
         if not isinstance(found, Drawn):
             section["left_out"].append(found.reason)
             continue
-        for kind in ("png", "pdf") if found.image else ("png", "pdf", "svg"):
-            save_figure(found.figure, out / f"{found.name}.{kind}")
+        save_figure(found.figure, out / found.name, ("png", "pdf") if found.image else ("png", "pdf", "svg"))
         shown = f"{found.name}.{'png' if found.image else 'svg'}"
         width, height = found.figure.get_size_inches().round(2).tolist()
         section["figures"].append({"file": shown, "alt": found.alt, "caption": found.caption, "width": width,
@@ -74,10 +73,11 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the figures")
     arguments = parser.parse_args()
     material = Material(arguments.work, arguments.utterance, tuple(arguments.systems.split()))
-    sections = [{"title": title} | draw_section(modules, material, arguments.out) for title, modules in SECTIONS]
+    found: dict[str, list] = {"costs": [one._asdict() for one in accounting.read_costs(arguments.work)]}
+    found["sections"] = [{"title": title} | draw_section(modules, material, arguments.out) for title, modules in SECTIONS]
     write_entropies(material, arguments.out / "attention.tsv")
     with write_aside(arguments.out / "figures.json") as stream:
-        json.dump(sections, stream, indent=1)
+        json.dump(found, stream, indent=1)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def draw(title: str, rates: Mapping[str, Mapping], names: Mapping[str, str], sys
     """Return the figure of a list. rates: of each system, as `group_rates` returns them; names: in the legend."""
     kinds = list(next(iter(rates.values())))
     counts = [len(next(iter(rates.values()))[kind]) for kind in kinds]
-    figure = new_figure(1.6 + 1.05 * sum(counts), 3.4 + 0.17 * -(-len(rates) // 2))
+    figure = new_figure(max(4.4, 1.0 + 1.05 * sum(counts)), 3.4 + 0.17 * -(-len(rates) // 2))
     figure.suptitle(title, fontsize=11, fontweight="bold")
     axes = figure.subplots(1, len(kinds), squeeze=False, sharey=True, width_ratios=counts)[0]
     for axis, kind in zip(axes, kinds, strict=True):

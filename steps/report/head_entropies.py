@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 
 from steps.report.draw_attention import attend_all, entropies
 from steps.report.material import Material
-from steps.report.plotting import COLOURS, Drawn, LeftOut, new_figure, panels
+from steps.report.plotting import COLOURS, MARKERS, Drawn, LeftOut, new_figure, panels
 from utils.kaldi.ark import table_lines
 
-UTTERANCES = 12
+UTTERANCES = 8
 SHOWN = 64  # heads drawn one by one, at most; more are sorted and drawn as one line
 Entropies = dict[str, np.ndarray]  # by system: utterances x heads, 0 to 1
 
@@ -43,16 +43,16 @@ def draw_system(axis: Axes, title: str, values: np.ndarray, temperatures: list[f
         kinds = sorted(set(temperatures)) or [1.0]
         for number, kind in enumerate(kinds):
             some = np.array(temperatures) == kind if temperatures else np.ones(len(heads), bool)
-            axis.bar(heads[some], mean[some], yerr=values.std(axis=0)[some], color=COLOURS[number], alpha=0.75,
-                     error_kw={"elinewidth": 0.8, "ecolor": "0.2"},
-                     label=f"T = {kind:g}: {mean[some].mean():.2f}" if len(kinds) > 1 else None)
+            axis.errorbar(heads[some], mean[some], values.std(axis=0)[some], fmt=MARKERS[number], color=COLOURS[number],
+                          markersize=5, elinewidth=1, label=f"T = {kind:g}: {mean[some].mean():.3f}")
         if len(kinds) > 1:
-            axis.legend(title="resolution: mean", fontsize=7, title_fontsize=7, loc="lower left", frameon=True)
+            axis.legend(title="resolution: mean", fontsize=7, title_fontsize=7, loc="best")
         axis.set_xlabel("head")
+        axis.set_xlim(0.4, len(heads) + 0.6)
         axis.xaxis.get_major_locator().set_params(integer=True)
     axis.axhline(1, color="0.4", linewidth=0.8)
+    axis.grid(axis="y", color="0.9", linewidth=0.6)
     axis.set_title(title, fontsize=9)
-    axis.set_ylim(0, 1.08)
 
 
 def figures(material: Material) -> Iterator[Drawn | LeftOut]:

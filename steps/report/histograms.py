@@ -11,6 +11,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from steps.report.material import Material, Summary
 from steps.report.plotting import COLOURS, Drawn, new_figure, panels
@@ -68,6 +69,7 @@ def draw_panel(axis: Axes, one: Summary, calibrated: tuple[float, float] | None)
                      label=f"calibrated threshold, P_target {calibrated[1]:g}")
     axis.set_title(one.of.system, fontsize=9)
     axis.set_yticks([])
+    axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.set_ylim(0, None)
     axis.spines["left"].set_visible(False)
 

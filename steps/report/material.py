@@ -18,6 +18,7 @@ from utils.simulated import has_simulated
 
 POINTS = 500  # at each end of a curve, at most
 BINS = 60     # of a histogram
+TAILS = 0.1, 99.9  # % of the target and of the non-target scores; its outermost bins hold what lies beyond
 SHIFT = 0.01  # seconds from frame to frame
 
 
@@ -39,9 +40,9 @@ def summarise(one: Scores) -> Summary:
     """Read a file of scores; raises InputError if it does not fit its list."""
     targets, nontargets = map(np.sort, read_labelled_scores(one.trials, one.path))
     eer = measure(targets, nontargets).eer
-    both = np.concatenate([targets, nontargets])
-    edges = np.histogram_bin_edges(both, BINS)
-    densities = (np.histogram(part, edges, density=True)[0] for part in (targets, nontargets))
+    ends = np.percentile(targets, TAILS), np.percentile(nontargets, TAILS)
+    edges = np.linspace(np.min(ends), np.max(ends) + (np.ptp(ends) == 0), BINS + 1)
+    densities = (np.histogram(part.clip(edges[0], edges[-1]), edges, density=True)[0] for part in (targets, nontargets))
     return Summary(one, eer, eer_threshold(targets, nontargets), *det_points(targets, nontargets), edges, *densities)
 
 

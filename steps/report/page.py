@@ -16,7 +16,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from steps.report.accounting import read_costs
 from steps.report.differences import LEVEL, Difference, Key, read_differences
 from steps.report.results import COLUMNS, in_every_row, kinds_of, processor, score_files, versions
 from utils.errors import InputError, run_main
@@ -28,8 +27,8 @@ TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 PIXELS = 96      # per inch of a figure, at most
 WIDE = 6.0       # inches: wider figures have a row of their own
 HEADINGS = (("system", False), ("back-end", False), ("list", False), ("EER", True), ("interval", True), ("", False),
-            ("difference from the best", True), ("p", True), ("mark", False), ("minDCF 0.01", True),
-            ("minDCF 0.05", True), ("trials", True), ("training, s", True), ("seed", False), ("scale", False))
+            ("mark", False), ("from the best", True), ("p", True), ("minDCF 0.01", True), ("minDCF 0.05", True),
+            ("trials", True), ("training, s", True), ("seed", False), ("scale", False))
 UNSORTED = ("interval", "")
 
 
@@ -106,8 +105,8 @@ def main() -> None:
     arguments = parser.parse_args()
     exp = arguments.work / "exp"
     files, left_out = score_files(arguments.work)
-    sections = json.loads((exp / "figures/figures.json").read_text(encoding="utf-8"))
-    for section in sections:
+    drawn = json.loads((exp / "figures/figures.json").read_text(encoding="utf-8"))
+    for section in drawn["sections"]:
         section["figures"] = [embed(figure, exp / "figures") for figure in section["figures"]]
     simulated = any(has_simulated(one.trials) for one in files)
     page = render(
@@ -115,8 +114,8 @@ def main() -> None:
         command=arguments.command, date=date.today(), versions=versions(), machine=processor(),
         in_every_row=in_every_row(files), rows=table_rows(read_rows(exp / "results.tsv"),
                                                           read_differences(exp / "differences.tsv")),
-        kinds=kinds_of(files), left_out=left_out, sections=sections,
-        costs=sorted(read_costs(arguments.work), key=lambda one: -one.seconds))
+        kinds=kinds_of(files), left_out=left_out, sections=drawn["sections"],
+        costs=sorted(drawn["costs"], key=lambda one: -one["seconds"]))
     with write_aside(exp / "report.html") as stream:
         stream.write(page)
 
