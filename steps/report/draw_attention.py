@@ -148,22 +148,26 @@ def attentive_systems(material: Material) -> dict[str, tuple[Network, NetworkCon
             if hasattr(pair[0].pooling, "weights") and (not material.chosen or name in material.chosen)}
 
 
-def attend_all(material: Material, utterance: str) -> dict[str, Attention]:
-    """Return the weights of all attentive systems over a test utterance."""
+def attend_all(material: Material, utterance: str = "") -> dict[str, Attention]:
+    """Return the weights of all attentive systems over a test utterance (empty: that of the material)."""
     exp, data = material.work / "exp", material.work / "data"
-    return {name: attend(network, config, exp / name, data / config.features / "test", utterance)
+    return {name: attend(network, config, exp / name, data / config.features / "test", utterance or material.utterance)
             for name, (network, config) in attentive_systems(material).items()}
 
 
 def figures(material: Material) -> Iterator[Drawn | LeftOut]:
     """Yield the figure of each network with several heads."""
-    attention = attend_all(material, material.utterance)
+    attention = attend_all(material)
     single = {name: one for name, one in attention.items() if one.heads == 1}
     many = {name: one for name, one in attention.items() if one.heads > 1}
     if not many:
         yield LeftOut("Attention over time: no network whose pooling has several heads.")
         return
-    energies = spectrogram(material.work / "data/test", material.utterance)
+    try:
+        energies = spectrogram(material.work / "data/test", material.utterance)
+    except InputError as error:  # the audio may be gone: only its features are needed before
+        yield LeftOut(f"Attention over time: {error}.")
+        return
     title = f"{material.utterance}{SIMULATED if is_simulated(material.utterance) else ''}"
     beside = f"; beside them the single heads of {', '.join(single)}" if single else ""
     for name, one in many.items():

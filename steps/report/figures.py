@@ -1,12 +1,13 @@
 """Draw all figures of a work folder's systems: <out>/<name>.png, .pdf and, of line drawings, .svg.
 
-<out>/figures.json lists them by section, with what the report says about each and the reasons why others are left out; and
-the costs of all steps. <out>/attention.tsv has the entropy of each attention head over one utterance.
+<out>/figures.json lists them by section, with what the report says about each and the reasons why others are left out,
+and the costs of all steps. <out>/attention.tsv has the entropy of each attention head over one utterance.
 e.g.: python3 -m steps.report.figures egs/voxceleb egs/voxceleb/exp/figures
 """
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -25,7 +26,7 @@ from steps.report import (
     training_curves,
 )
 from steps.report.material import Material
-from steps.report.plotting import Drawn, save_figure
+from steps.report.plotting import Drawn, LeftOut, save_figure
 from utils.errors import run_main
 from utils.files import write_aside
 
@@ -44,8 +45,8 @@ SECTIONS: tuple[tuple[str, tuple[ModuleType, ...]], ...] = (
 def draw_section(modules: tuple[ModuleType, ...], material: Material, out: Path) -> dict[str, list]:
     """Draw the figures of a section into <out>; return its part of figures.json."""
     section: dict[str, list] = {"figures": [], "left_out": []}
-    for found in (one for module in modules for one in module.figures(material)):
-        if not isinstance(found, Drawn):
+    for found in (one for module in modules for one in drawn_by(module, material)):
+        if isinstance(found, LeftOut):
             section["left_out"].append(found.reason)
             continue
         save_figure(found.figure, out / found.name, ("png", "pdf") if found.image else ("png", "pdf", "svg"))
@@ -56,11 +57,20 @@ def draw_section(modules: tuple[ModuleType, ...], material: Material, out: Path)
     return section
 
 
+def drawn_by(module: ModuleType, material: Material) -> Iterator[Drawn | LeftOut]:
+    """Yield the figures of a module; those that come after a missing file are left out."""
+    try:
+        yield from module.figures(material)
+    except FileNotFoundError as error:
+        name = module.__name__.rpartition(".")[2].replace("_", " ")
+        yield LeftOut(f"{name.capitalize()}: {error.filename} is missing.")
+
+
 def write_entropies(material: Material, path: Path) -> None:
     """Write the entropy of each head over the utterance that attention is drawn over."""
     with write_aside(path) as stream:
         stream.write("system\tutterance\thead\tentropy\tlog_frames\n")
-        for name, one in draw_attention.attend_all(material, material.utterance).items():
+        for name, one in draw_attention.attend_all(material).items():
             stream.writelines(f"{name}\t{material.utterance}\t{head}\t{value:.4f}\t{np.log(len(one.weights)):.4f}\n"
                               for head, value in enumerate(draw_attention.entropies(one.weights), start=1))
 
@@ -74,7 +84,8 @@ def main() -> None:
     arguments = parser.parse_args()
     material = Material(arguments.work, arguments.utterance, tuple(arguments.systems.split()))
     found: dict[str, list] = {"costs": [one._asdict() for one in accounting.read_costs(arguments.work)]}
-    found["sections"] = [{"title": title} | draw_section(modules, material, arguments.out) for title, modules in SECTIONS]
+    found["sections"] = [{"title": title} | draw_section(modules, material, arguments.out)
+                         for title, modules in SECTIONS]
     write_entropies(material, arguments.out / "attention.tsv")
     with write_aside(arguments.out / "figures.json") as stream:
         json.dump(found, stream, indent=1)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from matplotlib.axes import Axes
 
-from steps.report.draw_attention import attend_all, entropies
+from steps.report.draw_attention import attend_all, attentive_systems, entropies
 from steps.report.material import Material
 from steps.report.plotting import COLOURS, MARKERS, Drawn, LeftOut, new_figure, panels
 from utils.kaldi.ark import table_lines
@@ -57,10 +57,10 @@ def draw_system(axis: Axes, title: str, values: np.ndarray, temperatures: list[f
 
 def figures(material: Material) -> Iterator[Drawn | LeftOut]:
     """Yield the figure of all networks whose pooling has attention weights."""
-    found = measure_entropies(material)
-    if not found:
+    if not attentive_systems(material):
         yield LeftOut("Entropy of the heads: no network whose pooling has attention weights.")
         return
+    found = measure_entropies(material)
     rows = -(-len(found) // 3)
     figure = new_figure(7.2 if len(found) > 1 else 4.2, 0.4 + 1.9 * rows)
     several = []

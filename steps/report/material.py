@@ -112,9 +112,9 @@ class Material:
 
     @cached_property
     def networks(self) -> dict[str, tuple[Network, NetworkConfig]]:
-        """The trained networks, by name; raises InputError on a damaged one."""
-        folders = sorted(path.parent for path in self.work.glob("exp/*/model.safetensors"))
-        return {folder.name: load_network(folder) for folder in folders}
+        """The networks among the systems, by name; raises InputError on a damaged one."""
+        folders = [self.work / "exp" / name for name in self.systems]
+        return {folder.name: load_network(folder) for folder in folders if (folder / "model.safetensors").is_file()}
 
     @cached_property
     def utterance(self) -> str:

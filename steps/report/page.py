@@ -8,6 +8,7 @@ import argparse
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
@@ -51,6 +52,7 @@ def table_rows(rows: Iterable[Mapping[str, str]], compared: Mapping[Key, Differe
     rows = sorted(rows, key=lambda row: (row["list"], row["backend"], float(row["eer"])))
     ends = [float(row["eer_high"]) if row["eer_high"] != "-" else float(row["eer"]) for row in rows]
     scale = 94 / max(*ends, 1e-9)
+    rivals = Counter(key[:2] for key in compared)
     found = []
     for row in rows:
         shown: dict[str, Any] = dict(row) | {"interval": "-", "bar": None, "difference": "-", "difference_value": "",
@@ -60,7 +62,7 @@ def table_rows(rows: Iterable[Mapping[str, str]], compared: Mapping[Key, Differe
             shown["bar"] = {name: round(3 + scale * float(row[column]), 1)
                             for name, column in (("low", "eer_low"), ("high", "eer_high"), ("eer", "eer"))}
         one = compared.get((row["list"], row["backend"], row["system"]))
-        if one:
+        if one and rivals[one.list, one.backend] > 1:
             shown["mark"], shown["difference_value"], shown["p_value"] = mark(one), one.difference, one.p
             if one.system != one.best:
                 shown["difference"] = f"{one.difference:+.2f} ({one.low:+.2f} to {one.high:+.2f})"

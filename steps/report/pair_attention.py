@@ -14,6 +14,7 @@ from nnet.model import Network
 from steps.report.draw_attention import BANDS, Attention, encoded, spectrogram
 from steps.report.material import SHIFT, SIMULATED, Material
 from steps.report.plotting import COLOURS, Drawn, LeftOut, new_figure
+from utils.errors import InputError
 from utils.simulated import is_simulated
 
 Pair = tuple[str, str]
@@ -81,11 +82,16 @@ def figures(material: Material) -> Iterator[Drawn | LeftOut]:
         yield LeftOut(f"Weights of cross attentive pooling: the first 5000 trials of {material.files[0].list} lack a "
                       "target or a non-target.")
         return
+    try:
+        energies = {name: spectrogram(material.work / "data/test", name) for name in {*pairs[0], *pairs[1]}}
+    except InputError as error:  # the audio may be gone
+        yield LeftOut(f"Weights of cross attentive pooling: {error}.")
+        return
     for name, (network, config) in systems.items():
         columns = {}
         for label, pair in zip(("target", "non-target"), pairs, strict=True):
             attention = attend_pair(network, config, material, name, pair)
-            columns[label] = [(utterance, spectrogram(material.work / "data/test", utterance), one)
+            columns[label] = [(utterance, energies[utterance], one)
                               for utterance, one in zip(pair, attention, strict=True)]
         said = SIMULATED if is_simulated(pairs[0][0]) else ""
         yield Drawn(f"cap_{name}",

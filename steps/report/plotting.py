@@ -70,4 +70,4 @@ def save_figure(figure: Figure, stem: Path, kinds: Iterable[str] = ("png", "pdf"
     figure.set_layout_engine("none")  # laid out once is enough for all files, and takes half the time
     for kind in kinds:
         with write_aside(stem.with_name(f"{stem.name}.{kind}"), "wb") as stream:
-            figure.savefig(stream, format=kind, metadata=METADATA[kind])
+            figure.savefig(stream, format=kind, metadata=METADATA[kind], transparent=kind == "svg")
