@@ -129,11 +129,13 @@ def figures(material: Material) -> Iterator[Drawn | LeftOut]:
             yield LeftOut(f"Groups of {name}: {error}.")
             continue
         kinds = list(next(iter(rates.values())))
-        missing = [kind for kind in ("shorter side", "gender", "age") if kind not in kinds]
-        if missing:
-            files = {"shorter side": "no utt2num_frames", "gender": "no spk2gender", "age": "no spk2age"}
-            yield LeftOut(f"Groups of {name} by {' and '.join(missing)}: {', '.join(files[kind] for kind in missing)} "
-                          f"in the data directory, or fewer than {FEWEST} targets or non-targets per group.")
+        for kind, table, values in (("duration of the shorter side", "utt2num_frames", traits.seconds),
+                                    ("gender", "spk2gender", traits.genders), ("age", "spk2age", traits.ages)):
+            if values is None:
+                yield LeftOut(f"Groups of {name} by {kind}: data preparation left no {table}.")
+            elif not any(kind.endswith(one) for one in kinds):
+                yield LeftOut(f"Groups of {name} by {kind}: fewer than {FEWEST} targets or non-targets in each, or "
+                              f"utterances that {table} lacks.")
         if kinds:
             names = {system: f"{system} ({one.of.backend})" for system, one in best.items()}
             yield Drawn(f"groups_{name}", f"EER of {len(best)} systems on {name} by {', '.join(kinds)}",

@@ -17,21 +17,20 @@ from steps.report.material import Material, Summary
 from steps.report.plotting import COLOURS, Drawn, new_figure, panels
 from utils.errors import InputError
 
+COLUMNS = 3  # panels beside each other, at most
+Thresholds = dict[str, tuple[float, float]]  # by back-end: a calibration's threshold on the score, and its prior
 
-class Calibrated(dict[str, tuple[float, float]]):
-    """By back-end: the threshold on the score, and the prior of a target that it is for."""
 
-
-def read_calibration(path: Path) -> Calibrated:
+def read_calibration(path: Path) -> Thresholds:
     """Return the thresholds in a calibration.json, nothing if there is no such file.
 
     Calibrations with several weights have quality measures besides the score, so no threshold on the score alone, and
     are passed over. Raises InputError on a damaged file.
     """
     if not path.is_file():
-        return Calibrated()
+        return {}
+    found: Thresholds = {}
     try:
-        found = Calibrated()
         for backend, one in json.loads(path.read_text(encoding="utf-8")).items():
             weights, offset, threshold, prior = (one[name] for name in ("weights", "offset", "threshold", "prior"))
             if len(weights) == 1 and weights[0]:
@@ -43,12 +42,12 @@ def read_calibration(path: Path) -> Calibrated:
     return found
 
 
-def draw(title: str, summaries: Sequence[Summary], calibrations: Mapping[str, Calibrated]) -> Figure:
+def draw(title: str, summaries: Sequence[Summary], calibrations: Mapping[str, Thresholds]) -> Figure:
     """Return the figure of one list and back-end: one panel per system."""
-    rows = -(-len(summaries) // 2)
-    figure = new_figure(7.2 if len(summaries) > 1 else 4.2, 0.7 + 1.75 * rows)
+    columns = min(COLUMNS, len(summaries))
+    figure = new_figure(max(4.2, 3.3 * columns), 0.7 + 1.75 * -(-len(summaries) // columns))
     figure.suptitle(title, fontsize=11, fontweight="bold")
-    axes = panels(figure, len(summaries), 2)
+    axes = panels(figure, len(summaries), columns)
     for axis, one in zip(axes, summaries, strict=True):
         draw_panel(axis, one, calibrations[one.of.system].get(one.of.backend))
     handles: dict[str, object] = {}

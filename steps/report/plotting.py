@@ -66,8 +66,7 @@ def mark_style(number: int) -> dict[str, object]:
 
 def save_figure(figure: Figure, stem: Path, kinds: Iterable[str] = ("png", "pdf", "svg")) -> None:
     """Write a figure as <stem>.png, <stem>.pdf, <stem>.svg, each completely or not at all."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once is enough for all files, and takes half the time
     for kind in kinds:
         with write_aside(stem.with_name(f"{stem.name}.{kind}"), "wb") as stream:
             figure.savefig(stream, format=kind, metadata=METADATA[kind], transparent=kind == "svg")
+        figure.set_layout_engine(None)  # to lay out once is enough for all files, and is half of the time

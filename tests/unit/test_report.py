@@ -247,7 +247,7 @@ def test_every_text_of_the_page_is_escaped():
 
 def test_what_cannot_be_drawn_is_said(finished):
     page = (finished / "exp/report.html").read_text()
-    for reason in ("Groups of easy by age: no spk2age in the data directory, or fewer than 20 targets",
+    for reason in ("Groups of easy by age: data preparation left no spk2age.",
                    "Parameters against EER on easy: no network.",
                    "Attention over time: no network whose pooling has several heads.",
                    "Weights of cross attentive pooling: no network that pools pairs."):
