@@ -67,6 +67,10 @@ def test_a_summary_has_densities_that_sum_to_one_with_outliers_in_the_last_bins(
     assert (one.targets * width).sum() == pytest.approx(1) and (one.nontargets * width).sum() == pytest.approx(1)
     scored = read_scores_with_speakers(one.of.trials, path, work / "data/test/utt2spk")
     assert one.eer == measure(*scored.parts()).eer
+    targets, nontargets = scored.parts()
+    assert one.edges[-1] == pytest.approx(np.percentile(targets, 99.9)) and one.edges[-1] < targets.max()
+    assert one.targets[-1] * width[-1] == pytest.approx(np.mean(targets >= one.edges[-2]))
+    assert one.nontargets[0] * width[0] == pytest.approx(np.mean(nontargets < one.edges[1]))
 
 
 def test_thresholds_of_calibrations_are_on_the_score(tmp_path):
