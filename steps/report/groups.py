@@ -111,9 +111,9 @@ def draw(title: str, rates: Mapping[str, Mapping], names: Mapping[str, str], sys
         groups = next(iter(rates.values()))[kind]
         axis.set_xticks(range(len(groups)), [f"{label}\n{targets:,} targets" for label, (_, targets) in groups.items()],
                         fontsize=7.5)
-        axis.set(title=kind, xlim=(-0.5, len(groups) - 0.5), ylim=(0, None))
+        axis.set(title=kind, xlim=(-0.5, len(groups) - 0.5))
         axis.grid(axis="y", color="0.9", linewidth=0.6)
-    axes[0].set_ylabel("EER, %")
+    axes[0].set(ylabel="EER, %", ylim=(0, None))  # only now: it ends the scaling to what is drawn
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 

@@ -32,8 +32,9 @@ def draw(title: str, best: Mapping[str, Summary], parameters: Mapping[str, int],
     few = max(parameters.values()) < 20 * min(parameters.values())  # less than two powers of ten: label those between
     axis.xaxis.set_minor_formatter(FuncFormatter(
         lambda value, _: in_words(value) if few and f"{value:e}"[0] in "25" else "") if few else NullFormatter())
-    axis.set(title=title, xlabel="parameters to the embedding", ylabel="EER, %", ylim=(0, None))
-    axis.margins(x=0.15)
+    axis.set(title=title, xlabel="parameters to the embedding", ylabel="EER, %")
+    axis.margins(x=0.15, y=0.1)
+    axis.set_ylim(0, None)
     axis.grid(color="0.9", linewidth=0.6)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower left", fontsize=8)
     return figure

@@ -15,6 +15,7 @@ from steps.report.accounting import Cost, read_costs
 from steps.report.differences import Difference, differences, read_differences
 from steps.report.draw_attention import encoded
 from steps.report.embeddings import principal_axes
+from steps.report.groups import draw as draw_groups
 from steps.report.groups import duration_groups, group_rates, read_traits
 from steps.report.head_entropies import draw_system
 from steps.report.histograms import read_calibration
@@ -114,6 +115,13 @@ def test_group_rates_are_those_of_the_trials_whose_speakers_both_belong(work):
             read_traits(work / "data/test")
     finally:
         (work / "data/test/spk2age").unlink()
+
+
+def test_every_group_is_inside_the_axes():
+    rates = {"a": {"shorter side": {"x": (3.0, 50), "y": (4.0, 50)}, "gender": {"f": (30.0, 50)}}}
+    for axis in draw_groups("t", rates, {"a": "a"}, ["a"]).axes:
+        low, high = axis.get_ylim()
+        assert low == 0 and high > 30
 
 
 def test_the_pairs_share_their_first_utterance_where_the_list_allows_it():
