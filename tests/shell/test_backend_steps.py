@@ -22,11 +22,6 @@ def call(script, *words):
                           check=False, stdin=subprocess.DEVNULL)
 
 
-def module(name, *words):
-    return subprocess.run([sys.executable, "-m", f"steps.{name}", *map(str, words)], capture_output=True,
-                          text=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-
-
 def write_set(folder, seed, speakers, utterances=6, dim=12):
     """Write embeddings of distinct speakers; return the ids."""
     rng = np.random.default_rng(seed)
@@ -357,7 +352,7 @@ class Magnitude(Length):
 def test_a_new_part_is_a_module_and_an_entry(work, tmp_path):
     """The same programs train it, score with it and report it, after a change of two files."""
     copy = tmp_path / "copy"
-    for folder in ("steps", "utils"):
+    for folder in ("steps", "utils", "nnet"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "path.sh", copy)
     env = {**os.environ, "VOX_READY": str(copy),
@@ -420,5 +415,7 @@ def test_the_report_leaves_out_scores_of_lists_that_changed_or_went(work):
     assert done.returncode == 0, done.stderr
     report = (work / "exp/RESULTS.md").read_text()
     assert "| other |" in report and f"\nleft out: net, 1 file of scores: {reason}\n" in report
-    assert module("report.det_curves", work, work / "figures").returncode == 0
-    assert {path.name for path in (work / "figures").iterdir()} == {"det_other.png"}
+    assert {path.name for path in (work / "exp/figures").glob("det_*")} == {
+        f"det_other.plda.{kind}" for kind in ("png", "pdf", "svg")}
+    page = (work / "exp/report.html").read_text()
+    assert f"<li>left out: net, 1 file of scores: {reason}</li>" in page
