@@ -14,7 +14,7 @@ if in_status; then
 else
   step_begins
   python3 -m steps.report.results --command "$command" "$1"
-  mark_done "$exp/.done_report" "${inputs[@]}" -- "$exp"/{results.tsv,differences.tsv,RESULTS.md}
+  mark_done "$exp/.done_report" "${inputs[@]}" -- "$exp"/{results.tsv,differences.tsv,card.json,RESULTS.md}
 fi
 "$(dirname "$0")/figures.sh" "$1"
 

@@ -1,9 +1,11 @@
 """Collect the scores of all systems into <work>/exp/results.tsv and the table in <work>/exp/RESULTS.md.
 
-The differences from the best system of each list and back-end are written to <work>/exp/differences.tsv.
+The differences from the best system of each list and back-end are written to <work>/exp/differences.tsv, and all of it
+with configurations, lists and machine to <work>/exp/card.json (steps/report/card.py).
 """
 
 import argparse
+import json
 import os
 import platform
 import sys
@@ -16,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from steps.backend.chain import WORDS
+from steps.report.card import card_of
 from steps.report.differences import Difference, differences
 from steps.report.provenance import Origin, Provenance
 from utils.bootstrap import equal_error_rates, interval
@@ -152,6 +155,11 @@ def main() -> None:
         stream.writelines("\t".join(row) + "\n" for row in [COLUMNS, *rows])
     with write_aside(arguments.work / "exp/differences.tsv") as stream:
         stream.writelines("\t".join(row) + "\n" for row in [Difference._fields, *(one.cells() for one in compared)])
+    card = card_of(arguments.command, versions(), processor(), arguments.work / "exp",
+                   {one.list: one.trials for one in files}, [dict(zip(COLUMNS, row, strict=True)) for row in rows],
+                   chains_of(files))
+    with write_aside(arguments.work / "exp/card.json") as stream:
+        stream.write(json.dumps(card, indent=1) + "\n")
     table = aligned(rows)
     simulated = any(has_simulated(one.trials) for one in files)
     heading = "# Results on simulated speakers: no speech" if simulated else "# Results"

@@ -1,5 +1,6 @@
 """From embeddings to the table: train_backend.sh, score.sh, report.sh, adaptation; repeated calls and bad input."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -96,6 +97,15 @@ def test_from_embeddings_to_the_table(work):
     for word in ("- cosine: center length cosine\n- plda: center lda8 length plda\n", "run.sh --x",
                  f"In every row: code {rows[1][-1]}.", "torch ", "Python 3.", "cores", *table):
         assert word in report
+    card = json.loads((work / "exp/card.json").read_text())
+    assert [[str(one[name]) for name in ("system", "backend", "list")] for one in card["results"]] == [
+        row[:3] for row in rows[1:]]
+    for one, row in zip(card["results"], rows[1:], strict=True):
+        assert [one["eer"], one["eer_low"], one["mindcf01"]] == [float(row[5]), float(row[6]), float(row[8])]
+    trials = (work / "data/test/trials/veri.clean").read_bytes()
+    assert card["lists"] == {"veri.clean": {"trials": 435, "targets": 75, "sha256": hashlib.sha256(trials).hexdigest()}}
+    assert card["systems"]["net"]["train_seconds"] == 13
+    assert card["systems"]["net"]["configuration"]["backend"]["plda"] == ["center", "lda8", "length", "plda"]
     scores = [shutil.copy(work / f"exp/net/scores_test/veri.clean.{kind}", work.parent / kind)
               for kind in ("cosine", "plda")]
     done = call("compare_scores.sh", work / "data/test/trials/veri.clean", " ".join(map(str, scores)))
