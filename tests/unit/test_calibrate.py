@@ -70,6 +70,19 @@ def test_what_cannot_be_fitted_is_an_error(scores, labels, message):
         train(np.array(scores), np.array(labels), 0.05)
 
 
+def test_no_score_speaks_against_a_target_but_a_quality_measure_may():
+    rng = np.random.default_rng(4)
+    is_target = rng.random(500) < 0.5
+    good = is_target + rng.normal(size=500)
+    x = np.stack([good, 0.3 * good - is_target + rng.normal(size=500)], axis=1)
+    assert train(x, is_target, 0.05).weights[1] == 0
+    assert train(x, is_target, 0.05, measures=1).weights[1] < -0.1
+    with pytest.raises(InputError, match="targets do not score higher than nontargets in any system"):
+        train(-good[:, None], is_target, 0.05)
+    with pytest.raises(InputError, match="all values of quality measure 1 are alike; leave it out"):
+        train(np.stack([good, np.ones(500)], axis=1), is_target, 0.05, measures=1)
+
+
 def write_list(folder, prefix, seed):
     """A data directory with a list, and the scores of two systems in different orders."""
     rng = np.random.default_rng(seed)
