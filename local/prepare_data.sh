@@ -36,5 +36,6 @@ detail python3 -m local.prepare_voxceleb ${voxceleb1_root:+--voxceleb1-root "$vo
 for set in train test; do
   validate "$data/$set"
 done
-mark_done "$data/.done" "$corpus" -- \
-  "$data"/{train,test,valid,train_net,train_sp}/{wav.scp,utt2spk,spk2utt} "$data"/{test,valid}/trials/*
+outputs=("$data"/{train,test,valid,train_net,train_sp}/{wav.scp,utt2spk,spk2utt} "$data"/{test,valid}/trials/*)
+for table in "$data"/{train,test}/spk2{gender,age}; do [ ! -e "$table" ] || outputs+=("$table"); done
+mark_done "$data/.done" "$corpus" -- "${outputs[@]}"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from local.corpus import Utterance, find_utterances, read_names
 from local.preflight import by_kind, file_faults, judge
+from local.speaker_tables import FILES, Tables, read_speakers, write_speakers
 from local.trial_lists import OFFICIAL, ORIGINAL, TrialList, find_files
 from utils.arguments import share
 from utils.errors import InputError, first_five, run_main
@@ -135,8 +136,14 @@ def prepare(arguments: argparse.Namespace) -> None:
     wanted = set().union(*(one.speakers for one in chosen.values()))
     test = [one for one in utterances if one.id in wanted]
     good = usable(sorted({*train, *test}), arguments.max_missing)
-    write_sets(arguments.data, data_dir(train, good), data_dir(test, good), chosen,
-               arguments.max_missing_trials)
+    sets = {"train": data_dir(train, good), "test": data_dir(test, good)}
+    write_sets(arguments.data, *sets.values(), chosen, arguments.max_missing_trials)
+    known: Tables = {}
+    for path in (path for root in roots.values() for path in find_files(root, FILES)):
+        for name, table in read_speakers(path).items():
+            known[name] = known.get(name, {}) | table
+    for name, data in sets.items():
+        write_speakers(arguments.data / name, data.speakers, known)
 
 
 def write_sets(folder: Path, train: DataDir, test: DataDir, lists: Mapping[str, TrialList],

@@ -45,15 +45,24 @@ def test_everything_says_that_it_is_simulated(finished):
 
 def test_the_figures_are_there_and_the_end_names_them(finished):
     work, _, done = finished
-    figures = sorted(path.name for path in (work / "exp/figures").glob("*.png"))
-    assert figures == ["attention_vgg_mha.png", "det_simulated_test.png", "det_simulated_test_hard.png"]
-    assert all((work / "exp/figures" / name).read_bytes().startswith(b"\x89PNG") for name in figures)
+    drawn = {kind: {path.stem for path in (work / "exp/figures").glob(f"*.{kind}")} for kind in ("png", "pdf", "svg")}
+    lists = ("simulated_test", "simulated_test_hard")
+    scored = {f"{name}.{backend}" for name in lists for backend in ("cosine", "plda")}
+    each = {f"{kind}_{name}" for kind in ("groups", "sizes") for name in lists}
+    pixels = {"attention_vgg_mha", "embeddings"}
+    assert drawn["svg"] == {f"{kind}_{name}" for kind in ("det", "scores") for name in scored} | each | {
+        "entropy", "training", "costs"}
+    assert drawn["png"] == drawn["pdf"] == drawn["svg"] | pixels
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (work / "exp/figures").glob("*.png"))
+    page = (work / "exp/report.html").read_text()
+    assert page.count("<figure ") == len(drawn["png"]) and page.count("simulated speakers, no speech") > 10
+    assert "The speakers are simulated: this is not speech." in page
     rows = [line.split("\t") for line in (work / "exp/figures/attention.tsv").read_text().splitlines()[1:]]
     heads = [("vgg_attention", "1"), *(("vgg_mha", str(head)) for head in range(1, 6))]
     assert [(row[0], row[2]) for row in rows] == heads
     assert all(row[1].startswith("simulated1") and 0 < float(row[3]) <= float(row[4]) for row in rows)
-    end = done.stderr[done.stderr.rindex("\ntable:"):]
-    assert str(work / "exp/RESULTS.md") in end and str(work / "exp/figures") in end
+    end = done.stderr[done.stderr.rindex("\nreport:"):]
+    assert all(str(work / "exp" / name) in end for name in ("report.html", "RESULTS.md", "figures"))
     commands = [line.split() for line in end.splitlines() if line.startswith("  ")]
     assert [Path(words[0]).name for words in commands] == ["verify", "run.sh", "run.sh", "run.sh"]
 

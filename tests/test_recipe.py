@@ -16,7 +16,7 @@ from tests.terminal import drawn, terminal
 from tests.tiny import command, make_conf, make_corpus, make_speechocean762, results
 
 # Files that record when and how a run was made, not its results.
-UNTOLD = ("results.tsv", "RESULTS.md", ".done_report", "report.call", "corpus", ".stage", ".lock")
+UNTOLD = ("results.tsv", "differences.tsv", "RESULTS.md", ".done_report", "report.call", "corpus", ".stage", ".lock")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,11 @@ def test_the_recipe_ends_with_the_table(finished):
     report = (work / "exp/RESULTS.md").read_text()
     for part in ("In every row: seed 1, scale mini, code ", "torch 2.", "egs/voxceleb/run.sh", "| ivector"):
         assert part in report
+    page = (work / "exp/report.html").read_text()
+    for name in ("ivector", "vgg_mha", "xvector", "plda+asnorm5"):
+        assert name in page
+    assert (work / "exp/figures/attention_vgg_mha.pdf").is_file() and (work / "exp/figures/entropy.svg").is_file()
+    assert "<li>ivector: not a network, which has no epochs.</li>" in page
 
 
 def test_a_log_has_a_short_line_per_step_and_the_details_are_beside_the_jobs(finished):

@@ -4,14 +4,21 @@
 train_trials=$1 trials=$3 out=$5
 read -ra train_scores <<< "$2"
 read -ra scores <<< "$4"
+read -ra train_measures <<< "$train_quality"
+read -ra measures <<< "$quality"
 
 require_file "$train_trials" "${train_scores[@]}" "$trials" "${scores[@]}"
 for list in "$train_trials" "$trials"; do require_file "$(dirname "$list")/../utt2spk"; done
 inputs=("$train_trials" "${train_scores[@]}" "$trials" "${scores[@]}")
+for table in ${train_measures[@]+"${train_measures[@]}"} ${measures[@]+"${measures[@]}"}; do
+  require_file "${table#log:}"
+  inputs+=("${table#log:}")
+done
 record=$(dirname "$out")/.done.${out##*/} json=$(dirname "$out")/calibration/${out##*/}.json
 up_to_date "$record" "${inputs[@]}" && exit 0
 mkdir -p "$(dirname "$json")"
 step_begins
 python3 -m steps.backend.calibrate --prior "$prior" --max-shared-speakers "$max_shared_speakers" \
+  --train-quality ${train_measures[@]+"${train_measures[@]}"} --quality ${measures[@]+"${measures[@]}"} \
   --train-scores "${train_scores[@]}" --scores "${scores[@]}" -- "$train_trials" "$trials" "$out" "$json"
 mark_done "$record" "${inputs[@]}" -- "$out" "$json"

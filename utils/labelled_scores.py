@@ -100,6 +100,15 @@ def read_scores_with_speakers(trials: str | os.PathLike, scores: str | os.PathLi
     return Scored(values, is_target, speakers)
 
 
+def read_scores_with_rows(trials: str | os.PathLike, scores: str | os.PathLike,
+                          ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the scores of a list (N, float64), whether each trial is a target (N, bool), and the places of its two
+    utterances in `ids` (N x 2, -1: not there). Raises InputError like `read_labelled_scores`.
+    """
+    (is_target, rows), values = _joined(trials, scores, IdTable(ids))
+    return values, is_target, rows
+
+
 def _joined(trials: str | os.PathLike, scores: str | os.PathLike, table: IdTable | None,
             ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Return, in the list's order, whether each trial is a target, its ids' rows in `table` (N x 2; -1: unknown), its

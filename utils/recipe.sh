@@ -130,6 +130,7 @@ recipe_ended() {
   local call=$script
   cat >&2 <<END
 
+report:   ${exp#"$PWD"/}/report.html
 table:    ${exp#"$PWD"/}/RESULTS.md (and results.tsv)
 figures:  ${exp#"$PWD"/}/figures/ ($(cd "$exp/figures" && echo *.png))
 END

@@ -150,8 +150,7 @@ if stage 6 "scores of every trial list and of the held-out speakers; thresholds 
   done
 fi
 
-if stage 7 "table exp/RESULTS.md and figures exp/figures/*.png"; then
+if stage 7 "table exp/RESULTS.md, figures exp/figures/, and one page with both, exp/report.html"; then
   "$steps/report.sh" --command "$VOX_CALL" "$work"
-  "$steps/figures.sh" "$work"
 fi
 recipe_ended

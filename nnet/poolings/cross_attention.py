@@ -60,13 +60,17 @@ class CrossAttentive(nn.Module):
         """Return e_s and e_q of all pairs: A and B utterances give twice A x B x d, after any further axes."""
         return self._pool(s, q), self._pool(q, s).transpose(-2, -3)
 
-    def _pool(self, s: Side, q: Side) -> Tensor:
-        """Return e_s: A x B x d."""
+    def pair_weights(self, s: Side, q: Side) -> Tensor:
+        """Return w^s of all pairs: A x B x T, 0 beyond an utterance."""
         count, dim = q.gram.shape[-3:-1]
         columns = q.gram.transpose(-2, -3).flatten(-2)  # d x (B d): G is symmetric
         directions = (s.mean @ columns).unflatten(-1, (count, dim))  # m^T G: A x B x d
         scores = directions @ s.unit.transpose(-1, -2) / self.temperature  # m^T G S_t / tau: A x B x T
-        weights = scores.masked_fill(s.inside[..., None, :] == 0, float("-inf")).softmax(dim=-1)  # w^s_t
+        return scores.masked_fill(s.inside[..., None, :] == 0, float("-inf")).softmax(dim=-1)  # w^s_t
+
+    def _pool(self, s: Side, q: Side) -> Tensor:
+        """Return e_s: A x B x d."""
+        weights = self.pair_weights(s, q)
         inside = s.inside[..., None, :]
         return (1 + weights) * inside @ s.frames / inside.sum(dim=-1, keepdim=True)  # e_s = 1/T_s sum_t (1 + w^s_t) s_t
 

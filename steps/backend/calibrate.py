@@ -20,6 +20,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from steps.backend.quality import of_labelled, of_scores
 from steps.backend.scoring import count_columns, score_lines
 from utils.arguments import share
 from utils.errors import InputError, run_main
@@ -44,14 +45,19 @@ class Calibration(NamedTuple):
         return scores @ self.weights + self.offset
 
 
-def train(scores: np.ndarray, is_target: np.ndarray, prior: float) -> Calibration:
-    """Fit to N x S scores; raises InputError if a kind of trials is missing or a system's scores are all alike."""
+def train(scores: np.ndarray, is_target: np.ndarray, prior: float, measures: int = 0) -> Calibration:
+    """Fit to N x S scores, of which the last columns are `measures` quality measures: their weights have any sign.
+
+    Raises InputError if a kind of trials is missing, or the values of a column are all alike.
+    """
     for wanted, kind in ((True, "target"), (False, "nontarget")):
         if not (is_target == wanted).any():
             raise InputError(f"no {kind} trial: calibration needs targets and nontargets")
     mean, deviation = scores.mean(axis=0), scores.std(axis=0)
     if not (deviation > 0).all():
-        raise InputError(f"all scores of system {int(np.argmin(deviation)) + 1} are alike; score again")
+        column, systems = int(np.argmin(deviation)), scores.shape[1] - measures
+        raise InputError(f"all scores of system {column + 1} are alike; score again" if column < systems else
+                         f"all values of quality measure {(column - systems) // 2 + 1} are alike; leave it out")
     x, sign = (scores - mean) / deviation, np.where(is_target, 1.0, -1.0)
     weight = np.where(is_target, prior / is_target.sum(), (1 - prior) / (~is_target).sum())
     prior_odds = -bayes_threshold(prior)
@@ -62,10 +68,10 @@ def train(scores: np.ndarray, is_target: np.ndarray, prior: float) -> Calibratio
         value = weight @ np.logaddexp(0, -margin) + RIDGE * w[:-1] @ w[:-1]
         return float(value), np.append(slope @ x + 2 * RIDGE * w[:-1], slope.sum())
 
-    start, bounds = np.zeros(x.shape[1] + 1), [*[(0, None)] * x.shape[1], (None, None)]
+    start, bounds = np.zeros(x.shape[1] + 1), [(0, None)] * (x.shape[1] - measures) + [(None, None)] * (measures + 1)
     options = {"maxiter": 10_000, "ftol": 1e-15, "gtol": 1e-9}
     found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-    if not found[:-1].any():
+    if not found[:x.shape[1] - measures].any():
         raise InputError("targets do not score higher than nontargets in any system; look for labels or scores that "
                          "are swapped")
     weights = found[:-1] / deviation
@@ -131,6 +137,8 @@ def main() -> None:
     parser.add_argument("--max-shared-speakers", type=share("--max-shared-speakers"), default=0.0)
     parser.add_argument("--train-scores", type=Path, nargs="+", required=True, metavar="FILE")
     parser.add_argument("--scores", type=Path, nargs="+", required=True, metavar="FILE")
+    parser.add_argument("--train-quality", nargs="*", default=[], metavar="[log:]TABLE")
+    parser.add_argument("--quality", nargs="*", default=[], metavar="[log:]TABLE")
     parser.add_argument("train_trials", type=Path)
     parser.add_argument("trials", type=Path)
     parser.add_argument("out", type=Path)
@@ -139,16 +147,24 @@ def main() -> None:
     if len(arguments.train_scores) != len(arguments.scores):
         raise InputError(f"{len(arguments.train_scores)} files of scores to train on, {len(arguments.scores)} to apply "
                          "to; name the same systems in the same order")
+    if len(arguments.train_quality) != len(arguments.quality):
+        raise InputError(f"{len(arguments.train_quality)} quality measures to train on, {len(arguments.quality)} to "
+                         "apply to; name the same ones in the same order")
     refuse_shared(speakers_of(arguments.train_trials), speakers_of(arguments.trials), str(arguments.trials),
                   arguments.max_shared_speakers)
     parts = [read_labelled_scores(arguments.train_trials, path) for path in arguments.train_scores]
     is_target = np.repeat([True, False], [len(part) for part in parts[0]])
     train_scores = np.stack([np.concatenate(part) for part in parts], axis=1)
-    calibration = train(train_scores, is_target, arguments.prior)
-    found = {"systems": [str(path) for path in arguments.scores],
+    scores = read_aligned_scores(arguments.scores)
+    if arguments.quality:
+        train_scores = np.hstack([train_scores, of_labelled(arguments.train_trials, arguments.train_scores[0],
+                                                            arguments.train_quality)])
+        scores = np.hstack([scores, of_scores(arguments.scores[0], arguments.quality)])
+    calibration = train(train_scores, is_target, arguments.prior, 2 * len(arguments.quality))
+    found = {"systems": [str(path) for path in arguments.scores], "quality": arguments.quality,
              **report(calibration, train_scores, is_target, arguments.prior)}
     warn_of_no_errors(found, "calibration")
-    write_scores(arguments.scores[0], calibration(read_aligned_scores(arguments.scores)), arguments.out)
+    write_scores(arguments.scores[0], calibration(scores), arguments.out)
     with write_aside(arguments.json) as stream:
         stream.write(json.dumps(found, indent=1) + "\n")
 

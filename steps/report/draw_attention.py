@@ -1,14 +1,12 @@
-"""Draw the weights of attention poolings over one utterance, below its log mel spectrogram.
+"""The weights of attention poolings over one utterance, below its log mel spectrogram.
 
-For each network under <work>/exp whose pooling has several heads, <out>/attention_<system>.png shows the spectrogram;
-the mean of the heads' weights beside the weights of systems with a single head; every head's weights, with its entropy
+For each network whose pooling has several heads, the figure attention_<system> shows the spectrogram; the mean of the
+heads' weights beside the weights of systems with a single head; every head's weights, with its entropy
 -sum_t a_t log a_t (nats; log T for uniform weights over T frames). Weights are multiplied by T, so that uniform weights
-are 1. The entropies are also written to <out>/attention.tsv.
-e.g.: python3 -m steps.report.draw_attention egs/voxceleb egs/voxceleb/exp/figures
+are 1.
 """
 
-import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,19 +17,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nnet.config import NetworkConfig
-from nnet.embed import load_network, utterances_for
+from nnet.embed import utterances_for
 from nnet.model import Network
-from steps.report.plotting import line_style, new_figure, save_figure
+from steps.report.material import SHIFT, SIMULATED, Material
+from steps.report.plotting import Drawn, LeftOut, line_style, new_figure
 from utils.audio import read_audio
-from utils.errors import InputError, run_main
+from utils.errors import InputError
 from utils.features.compute import compute_features
 from utils.features.options import FeatureOptions
-from utils.files import write_aside
-from utils.kaldi.ark import read_matrix, table_lines
+from utils.kaldi.ark import table_lines
 from utils.simulated import is_simulated
 
-SHIFT = 0.01  # seconds from frame to frame
-BANDS = 80    # of the spectrogram that is drawn
+BANDS = 80  # of the spectrogram that is drawn
 
 
 @dataclass(frozen=True)
@@ -59,20 +56,28 @@ def entropies(weights: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def attend(network: Network, config: NetworkConfig, model: Path, data: Path, utterance: str) -> Attention:
-    """Return a network's weights over an utterance of a data directory with its features."""
-    features = utterances_for(config, model, data)
+def encoded(network: Network, config: NetworkConfig, model: Path, data: Path,
+            utterance: str) -> tuple[torch.Tensor, torch.Tensor | None, np.ndarray]:
+    """Return the encoder's frames of an utterance: 1 x T' x d; their number; and
+    the encoder's frame that each frame of the utterance belongs to, as in Attention."""
+    features = utterances_for(config, model, data, remark=False)
     index = row_of(data, utterance)
     x = torch.from_numpy(features.whole(index))[None]
     x = x if x.dim() == 3 else network.frontend(x)[0]
     h, lengths = network.frames(x, torch.tensor([x.shape[1]]))
-    weights = network.pooling.weights(h, lengths)[0].numpy()
     length = int(features.rows.num_rows[index])
-    voicing = read_matrix(features.vad[index]) if config.vad else np.ones(length)
+    voicing = features.vad.read(index)[:, 0] if config.vad else np.ones(length)
     kept = np.flatnonzero(voicing) if voicing.any() else np.arange(length)
     frames = np.full(length, -1)
-    frames[kept] = np.arange(len(kept)) * len(weights) // len(kept)
-    return Attention(weights, frames)
+    frames[kept] = np.arange(len(kept)) * h.shape[1] // len(kept)
+    return h, lengths, frames
+
+
+@torch.inference_mode()
+def attend(network: Network, config: NetworkConfig, model: Path, data: Path, utterance: str) -> Attention:
+    """Return a network's weights over an utterance of a data directory with its features."""
+    h, lengths, frames = encoded(network, config, model, data, utterance)
+    return Attention(network.pooling.weights(h, lengths)[0].numpy(), frames)
 
 
 def row_of(data: Path, utterance: str) -> int:
@@ -137,43 +142,36 @@ def draw_entropies(axis: Axes, many: Attention, single: Mapping[str, Attention])
     axis.set(title="entropy", xlabel="nats", xlim=(0, 1.15 * np.log(len(many.weights))))
 
 
-def attentive_systems(work: Path, chosen: Sequence[str]) -> dict[str, tuple[Network, NetworkConfig]]:
-    """Return the trained networks whose pooling has weights, by name; chosen: only these, if any are named."""
-    found = {}
-    for folder in sorted(path.parent for path in work.glob("exp/*/model.safetensors")):
-        if chosen and folder.name not in chosen:
-            continue
-        network, config = load_network(folder)
-        if hasattr(network.pooling, "weights"):
-            found[folder.name] = network, config
-    return found
+def attentive_systems(material: Material) -> dict[str, tuple[Network, NetworkConfig]]:
+    """Return the networks whose pooling has weights, by name; of those to draw, if any are named."""
+    return {name: pair for name, pair in material.networks.items()
+            if hasattr(pair[0].pooling, "weights") and (not material.chosen or name in material.chosen)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--utterance", default="", help="utterance of the test set (default: the first)")
-    parser.add_argument("--systems", default="", help="systems to draw, separated by spaces (default: all)")
-    parser.add_argument("work", type=Path, help="folder with data/ and exp/")
-    parser.add_argument("out", type=Path, help="folder for the figures")
-    arguments = parser.parse_args()
-    work = arguments.work
-    networks = attentive_systems(work, arguments.systems.split())
-    utterance = arguments.utterance or next(name for name, _ in table_lines(work / "data/test/wav.scp"))
-    attention = {name: attend(network, config, work / "exp" / name, work / "data" / config.features / "test", utterance)
-                 for name, (network, config) in networks.items()}
+def attend_all(material: Material, utterance: str = "") -> dict[str, Attention]:
+    """Return the weights of all attentive systems over a test utterance (empty: that of the material)."""
+    exp, data = material.work / "exp", material.work / "data"
+    return {name: attend(network, config, exp / name, data / config.features / "test", utterance or material.utterance)
+            for name, (network, config) in attentive_systems(material).items()}
+
+
+def figures(material: Material) -> Iterator[Drawn | LeftOut]:
+    """Yield the figure of each network with several heads."""
+    attention = attend_all(material)
     single = {name: one for name, one in attention.items() if one.heads == 1}
-    rows = []
-    for name, one in attention.items():
-        rows += [f"{name}\t{utterance}\t{head}\t{value:.4f}\t{np.log(len(one.weights)):.4f}\n"
-                 for head, value in enumerate(entropies(one.weights), start=1)]
-        if one.heads > 1:
-            title = f"{utterance}{' (simulated, no speech)' if is_simulated(utterance) else ''}"
-            path = arguments.out / f"attention_{name}.png"
-            save_figure(draw(title, spectrogram(work / "data/test", utterance), name, one, single), path)
-            print(path)
-    with write_aside(arguments.out / "attention.tsv") as stream:
-        stream.writelines(["system\tutterance\thead\tentropy\tlog_frames\n", *rows])
-
-
-if __name__ == "__main__":
-    run_main(main)
+    many = {name: one for name, one in attention.items() if one.heads > 1}
+    if not many:
+        yield LeftOut("Attention over time: no network whose pooling has several heads.")
+        return
+    try:
+        energies = spectrogram(material.work / "data/test", material.utterance)
+    except InputError as error:  # the audio may be gone: only its features are needed before
+        yield LeftOut(f"Attention over time: {error}.")
+        return
+    title = f"{material.utterance}{SIMULATED if is_simulated(material.utterance) else ''}"
+    beside = f"; beside them the single heads of {', '.join(single)}" if single else ""
+    for name, one in many.items():
+        yield Drawn(f"attention_{name}",
+                    f"Spectrogram of {material.utterance} above the attention weights of {one.heads} heads of {name}",
+                    f"Attention weights of {name} over the test utterance {material.utterance}, times the number of "
+                    f"frames, so that 1 is uniform{beside}.", draw(title, energies, name, one, single), image=True)

@@ -1,6 +1,11 @@
-"""Collect the scores of all systems into <work>/exp/results.tsv and the table in <work>/exp/RESULTS.md."""
+"""Collect the scores of all systems into <work>/exp/results.tsv and the table in <work>/exp/RESULTS.md.
+
+The differences from the best system of each list and back-end are written to <work>/exp/differences.tsv, and all of it
+with configurations, lists and machine to <work>/exp/card.json (steps/report/card.py).
+"""
 
 import argparse
+import json
 import os
 import platform
 import sys
@@ -10,7 +15,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from steps.backend.chain import WORDS
+from steps.report.card import card_of
+from steps.report.differences import Difference, differences
 from steps.report.provenance import Origin, Provenance
 from utils.bootstrap import equal_error_rates, interval
 from utils.errors import InputError, run_main
@@ -57,28 +66,32 @@ def score_files(work: Path) -> tuple[list[Scores], list[str]]:
     return sorted(found), lines
 
 
-def collect(files: list[Scores]) -> list[tuple[str, ...]]:
-    """Return one row of COLUMNS per file of scores."""
-    rows = []
+def collect(files: list[Scores]) -> tuple[list[tuple[str, ...]], list[Difference]]:
+    """Return one row of COLUMNS per file of scores, and the differences from the best of each list and back-end."""
+    rows, eers, replicates = [], {}, {}
     for one in files:
-        found, (low, high) = measure(*read_labelled_scores(one.trials, one.path)), eer_interval(one)
+        found, drawn = measure(*read_labelled_scores(one.trials, one.path)), draw_speakers(one)
+        key = one.list, one.backend, one.system
+        eers[key] = found.eer
+        if drawn is not None:
+            replicates[key] = drawn
+        low, high = ("-", "-") if drawn is None else (f"{end:.2f}" for end in interval(drawn))
         seconds = one.path.parents[1] / "train_seconds"
         took = f"{float(seconds.read_text()):.0f}" if seconds.is_file() else "-"
         rows.append((one.system, one.backend, one.list, str(found.trials), str(found.targets), f"{found.eer:.3f}",
                      low, high, f"{found.mindcf01:.4f}", f"{found.mindcf05:.4f}",
                      f"{found.mindcf01_unnormalised:.5f}", took, *one.origin))
-    return rows
+    return rows, differences(eers, replicates)
 
 
-def eer_interval(one: Scores) -> tuple[str, str]:
-    """Return the ends of the EER's interval over speakers; `-`, with a remark, if the list's speakers are unknown."""
+def draw_speakers(one: Scores) -> np.ndarray | None:
+    """Return the EERs (%) of the draws of speakers; None, with a remark, if the list's speakers are unknown."""
     try:
         scored = read_scores_with_speakers(one.trials, one.path, one.trials.parents[1] / "utt2spk")
-        low, high = interval(equal_error_rates(scored))
+        return equal_error_rates(scored)
     except (InputError, OSError) as error:
         print(f"no interval over speakers for {one.path}: {error}", file=sys.stderr)
-        return "-", "-"
-    return f"{low:.2f}", f"{high:.2f}"
+        return None
 
 
 def aligned(rows: list[tuple[str, ...]]) -> str:
@@ -91,6 +104,12 @@ def aligned(rows: list[tuple[str, ...]]) -> str:
         return f"| {' | '.join(cells)} |"
     rule = [f"{'-' * (width + 1)}{'-' if column < 3 else ':'}" for column, width in enumerate(widths)]
     return "\n".join([line(COLUMNS), f"|{'|'.join(rule)}|", *map(line, rows)])
+
+
+def versions() -> str:
+    """Return the versions of Python and of the packages that compute."""
+    packages = (f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "kaldi-native-fbank"))
+    return ", ".join([f"Python {platform.python_version()}", *packages])
 
 
 def processor() -> str:
@@ -110,20 +129,18 @@ def in_every_row(files: list[Scores]) -> str:
     return f" In every row: {', '.join(common)}." if common else ""
 
 
-SEGMENTS = "the mean cosine of the 100 pairs of ten segments of 3.5 s"
-
-
-def chains(files: list[Scores]) -> str:
-    """Return a list of the back-ends, each with the words of its chain, and the systems where they are others."""
+def chains_of(files: list[Scores]) -> list[str]:
+    """Return a line for each back-end with the words of its chain, and the systems where chains of a name differ."""
     systems: dict[tuple[str, str], list[str]] = {}
     for one in files:
         said = one.path.parents[1] / "backend" / one.backend / WORDS
-        words = said.read_text(encoding="utf-8").strip() if said.is_file() else SEGMENTS
+        words = said.read_text(encoding="utf-8").strip() if said.is_file() else (
+            "the mean cosine of the 100 pairs of ten segments of 3.5 s")  # of steps/score_segments.sh
         names = systems.setdefault((one.backend, words), [])
         names.extend([one.system] * (one.system not in names))
     several = Counter(backend for backend, _ in systems)
-    return "\n".join(f"- {backend}: {words}" + (f" ({', '.join(names)})" if several[backend] > 1 else "")
-                     for (backend, words), names in sorted(systems.items()))
+    return [f"{backend}: {words}" + (f" ({', '.join(names)})" if several[backend] > 1 else "")
+            for (backend, words), names in sorted(systems.items())]
 
 
 def main() -> None:
@@ -133,20 +150,26 @@ def main() -> None:
     arguments = parser.parse_args()
     files, left_out = score_files(arguments.work)
     print(*left_out, sep="\n", end="\n" * bool(left_out), file=sys.stderr)
-    rows = collect(files)
+    rows, compared = collect(files)
     with write_aside(arguments.work / "exp/results.tsv") as stream:
         stream.writelines("\t".join(row) + "\n" for row in [COLUMNS, *rows])
+    with write_aside(arguments.work / "exp/differences.tsv") as stream:
+        stream.writelines("\t".join(row) + "\n" for row in [Difference._fields, *(one.cells() for one in compared)])
+    card = card_of(arguments.command, versions(), processor(), arguments.work / "exp",
+                   {one.list: one.trials for one in files}, [dict(zip(COLUMNS, row, strict=True)) for row in rows],
+                   chains_of(files))
+    with write_aside(arguments.work / "exp/card.json") as stream:
+        stream.write(json.dumps(card, indent=1) + "\n")
     table = aligned(rows)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "kaldi-native-fbank"))
     simulated = any(has_simulated(one.trials) for one in files)
     heading = "# Results on simulated speakers: no speech" if simulated else "# Results"
     with write_aside(arguments.work / "exp/RESULTS.md") as stream:
-        stream.write(f"{heading}\n\n    {arguments.command}\n\nwrote this table on {date.today()} with Python "
-                     f"{platform.python_version()}, {versions} on {processor()}.{in_every_row(files)}\n\n"
+        stream.write(f"{heading}\n\n    {arguments.command}\n\nwrote this table on {date.today()} with {versions()} on "
+                     f"{processor()}.{in_every_row(files)}\n\n"
                      "EER in %, interpolated where misses and false alarms cross; eer_low to eer_high is its 95 % "
                      "interval over the\nspeakers of the list (utils/bootstrap.py); minDCF at P_target 0.01 and 0.05, "
                      "divided by min(P, 1 - P)\nunless called unnormalised. Back-ends (steps/backend/__init__.py):\n\n"
-                     f"{chains(files)}\n\n"
+                     f"{''.join(f'- {line}{chr(10)}' for line in chains_of(files))}\n"
                      "Seed: of the model's training; code: of all steps that a row comes from.\n\n"
                      f"{table}\n{''.join(f'{chr(10)}{line}{chr(10)}' for line in left_out)}")
     print(f"{heading}\n\n{table}" if simulated else table, file=sys.stdout)

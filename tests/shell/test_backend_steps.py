@@ -1,5 +1,6 @@
 """From embeddings to the table: train_backend.sh, score.sh, report.sh, adaptation; repeated calls and bad input."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -20,11 +21,6 @@ BOTH = "backend: {cosine: [center, length, cosine], plda: [center, lda8, length,
 def call(script, *words):
     return subprocess.run(["bash", str(ROOT / "steps" / script), *map(str, words)], capture_output=True, text=True,
                           check=False, stdin=subprocess.DEVNULL)
-
-
-def module(name, *words):
-    return subprocess.run([sys.executable, "-m", f"steps.{name}", *map(str, words)], capture_output=True,
-                          text=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def write_set(folder, seed, speakers, utterances=6, dim=12):
@@ -101,6 +97,15 @@ def test_from_embeddings_to_the_table(work):
     for word in ("- cosine: center length cosine\n- plda: center lda8 length plda\n", "run.sh --x",
                  f"In every row: code {rows[1][-1]}.", "torch ", "Python 3.", "cores", *table):
         assert word in report
+    card = json.loads((work / "exp/card.json").read_text())
+    assert [[str(one[name]) for name in ("system", "backend", "list")] for one in card["results"]] == [
+        row[:3] for row in rows[1:]]
+    for one, row in zip(card["results"], rows[1:], strict=True):
+        assert [one["eer"], one["eer_low"], one["mindcf01"]] == [float(row[5]), float(row[6]), float(row[8])]
+    trials = (work / "data/test/trials/veri.clean").read_bytes()
+    assert card["lists"] == {"veri.clean": {"trials": 435, "targets": 75, "sha256": hashlib.sha256(trials).hexdigest()}}
+    assert card["systems"]["net"]["train_seconds"] == 13
+    assert card["systems"]["net"]["configuration"]["backend"]["plda"] == ["center", "lda8", "length", "plda"]
     scores = [shutil.copy(work / f"exp/net/scores_test/veri.clean.{kind}", work.parent / kind)
               for kind in ("cosine", "plda")]
     done = call("compare_scores.sh", work / "data/test/trials/veri.clean", " ".join(map(str, scores)))
@@ -357,7 +362,7 @@ class Magnitude(Length):
 def test_a_new_part_is_a_module_and_an_entry(work, tmp_path):
     """The same programs train it, score with it and report it, after a change of two files."""
     copy = tmp_path / "copy"
-    for folder in ("steps", "utils"):
+    for folder in ("steps", "utils", "nnet"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "path.sh", copy)
     env = {**os.environ, "VOX_READY": str(copy),
@@ -420,5 +425,7 @@ def test_the_report_leaves_out_scores_of_lists_that_changed_or_went(work):
     assert done.returncode == 0, done.stderr
     report = (work / "exp/RESULTS.md").read_text()
     assert "| other |" in report and f"\nleft out: net, 1 file of scores: {reason}\n" in report
-    assert module("report.det_curves", work, work / "figures").returncode == 0
-    assert {path.name for path in (work / "figures").iterdir()} == {"det_other.png"}
+    assert {path.name for path in (work / "exp/figures").glob("det_*")} == {
+        f"det_other.plda.{kind}" for kind in ("png", "pdf", "svg")}
+    page = (work / "exp/report.html").read_text()
+    assert f"<li>left out: net, 1 file of scores: {reason}</li>" in page

@@ -70,6 +70,19 @@ def test_what_cannot_be_fitted_is_an_error(scores, labels, message):
         train(np.array(scores), np.array(labels), 0.05)
 
 
+def test_no_score_speaks_against_a_target_but_a_quality_measure_may():
+    rng = np.random.default_rng(4)
+    is_target = rng.random(500) < 0.5
+    good = is_target + rng.normal(size=500)
+    x = np.stack([good, 0.3 * good - is_target + rng.normal(size=500)], axis=1)
+    assert train(x, is_target, 0.05).weights[1] == 0
+    assert train(x, is_target, 0.05, measures=1).weights[1] < -0.1
+    with pytest.raises(InputError, match="targets do not score higher than nontargets in any system"):
+        train(-good[:, None], is_target, 0.05)
+    with pytest.raises(InputError, match="all values of quality measure 1 are alike; leave it out"):
+        train(np.stack([good, np.ones(500)], axis=1), is_target, 0.05, measures=1)
+
+
 def write_list(folder, prefix, seed):
     """A data directory with a list, and the scores of two systems in different orders."""
     rng = np.random.default_rng(seed)
@@ -136,6 +149,44 @@ def test_the_steps_calibrate_and_fuse(work):
     assert measured(work, work / "out/fused")[0] < eer
     assert found["miss"] < 0.5 and found["false_alarm"] < 0.1
     assert found["systems"] == ["test/one", "test/two"]
+
+
+def test_quality_measures_join_the_scores(work):
+    """A trial's measures are the smaller and the larger of its utterances' values; they help where scores depend on
+    them."""
+    for part, seed in (("valid", 2), ("test", 3)):
+        rng = np.random.default_rng(seed)
+        ids = [line.split()[0] for line in (work / part / "utt2spk").read_text().splitlines()]
+        frames = dict(zip(ids, rng.integers(50, 2000, len(ids)).tolist(), strict=True))
+        (work / part / "frames").write_text("".join(f"{name} {value}\n" for name, value in frames.items()))
+        lines = by_pair(work / part / "one")
+        (work / part / "one").write_text("".join(  # short utterances score higher, with anything
+            f"{pair} {value - 3 * np.log(min(frames[one] for one in pair.split())):.5f}\n"
+            for pair, value in lines.items()))
+    options = ["--train-quality", "log:valid/frames", "--quality", "log:test/frames"]
+    assert call(work, "calibrate.sh", *ONE).returncode == 0
+    plain = measured(work, work / "out/llr")[0]
+    done = call(work, "calibrate.sh", *options, *ONE)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((work / "out/calibration/llr.json").read_text())
+    assert found["quality"] == ["log:test/frames"]
+    raw, llr = by_pair(work / "test/one"), by_pair(work / "out/llr")
+    frames = {line.split()[0]: float(line.split()[1]) for line in (work / "test/frames").read_text().splitlines()}
+    for pair in list(raw)[::17]:
+        low, high = sorted(np.log(frames[one]) for one in pair.split())
+        wanted = np.dot(found["weights"], [raw[pair], low, high]) + found["offset"]
+        assert llr[pair] == pytest.approx(wanted, abs=1e-3)
+    assert found["weights"][1] == pytest.approx(3 * found["weights"][0], rel=0.3)
+    assert measured(work, work / "out/llr")[0] < 0.8 * plain
+    text = (work / "test/frames").read_text()
+    for change, message in ((text.replace("b0-u0 ", "b0-u9 "), "no value for an utterance of 23 trials of test/one"),
+                            (text.replace("b0-u0 ", "b0-u0 -"), "the value of b0-u0 is '-"),
+                            (text.replace("b0-u0 ", "b0-u0 x"), "wanted a number above 0")):
+        (work / "test/frames").write_text(change)
+        done = call(work, "calibrate.sh", *options, *ONE)
+        assert done.returncode == 1
+        assert message in done.stderr
+    assert "1 quality measures to train on, 0 to apply to" in call(work, "fuse.sh", *options[:2], *BOTH).stderr
 
 
 @pytest.mark.parametrize(("words", "change", "message"), [

@@ -1,6 +1,7 @@
 """The numbers in figures: DET points against counting, entropies and weights against their definitions."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ from made_up import CONFIG, write_data
 from nnet.config import network_config
 from nnet.model import Network
 from nnet.utterances import StoredUtterances
-from steps.report.det_curves import POINTS, det_points, draw_list, limits
+from steps.report.det_curves import draw as draw_det
+from steps.report.det_curves import limits
 from steps.report.draw_attention import Attention, attend, draw, entropies
-from steps.report.plotting import line_style, save_figure
+from steps.report.material import POINTS, Summary, det_points
+from steps.report.plotting import line_style, mark_style, save_figure
+from steps.report.provenance import Origin
+from steps.report.results import Scores
 from utils.errors import InputError
 from utils.metrics import measure
 from utils.simulated import has_simulated, is_simulated
@@ -45,22 +50,37 @@ def test_a_thinned_curve_lies_on_the_whole_one_and_passes_through_the_eer():
 
 
 def test_limits_are_ticks_around_all_curves():
-    none = np.empty(0)
-    assert limits({"plda": {"a": (none, none, 9.0), "b": (none, none, 3.0)}}) == (0.2, 40)
-    assert limits({"plda": {"a": (none, none, 0.0)}}) == (0.01, 20)
+    assert limits([9.0, 3.0]) == (0.2, 40)
+    assert limits([0.0]) == (0.01, 20)
+
+
+def summary(system, eer):
+    """A summary of made-up scores with this EER in its label."""
+    rng = np.random.default_rng(0)
+    points = det_points(rng.normal(1, 1, 100), rng.normal(0, 1, 100))
+    of = Scores("t", system, "plda", Path("s"), Path("t"), Origin("1", "mini", "c"))
+    return Summary(of, eer, 0.0, *points, np.arange(4.0), np.ones(3), np.ones(3))
 
 
 def test_28_systems_have_28_styles_and_the_figure_names_each_with_its_eer(tmp_path):
     assert len({str(line_style(number)) for number in range(28)}) == 28
-    rng = np.random.default_rng(0)
-    points = det_points(rng.normal(1, 1, 100), rng.normal(0, 1, 100))
-    panels = {"cosine": {"x": (*points, 30.0), "y": (*points, 4.0)}, "plda": {"y": (*points, 2.0)}}
-    figure = draw_list("t", panels)
-    texts = [[text.get_text() for text in axis.get_legend().get_texts()] for axis in figure.axes]
-    assert texts == [["y, EER 4.00 %", "x, EER 30.00 %"], ["y, EER 2.00 %"]]
-    for path in (tmp_path / "a.png", tmp_path / "b.png"):
-        save_figure(draw_list("t", panels), path)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert len({str(mark_style(number)) for number in range(49)}) == 49
+    two = [summary("x", 30.0), summary("$y", 4.0)]
+    (axis,) = draw_det("t", two, ["$y", "x"], 1, 40).axes
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["$y, EER 4.00 %", "x, EER 30.00 %"]
+    assert [line.get_color() for line in axis.lines[::2][:2]] == [line_style(n)["color"] for n in (0, 1)]
+    many = draw_det("t", [summary(f"s{n}", n + 1.0) for n in range(20)], [f"s{n}" for n in range(20)], 1, 40)
+    assert len(many.legends[0].get_texts()) == 20  # below the axes, which they would cover
+
+
+def test_a_figure_is_written_in_all_formats_with_the_same_bytes_each_time(tmp_path):
+    for name in ("a", "b"):
+        save_figure(draw_det("t", [summary("x", 3.0)], ["x"], 1, 40), tmp_path / name)
+    starts = {"png": b"\x89PNG", "pdf": b"%PDF-", "svg": b"<?xml"}
+    for kind, start in starts.items():
+        first, second = ((tmp_path / f"{name}.{kind}").read_bytes() for name in ("a", "b"))
+        assert first.startswith(start) and first == second
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{n}.{kind}" for n in "ab" for kind in starts)
 
 
 def test_entropies_are_those_of_the_definition():

@@ -14,6 +14,7 @@ import soundfile
 from local import prepare_voxceleb
 from local.corpus import find_utterances, read_names, utterance_id
 from local.preflight import file_fault
+from local.speaker_tables import read_speakers, write_speakers
 from local.trial_lists import TrialList
 from utils.errors import InputError
 from utils.kaldi.data_dir import read_data_dir
@@ -367,6 +368,23 @@ def test_names_table(tmp_path: Path) -> None:
         read_names(table)
 
 
+@pytest.mark.parametrize(("text", "expected"), [
+    ("VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\nid1\tA.B\tm\tIreland\tdev\nid2\tC\tf\tUSA\ttest\n",
+     {"gender": {"id1": "m", "id2": "f"}}),
+    ("VoxCeleb2 ID ,VGGFace2 ID ,Gender ,Set\nid3 ,n0 ,f ,dev\nid4 ,n1 ,? ,dev\nid5\n", {"gender": {"id3": "f"}}),
+    ("speaker_id\tgender\tage\tset\nid6\tm\t12\ttest\nid7\tf\told\ttest\n",
+     {"gender": {"id6": "m", "id7": "f"}, "age": {"id6": "12"}}),
+    ("nothing\n", {}), ("", {})])
+def test_tables_of_speakers(tmp_path: Path, text: str, expected: dict) -> None:
+    (tmp_path / "meta.csv").write_text(text)
+    known = read_speakers(tmp_path / "meta.csv")
+    assert known == expected
+    (tmp_path / "spk2age").write_text("of an earlier run")
+    write_speakers(tmp_path, ["id7", "id6", "id6", "id8"], known)
+    found = {path.name: path.read_text() for path in tmp_path.glob("spk2*")}
+    assert found == ({"spk2gender": "id6 m\nid7 f\n", "spk2age": "id6 12\n"} if "age" in expected else {})
+
+
 def test_official_list(shared: Path) -> None:
     official = TrialList(shared / "lists/veri_test.txt", {})
     assert official.trials == 37720 and official.carriage_returns == 0
@@ -388,3 +406,8 @@ def test_minivox(shared: Path, run) -> None:
     assert "800 utterances, 40 speakers" in summaries[1]
     assert summaries[1].endswith("trials: veri_test 15200, veri_test_hard 15200")
     assert len(find_utterances(root, 1, {})) == 3000
+    rows = [line.split("\t") for line in (root / "meta.csv").read_text().splitlines()[1:]]
+    for part, name in (("train", "dev"), ("test", "test")):
+        for column, table in ((1, "spk2gender"), (2, "spk2age")):
+            assert (data / part / table).read_text() == "".join(
+                f"{row[0]} {row[column]}\n" for row in sorted(rows) if row[3] == name)

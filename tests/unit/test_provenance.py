@@ -63,7 +63,7 @@ def work(tmp_path, monkeypatch):
 
 def origins(work):
     """Return system, list, seed, scale and code of each row."""
-    return [(row[0], row[2], *row[-3:]) for row in collect(score_files(work)[0])]
+    return [(row[0], row[2], *row[-3:]) for row in collect(score_files(work)[0])[0]]
 
 
 def test_each_row_has_its_own_seed_scale_and_code(work, monkeypatch):

@@ -149,6 +149,21 @@ def test_the_step_writes_the_normalised_scores_in_order(work):
         assert (work / "out").read_bytes() != before, name
 
 
+def test_the_means_of_cohort_scores_are_a_table(work):
+    done = call(work, "cohort_means.sh", "backend/own", "test", "means")
+    assert done.returncode == 0, done.stderr
+    found = {line.split()[0]: float(line.split()[1]) for line in (work / "means").read_text().splitlines()}
+    chain, cohort = Chain.load(work / "backend/cosine"), speaker_means(*speakers(12, 4, 1))[1].astype(np.float32)
+    x, names = speakers(4, 4, 2)
+    assert len(found) == len(x)
+    for row in (0, 9):
+        best = sorted(score(chain, x[row], one) for one in cohort)[-5:]
+        assert found[f"{names[row]}-u{row:02}"] == pytest.approx(statistics.fmean(best), abs=1e-4)
+    done = call(work, "cohort_means.sh", "backend/cosine", "test", "other")
+    assert done.returncode == 1
+    assert "backend/cosine: the chain center length cosine has no cohort; name one that ends in" in done.stderr
+
+
 @pytest.mark.parametrize(("options", "change", "message"), [
     (["--kind", "asnorm1"], None, "--kind: the part 'asnorm1': wanted at least asnorm2"),
     (["--kind", "asnorm"], None, "--kind: the part 'asnorm' wants a number: asnorm200"),

@@ -1,0 +1,85 @@
+"""Make the tables in documents anew from the cards of runs (steps/report/card.py), or find those that differ.
+
+A table stands between two comments; the first names the card, relative to the document:
+
+    <!-- table of results/minivox_mini.json -->
+    <!-- end of table -->
+
+e.g.: python3 -m steps.report.tables README.md egs/voxceleb/RESULTS.md
+      python3 -m steps.report.tables --check README.md egs/voxceleb/RESULTS.md
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from utils.errors import InputError, run_main
+from utils.files import write_if_changed
+
+TABLE = re.compile(r"(<!-- table of (\S+) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
+
+
+def table_of(card: Mapping[str, Any]) -> str:
+    """Return a Markdown table of the EERs with their intervals, a row per system, and a line on their origin."""
+    results = {(one["system"], one["backend"], one["list"]): one for one in card["results"]}
+    columns = [(backend, name) for backend in dict.fromkeys(one["backend"] for one in card["results"])
+               for name in card["lists"]]
+    head = ["system", *(f"{backend}, {name}" for backend, name in columns), "seconds of training"]
+    lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
+    for system, facts in card["systems"].items():
+        cells = [cell(results.get((system, *column))) for column in columns]
+        seconds = "" if facts["train_seconds"] is None else str(facts["train_seconds"])
+        lines.append(f"| {' | '.join([system, *cells, seconds])} |")
+    common = [f"{name} {values.pop()}" for name in ("seed", "scale", "code")
+              if len(values := {facts[name] for facts in card["systems"].values()}) == 1]
+    sizes = ", ".join(f"{name} ({one['trials']:,} trials)" for name, one in card["lists"].items())
+    return "\n".join([*lines, "", f"EER in %, in brackets its 95 % interval over speakers. {', '.join(common)}, of "
+                      f"{card['date']}, with {card['versions']} on {card['machine']}. Lists: {sizes}. Back-ends: "
+                      f"{'; '.join(card['back_ends'])}.", ""])
+
+
+def cell(one: Mapping[str, Any] | None) -> str:
+    """Return an EER with its interval."""
+    if one is None:
+        return ""
+    interval = "" if one["eer_low"] is None else f" ({one['eer_low']:.2f}-{one['eer_high']:.2f})"
+    return f"{one['eer']:.2f}{interval}"
+
+
+def with_tables(document: Path) -> str:
+    """Return a document's text with its tables made anew; raises InputError if it has none, or a card is missing."""
+    def made(found: re.Match[str]) -> str:
+        path = document.parent / found[2]
+        if not path.is_file():
+            raise InputError(f"{document}: no card {path}; name one relative to the document")
+        try:
+            table = table_of(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: not a card of steps/report.sh ({error!r})") from error
+        return f"{found[1]}\n{table}\n{found[4]}"
+
+    text, number = TABLE.subn(made, document.read_text(encoding="utf-8"))
+    if not number:
+        raise InputError(f"{document}: no table to make; wanted <!-- table of CARD --> and <!-- end of table -->")
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only find tables that differ from their cards")
+    parser.add_argument("documents", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    for document in arguments.documents:
+        text = with_tables(document)
+        if not arguments.check:
+            write_if_changed(document, text)
+        elif text != document.read_text(encoding="utf-8"):
+            raise InputError(f"{document}: a table differs from its card; run python3 -m "
+                             f"steps.report.tables {document}")
+
+
+if __name__ == "__main__":
+    run_main(main)
