@@ -1,7 +1,7 @@
 """Bundles: a trained system in a folder of its own, to be moved to other machines. utils/bundle makes them.
 
     bundle.json          the format and its version; kind, rate and dimension of the system; its licence; versions of
-                         the programs that made it; the SHA-256 of every other file
+                         the programs that made it; the SHA-256 of every other file, and of all this
     self_check.flac      a recording of a simulated voice
     self_check.vec       its embedding, on the machine that made the bundle
     config.yaml, model.safetensors              a network, with the options of its features and its voice activity
@@ -49,6 +49,12 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def seal_of(manifest: dict[str, Any]) -> str:
+    """Return the SHA-256 of what bundle.json says, but for the seal itself."""
+    text = json.dumps({key: value for key, value in manifest.items() if key != "seal"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def files_of(folder: Path) -> list[str]:
     """Return the files of a bundle, as paths below it, without bundle.json and what is hidden."""
     names = [path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()]
@@ -68,6 +74,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if found.get("version") != VERSION:
         raise InputError(f"{path}: a bundle of version {found.get('version')}, this program reads version {VERSION}; "
                          f"use the program that made it ({_made_with(found)}), or bundle its model again")
+    if found.get("seal") != seal_of(found):
+        raise InputError(f"{path} has changed since the bundle was made (its seal differs); {_WAY_OUT}")
     files = found.get("files")
     if not isinstance(files, dict) or not files or not all(isinstance(value, str) for value in files.values()):
         raise InputError(f"{path}: damaged: no list of files; {_WAY_OUT}")

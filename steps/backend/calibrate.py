@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from steps.backend.quality import of_labelled, of_scores
 from steps.backend.scoring import count_columns, score_lines
-from utils.arguments import share
+from utils.arguments import prior_of, share
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 from utils.kaldi.ark import read_table
@@ -121,14 +121,6 @@ def warn_of_no_errors(found: dict[str, Any], what: str) -> None:
     if found["eer"] == 0:
         print(f"{what}: no training trial is wrong, so the size of the ratios is arbitrary; use more trials",
               file=sys.stderr)
-
-
-def prior_of(text: str) -> float:
-    """Return a probability of targets from the command line: more than 0, less than 1."""
-    prior = share("--prior")(text)
-    if not 0 < prior < 1:
-        raise InputError(f"--prior {prior}: wanted more than 0 and less than 1")
-    return prior
 
 
 def main() -> None:

@@ -1,15 +1,18 @@
 """Calibrate the chains of one system, each on its own, on trials whose labels are given: steps/backend/calibrate.py.
 
-Writes one JSON object; its keys are the names of the chains, the ends of the score files' names.
+Writes one JSON object; its keys are the names of the chains, the ends of the score files' names. A chain that cannot be
+calibrated, because its targets do not score higher, is left out with a warning: such a system still has error rates.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from steps.backend.calibrate import prior_of, report, train, warn_of_no_errors
+from steps.backend.calibrate import report, train, warn_of_no_errors
+from utils.arguments import prior_of
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 from utils.labelled_scores import read_labelled_scores
@@ -25,15 +28,14 @@ def main() -> None:
     found: dict[str, object] = {}
     for path in arguments.scores:
         chain = path.name.rpartition(".")[2]
-        if chain in found:
-            raise InputError(f"{path}: scores of a chain {chain!r} came before; give each chain one file")
         targets, nontargets = read_labelled_scores(arguments.trials, path)
         scores = np.concatenate([targets, nontargets])[:, None]
         is_target = np.repeat([True, False], [len(targets), len(nontargets)])
         try:
             calibration = train(scores, is_target, arguments.prior)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+            print(f"warning: {path}: not calibrated: {error}", file=sys.stderr)
+            continue
         found[chain] = report(calibration, scores, is_target, arguments.prior)
         warn_of_no_errors(found[chain], str(path))
     with write_aside(arguments.json) as stream:

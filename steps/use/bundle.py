@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 
 from local.simulated_voice import RATE, draw_speaker, utter
-from nnet.bundle import EMBEDDING, FORMAT, MANIFEST, RECORDING, VERSION, digest_of, files_of
+from nnet.bundle import EMBEDDING, FORMAT, MANIFEST, RECORDING, VERSION, digest_of, files_of, seal_of
 from nnet.embed import Model, load
 from steps.backend import COMPARISONS, TRANSFORMS
 from steps.backend.chain import COHORT, WORDS
@@ -58,13 +58,14 @@ def model_files(exp: Path) -> dict[str, Path]:
 def manifest_of(model: Model, folder: Path, name: str, licence: str) -> dict[str, Any]:
     """Return the contents of bundle.json for the files in `folder`."""
     trained = folder / "versions.yaml"
-    return {"format": FORMAT, "version": VERSION, "system": name,
+    said = {"format": FORMAT, "version": VERSION, "system": name,
             "kind": "ivector" if (folder / "final.ie").is_file() else "network", "rate": model.rate, "dim": model.dim,
             "licence": licence,
             "trained_with": read_yaml(trained) if trained.is_file() else {},
             "made_with": {"attvec": code_version(), "python": platform.python_version(),
                           **{library: metadata.version(library) for library in LIBRARIES}},
             "files": {file: digest_of(folder / file) for file in files_of(folder)}}
+    return {**said, "seal": seal_of(said)}
 
 
 def make_bundle(exp: Path, out: Path, licence: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from nnet.bundle import TOLERANCE, files_of
+from nnet.bundle import TOLERANCE, files_of, seal_of
 from nnet.embed import load
 from tests.in_process import call
 from tests.unit.made_up import RATE, write_speech
@@ -84,7 +84,9 @@ def change(path, place=-100):
 
 
 def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    """Change what bundle.json says, seal included, as somebody would who wants it to be accepted."""
+    found = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(found | {"seal": seal_of(found)}))
 
 
 def relist(folder):
@@ -121,6 +123,8 @@ HARM = {
               r"a bundle of version 2, this program reads version 1; use the program that made it \(attvec "),
     "older": (lambda folder: edit(folder / "bundle.json", version=None), "a bundle of version None"),
     "other": (lambda folder: edit(folder / "bundle.json", format="zip"), "its format is not 'attvec bundle'"),
+    "licence": (lambda folder: (folder / "bundle.json").write_text(
+        (folder / "bundle.json").read_text().replace("CC-BY-4.0", "CC-BY-4.1")), "bundle.json has changed since"),
     "list": (lambda folder: (folder / "bundle.json").write_text("[]"), "its format is not 'attvec bundle'"),
     "damaged": (lambda folder: (folder / "bundle.json").write_text("{"), "bundle.json: damaged: "),
     "binary": (lambda folder: (folder / "bundle.json").write_bytes(b"\xff\xfe"), "bundle.json: damaged: "),

@@ -192,7 +192,7 @@ def test_quality_measures_join_the_scores(work):
 @pytest.mark.parametrize(("words", "change", "message"), [
     (ONE, ("test/utt2spk", " b3", " a3"), "test/trials/list: 1 of its 6 speakers are also in the training data: a3"),
     (ONE, ("valid/utt2spk", "a0-u0 a0\n", ""), "a0-u0 has no speaker in utt2spk of the data directory"),
-    (["--prior", "1", *ONE], None, "--prior 1.0: wanted more than 0 and less than 1"),
+    (["--prior", "1", *ONE], None, "--prior is '1', wanted more than 0 and less than 1"),
     ([*ONE[:3], "test/one test/two", "out/llr"], None, "1 files of scores to train on, 2 to apply to"),
     (BOTH, ("test/two", "b0-u0 b0-u1", "b0-u0 b0-u0"), "1 trials of test/one have no score: b0-u0 b0-u1"),
     (ONE, ("valid/one", "a0-u0 a0-u1", "a0-u0 a0-u0"), "1 trials of valid/trials/list have no score: a0-u0 a0-u1"),

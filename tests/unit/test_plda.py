@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from steps.backend.lda_plda import plda_sides
 
 from steps.backend.adaptation import coral, coral_plus, kaldi
 from steps.backend.lda import estimate_lda
 from steps.backend.plda import Plda, from_covariances, read_plda, train_gaussian, train_two_covariance, write_plda
+from steps.backend.plda_scoring import plda_sides
 from steps.backend.speaker_stats import SpeakerStats, collect
 from utils.errors import InputError
 
