@@ -59,7 +59,7 @@ def test_the_recipe_ends_with_the_table(finished):
     for part in ("In every row: seed 1, scale mini, code ", "torch 2.", "egs/voxceleb/run.sh", "| ivector"):
         assert part in report
     page = (work / "exp/report.html").read_text()
-    for name in ("ivector", "vgg_mha", "xvector", "plda+asnorm5"):
+    for name in ("ivector", "vgg_mha", "xvector", "copies"):
         assert name in page
     assert (work / "exp/figures/attention_vgg_mha.pdf").is_file() and (work / "exp/figures/entropy.svg").is_file()
     assert "<li>ivector: not a network, which has no epochs.</li>" in page
