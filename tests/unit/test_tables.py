@@ -33,7 +33,7 @@ def test_a_table_says_what_the_card_says():
     assert lines[0] == "| system | cosine, veri | cosine, hard | plda, veri | plda, hard | seconds of training |"
     assert lines[2] == "| net | 4.45 (3.00-6.30) |  |  | 5.00 | 12 |"
     assert lines[3] == "| iv | 10.00 (3.00-6.30) |  |  |  |  |"
-    assert lines[5] == ("EER in %, in brackets its 95 % interval over speakers. scale mini, code abc, of 2026-01-02, "
+    assert lines[5] == ("EER in %, in brackets its 95 % interval over speakers. Scale mini, code abc, of 2026-01-02, "
                         "with Python 3 on a machine. Lists: veri (15,200 trials), hard (10 trials). Back-ends: cosine: "
                         "center cosine; plda: center plda.")
 
