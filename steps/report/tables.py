@@ -37,7 +37,8 @@ def table_of(card: Mapping[str, Any]) -> str:
               if len(values := {facts[name] for facts in card["systems"].values()}) == 1]
     sizes = ", ".join(f"{name} ({one['trials']:,} trials)" for name, one in card["lists"].items())
     return "\n".join([*lines, "", "EER in %, in brackets its 95 % interval over speakers. "
-                      f"{', '.join(common).capitalize()}, of {card['date']}, with {card['versions']} on {card['machine']}. Lists: {sizes}. Back-ends: "
+                      f"{', '.join(common).capitalize()}, of {card['date']}, with {card['versions']} on "
+                      f"{card['machine']}. Lists: {sizes}. Back-ends: "
                       f"{'; '.join(card['back_ends'])}.", ""])
 
 
