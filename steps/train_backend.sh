@@ -20,4 +20,4 @@ $cmd "$backend/log/train.log" \
   python3 -m steps.backend.train_backend ${held_out:+--held-out "$held_out"} ${copies[@]+--copies "${copies[@]}"} \
   "$config" "$data/utt2spk" "$embeddings" "$backend"
 shopt -s nullglob
-mark_done "$backend/.done" "${inputs[@]}" -- "$backend"/*/{chain,speakers,*.vec,*.mat,plda,cohort.ark,cohort.scp}
+mark_done "$backend/.done" "${inputs[@]}" -- "$backend"/*/{chain,speakers,*.vec,*.mat,plda,cohort.ark}

@@ -58,7 +58,7 @@ class Chain:
         """Write the folder; files of another chain in it are deleted, and `chain` is written last."""
         folder.mkdir(parents=True, exist_ok=True)
         parts = {**TRANSFORMS, **COMPARISONS}.values()
-        for name in {WORDS, "cohort.ark", "cohort.scp", *(part.FILE for part in parts)} - {""}:
+        for name in {WORDS, f"{COHORT}.ark", *(part.FILE for part in parts)} - {""}:
             (folder / name).unlink(missing_ok=True)
         for part in (*self.transforms, self.comparison):
             part.save(folder)
@@ -66,6 +66,7 @@ class Chain:
             with ArkWriter(folder / COHORT) as writer:
                 for name, vector in zip(self.speakers, self.cohort, strict=True):
                     writer.write(name, vector)
+            (folder / f"{COHORT}.scp").unlink()  # it names a place, and a chain may move
         write_speakers(folder, self.speakers)
         with write_aside(folder / WORDS) as stream:
             stream.write(f"{self.words}\n")
