@@ -105,7 +105,7 @@ def smaller(block, checkout, address):
             line += " tests/unit/test_files.py"
         if line.startswith("utils/bundle"):  # a system of a few speakers may be too weak to be calibrated
             path = "work/mine/exp/vgg_power/calibration.json"
-            lines.append(f"[ -s {path} ] || echo '{CALIBRATION}' > {path}")
+            lines.append(f"grep -qs weights {path} || echo '{CALIBRATION}' > {path}")
         if "onnx" not in line or importlib.util.find_spec("onnxruntime"):
             lines.append(line)
     return "\n".join(lines)

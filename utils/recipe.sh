@@ -136,7 +136,7 @@ figures:  ${exp#"$PWD"/}/figures/ ($(cd "$exp/figures" && echo *.png))
 END
   [ "${voxceleb1_root:-}" = simulated ] || return 0
   local system recordings=("$work"/simulated/test/wav/*/s1/00001.wav)
-  for system in $systems; do [ ! -s "$exp/$system/calibration.json" ] || break; done
+  for system in $systems; do ! grep -qs weights "$exp/$system/calibration.json" || break; done
   cat >&2 <<END
 
 These speakers are simulated: the figures show that the system works, not how good it is. To continue:
