@@ -87,7 +87,8 @@ def test_damaged_outputs_are_made_again(kind, output, work, whole, corpus, conf)
     said = finish(corpus, conf, work)
     again = [line for line in said.splitlines() if "runs again" in line]
     assert str(work / output) in again[0]
-    folder = next(one for one in (work / output).parents if (one / ".done").is_file())  # what depends on it was made from the same, and stays
+    # What depends on it was made from the same, and stays.
+    folder = next(one for one in (work / output).parents if (one / ".done").is_file())
     assert all(line.startswith(f"{folder}: ") for line in again)
     assert_same(work, whole)
     assert (work / output).read_bytes() == (whole / output).read_bytes()
