@@ -14,7 +14,7 @@ from pathlib import Path
 from utils.files import write_aside
 
 FILES = ("vox1_meta.csv", "vox2_meta.csv", "meta.csv")
-VALUES = {"gender": "[fm]", "age": r"\d{1,3}"}  # what a value must be; others are passed over
+PATTERNS = {"gender": "[fm]", "age": r"\d{1,3}"}  # of the values of each column; other values are left out
 Tables = dict[str, dict[str, str]]  # by name, gender or age: speaker -> value
 
 
@@ -22,15 +22,15 @@ def read_speakers(path: Path) -> Tables:
     """Return what a table says about its speakers; nothing if it has no column gender or age."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
     header, *rows = ([cell.strip() for cell in re.split("[\t,]", line)] for line in lines)
-    places = {name: place for place, cell in enumerate(header) if place and (name := cell.lower()) in VALUES}
-    return {name: {row[0]: row[place] for row in rows if len(row) > place and re.fullmatch(VALUES[name], row[place])}
+    places = {name: place for place, cell in enumerate(header) if place and (name := cell.lower()) in PATTERNS}
+    return {name: {row[0]: row[place] for row in rows if len(row) > place and re.fullmatch(PATTERNS[name], row[place])}
             for name, place in places.items()}
 
 
 def write_speakers(data: Path, speakers: Iterable[str], known: Mapping[str, Mapping[str, str]]) -> None:
     """Write spk2gender and spk2age of a data directory's speakers, as far as known, or remove them."""
     ordered = sorted(set(speakers))
-    for name in VALUES:
+    for name in PATTERNS:
         table, path = known.get(name, {}), data / f"spk2{name}"
         lines = [f"{speaker} {table[speaker]}\n" for speaker in ordered if speaker in table]
         if lines:

@@ -46,7 +46,7 @@ BLOCK = 2000  # utterances sorted by length at a time
 LOADED = 256  # utterances of a list, or of audio, in memory at a time
 BLOCK_FILES, BLOCK_VALUES = 32, 1 << 23  # files, or values of features or audio, that a thread of `embed_each` takes
 MAX_FRAMES = 12000
-CPU_BATCH_FRAMES = 2000  # larger batches are no faster there, and hold more padding if the utterances are few
+CPU_BATCH_FRAMES = 2000  # on CPUs, larger batches are not faster; small sets need more padding in them
 Embedder = Callable[[Sequence[np.ndarray]], np.ndarray]  # utterances, T x F' or N samples each -> their number x E
 Warn = Callable[[str, str], None]  # called with the name of what is embedded, and a remark
 

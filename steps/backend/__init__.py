@@ -114,7 +114,7 @@ def chains_of(config: dict[str, Any], where: str) -> dict[str, Words | None]:
     chains: dict[str, Words | None] = {}
     for name, chain in block.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise InputError(f"{where}: backend: {name!r} is no name of a chain; use letters, digits and _")
+            raise InputError(f"{where}: backend: a chain cannot be called {name!r}; use letters, digits and _")
         if chain == [SEGMENTS]:
             if config.get("kind") != "network":
                 raise InputError(f"{where}: backend: {name}: [{SEGMENTS}] is for networks")

@@ -46,7 +46,7 @@ class Calibration(NamedTuple):
 
 
 def train(scores: np.ndarray, is_target: np.ndarray, prior: float, measures: int = 0) -> Calibration:
-    """Fit to N x S scores, of which the last columns are `measures` quality measures: their weights have any sign.
+    """Fit to N x S scores. The last `measures` columns are quality measures, whose weights may be negative.
 
     Raises InputError if a kind of trials is missing, or the values of a column are all alike.
     """

@@ -18,7 +18,7 @@ LOG = "log:"
 
 
 def read_values(name: str) -> tuple[list[str], np.ndarray]:
-    """Return the ids and values (float64) of FILE or log:FILE; raises InputError for what is no number."""
+    """Return the ids and values (float64) of FILE or log:FILE; raises InputError for a value that is not a number."""
     path = Path(name.removeprefix(LOG))
     ids, texts = read_table(path)
     values = np.empty(len(ids))

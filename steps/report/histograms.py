@@ -22,10 +22,10 @@ Thresholds = dict[str, tuple[float, float]]  # by back-end: a calibration's thre
 
 
 def read_calibration(path: Path) -> Thresholds:
-    """Return the thresholds in a calibration.json, nothing if there is no such file.
+    """Return the thresholds in a calibration.json; an empty table if the file does not exist.
 
-    Calibrations with several weights have quality measures besides the score, so no threshold on the score alone, and
-    are passed over. Raises InputError on a damaged file.
+    A calibration with several weights gives no threshold on the score alone and is left out. Raises InputError on a
+    damaged file.
     """
     if not path.is_file():
         return {}
@@ -36,7 +36,7 @@ def read_calibration(path: Path) -> Thresholds:
             if len(weights) == 1 and weights[0]:
                 found[backend] = (threshold - offset) / weights[0], float(prior)
         if not all(math.isfinite(value) for pair in found.values() for value in pair):
-            raise ValueError("a value is not finite")
+            raise ValueError("it contains NaN or infinite values")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: not a calibration ({error}); calibrate again") from error
     return found

@@ -29,9 +29,11 @@ def draw(title: str, best: Mapping[str, Summary], parameters: Mapping[str, int],
             axis.axhline(one.eer, color=style["color"], linestyle=":", label=f"{label}, no network")
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_words(value)))
-    few = max(parameters.values()) < 20 * min(parameters.values())  # less than two powers of ten: label those between
-    axis.xaxis.set_minor_formatter(FuncFormatter(
-        lambda value, _: in_words(value) if few and f"{value:e}"[0] in "25" else "") if few else NullFormatter())
+    if max(parameters.values()) < 20 * min(parameters.values()):  # label 2 and 5 times a power of ten, too
+        axis.xaxis.set_minor_formatter(FuncFormatter(
+            lambda value, _: in_words(value) if f"{value:e}"[0] in "25" else ""))
+    else:
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set(title=title, xlabel="parameters to the embedding", ylabel="EER, %")
     axis.margins(x=0.15, y=0.1)
     axis.set_ylim(0, None)

@@ -106,9 +106,9 @@ def main() -> None:
         raise InputError(f"--licence is {arguments.licence!r}, wanted one line")
     make_bundle(arguments.exp, arguments.out, arguments.licence)
     held = files_of(arguments.out)
-    trained = [what for name, what in (("backend", "back-ends"), (CALIBRATION, "calibration"))
-               if any(file.partition("/")[0] == name for file in held)]
-    print(f"{arguments.out}: {len(held)} files, {' and '.join(trained) or 'no back-end'}", file=sys.stderr)
+    chains = [file for file in held if file.endswith(f"/{WORDS}")]
+    print(f"{arguments.out}: {len(held)} files, {len(chains)} back-ends, "
+          f"{'calibrated' if CALIBRATION in held else 'not calibrated'}", file=sys.stderr)
 
 
 if __name__ == "__main__":

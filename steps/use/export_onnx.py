@@ -156,7 +156,7 @@ def shortest_input(network: Network, with_features: bool) -> int:
 def export(folder: Path, out: Path, with_features: bool) -> float:
     """Write the file and return the lowest cosine; raises InputError, and writes nothing, if it cannot be right."""
     if (folder / "final.ie").is_file():
-        raise InputError(f"{folder}: an i-vector system, which is no network and cannot be exported to ONNX")
+        raise InputError(f"{folder}: an i-vector system; only networks can be exported to ONNX")
     model = load(folder)
     network, config = load_network(folder)
     if config.vad:

@@ -22,7 +22,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def listen(model: Model, files: Sequence[str]) -> tuple[np.ndarray, list[float]]:
     """Return the embeddings of recordings, N x E, and the seconds of sound in each; prints a warning for each fault.
 
-    Raises InputError for a recording that cannot be read, or from which no speaker can be told.
+    Raises InputError for a recording that cannot be read, or that is silent or too short to identify a speaker.
     """
     found = [judge(read_audio(path, model.rate), model.rate, path) for path in files]
     for path, quality in zip(files, found, strict=True):

@@ -55,9 +55,9 @@ def upper_db(samples: np.ndarray, rate: int) -> float:
 
 
 def judge(audio: Audio, rate: int, name: str) -> Quality:
-    """Judge a recording at the model's rate; raises InputError if no speaker can be told from it."""
+    """Judge a recording at the model's rate; raises InputError if it is silent or too short."""
     if soundless := [note for note in audio.notes if note in SOUNDLESS]:
-        raise InputError(f"{name}: {soundless[0]}; no speaker can be told from it")
+        raise InputError(f"{name}: {soundless[0]}; it cannot identify a speaker")
     seconds = active_seconds(audio.samples, rate)
     if seconds < TOO_SHORT:
         raise InputError(f"{name}: {seconds:.2f} s of sound; wanted at least {TOO_SHORT:g} s, better {SHORT:g} s")

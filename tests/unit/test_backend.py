@@ -319,7 +319,7 @@ def test_the_mean_needs_no_speakers():
     (["cosine", "snorm", "znorm"], "backend: the chain cosine snorm znorm: snorm is out of place"),
     (["center", "center", "cosine"], "backend: the chain center center cosine: center is out of place"),
     (["center", "copies", "cosine"], "backend: no part 'copies' of a chain"),
-    ({"a.b": ["cosine"]}, "backend: 'a.b' is no name of a chain; use letters, digits and _"),
+    ({"a.b": ["cosine"]}, "backend: a chain cannot be called 'a.b'; use letters, digits and _"),
     ({"s": ["segments"]}, r"backend: s: \[segments\] is for networks"),
 ])
 def test_chains_that_mean_nothing_are_refused(backend, message):

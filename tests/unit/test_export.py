@@ -145,7 +145,7 @@ def test_what_cannot_be_exported_is_said_in_one_line(runtime, tmp_path):
     (tmp_path / "ivector").mkdir()
     (tmp_path / "ivector/final.ie").touch()
     for folder, out, message in (("network", "x.onnx", "skips frames without voice"),
-                                 ("ivector", "x.onnx", "an i-vector system, which is no network"),
+                                 ("ivector", "x.onnx", "an i-vector system; only networks can be exported"),
                                  ("network", "x.bin", "wanted a name that ends in .onnx"),
                                  ("none", "x.onnx", "no trained system")):
         done = call("steps.use.export_onnx", tmp_path / folder, tmp_path / out)

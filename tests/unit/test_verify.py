@@ -162,7 +162,7 @@ def bad_recordings(folder):
                           ("cancels", np.stack([sound, -sound], 1)), ("few", sound[:100])):
         soundfile.write(folder / f"{name}.wav", samples, RATE, subtype="FLOAT")
     return {"text": "damaged, or not audio", "empty": "empty, 0 bytes", "tenth": "s of sound; wanted at least 0.5 s",
-            "silent": "digital silence; no speaker can be told", "constant": "one constant value; no speaker",
+            "silent": "digital silence; it cannot identify a speaker", "constant": "one constant value; it cannot",
             "nan": "NaN or infinite samples", "cancels": "channels that cancel each other; no speaker",
             "few": "s of sound; wanted at least", "missing": "No such file or directory"}
 
