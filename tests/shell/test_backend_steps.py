@@ -292,6 +292,20 @@ def test_held_out_speakers_and_copies(work):
     assert (net / "held/b/speakers").read_text().split() == [*kept, *(f"sp0.9-{name}" for name in kept)]
     assert read_vectors(net / "held/b/cohort.ark")[0] == [
         *kept, *(f"sp0.9-{name}" for name in kept)]
+    # Another value in one copy, or another speaker held out: the chains are trained again.
+    again = "train_backend.sh", "--held-out", work / "held", *copies, *words
+    assert "up to date" in call(*again).stderr
+    ark = work / "copies/xvector.ark"
+    content = bytearray(ark.read_bytes())
+    content[-4:] = np.float32(0.5).tobytes()
+    ark.write_bytes(content)
+    before = [(net / f"held/{name}/mean.vec").read_bytes() for name in "ab"]
+    assert f"input {work / 'copies'} changed" in call(*again).stderr
+    after = [(net / f"held/{name}/mean.vec").read_bytes() for name in "ab"]
+    assert after[0] == before[0] and after[1] != before[1]
+    (work / "held/utt2spk").write_text("".join(f"{name} {name[:4]}\n" for name in ids if name[:4] < "s106"))
+    assert f"input {work / 'held/utt2spk'} changed" in call(*again).stderr
+    assert (net / "held/a/speakers").read_text().split() == kept[1:]
     (work / "held/utt2spk").write_text(utt2spk.read_text())
     done = call("train_backend.sh", "--held-out", work / "held", *copies, *words)
     assert done.returncode == 1
