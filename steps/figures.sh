@@ -9,6 +9,7 @@ systems=            # systems to draw attention weights for, separated by spaces
 # <work>
 . "$(dirname "$0")/../utils/step.sh"
 work=$1 out=$1/exp/figures
+require_file "$work/exp/results.tsv"
 
 inputs=("$work/exp/results.tsv" "$work"/exp/*/scores_*/.done.*)  # the table lists the valid scores
 for file in "$work"/exp/*/{model.safetensors,calibration.json}; do [ ! -e "$file" ] || inputs+=("$file"); done

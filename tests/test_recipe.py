@@ -16,7 +16,9 @@ from tests.terminal import drawn, terminal
 from tests.tiny import command, make_conf, make_corpus, make_speechocean762, results
 
 # Files that record when and how a run was made, not its results.
-UNTOLD = ("results.tsv", "differences.tsv", "RESULTS.md", ".done_report", "report.call", "corpus", ".stage", ".lock")
+UNTOLD = ("results.tsv", "differences.tsv", "RESULTS.md", "card.json", ".done_table", "table.call", "corpus", ".stage",
+          ".lock")
+TO_THE_TABLE, WITH_FIGURES = ("--stop-stage", "7"), ("--stop-stage", "8")
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +32,16 @@ def conf(tmp_path_factory):
     return make_conf(tmp_path_factory.mktemp("conf"))
 
 
-def run(*arguments):
-    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+def run(corpus, conf, work, *more):
+    """Run the recipe, to the table unless `more` says otherwise: the figures take as long as all stages before."""
+    return subprocess.run(command(corpus, conf, work, *TO_THE_TABLE, *more), capture_output=True, text=True,
+                          check=False)
 
 
 @pytest.fixture(scope="module")
 def finished(corpus, conf, tmp_path_factory):
     work = tmp_path_factory.mktemp("work") / "with space"
-    done = run(corpus, conf, work)
+    done = run(corpus, conf, work, *WITH_FIGURES)
     assert done.returncode == 0, done.stderr[-3000:]
     return work, done
 
@@ -96,7 +100,7 @@ def test_running_again_does_nothing(finished, corpus, conf):
     work, _ = finished
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*")
               if path.is_file() and path.name not in UNTOLD}
-    done = run(corpus, conf, work)
+    done = run(corpus, conf, work, *WITH_FIGURES)
     assert done.returncode == 0
     assert "runs again" not in done.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -157,11 +161,11 @@ def test_status_says_what_is_done_stale_and_to_do(finished, corpus, conf, tmp_pa
     work, _ = finished
     copy = tmp_path / "work"
     shutil.copytree(work, copy, symlinks=True)
-    said = states(corpus, conf, work)
-    assert list(said.values()) == ["done"] * 8
+    said = states(corpus, conf, work, *WITH_FIGURES)
+    assert list(said.values()) == ["done"] * 9
     (copy / "exp/xvector/embeddings_test/.done").unlink()
-    two = ("--systems", "ivector xvector")
-    assert states(corpus, conf, copy, *two) == {**said, 4: "partial", 6: "stale", 7: "stale"}
+    two = ("--systems", "ivector xvector", *WITH_FIGURES)
+    assert states(corpus, conf, copy, *two) == {**said, 4: "partial", 6: "stale", 7: "stale", 8: "stale"}
     other = tmp_path / "conf"
     shutil.copytree(conf, other)
     config = yaml.safe_load((other / "ivector.yaml").read_text())
@@ -183,7 +187,8 @@ def test_a_second_run_is_refused(finished, corpus, conf):
     """While a run is active, a second one in the same folder reports it and stops; the first is not disturbed."""
     work, _ = finished
     (work / "exp/ivector/.done").unlink()
-    first = subprocess.Popen(command(corpus, conf, work), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    first = subprocess.Popen(command(corpus, conf, work, *TO_THE_TABLE), stderr=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL)
     while not (work / ".lock").stat().st_size:
         time.sleep(0.01)
     second = run(corpus, conf, work)
@@ -235,7 +240,7 @@ def end(folder):
 
 def test_killed_and_started_again_it_ends_with_the_same_table(finished, corpus, conf, tmp_path):
     """Killed during the features of the last set, i-vector and network training, and extraction."""
-    work, systems = finished[0], ("--systems", "ivector xvector")
+    work, systems = finished[0], ("--systems", "ivector xvector", *TO_THE_TABLE)
     for place in ("data/mfcc24/test/log/make_feats.2.log", "exp/ivector/ubm/log/train_ubm.log",
                   "exp/xvector/log/train.tsv", "exp/ivector/embeddings_test/log/extract.1.log"):
         process = subprocess.Popen(command(corpus, conf, tmp_path, *systems), stdout=subprocess.DEVNULL,
@@ -286,10 +291,10 @@ def test_a_recipe_with_data_of_its_own_is_one_run(conf, tmp_path):
     assert second.returncode == 1 and f"in use by process {first.pid} on" in second.stderr
     assert first.wait() == 0, (tmp_path / "said").read_text()[-3000:]
     said = (tmp_path / "said").read_text()
-    assert re.findall(r"^== Stage (\d):", said, re.MULTILINE) == list("01234567")
+    assert re.findall(r"^== Stage (\d):", said, re.MULTILINE) == list("012345678")
     assert said.count("\ntable: ") == 1
     assert (work / ".lock").read_text() == ""
     report = (work / "exp/RESULTS.md").read_text()
     assert "egs/speechocean762/run.sh --corpus '" in report and "--valid-speakers=3" in report
     done = subprocess.run([*words, "--status"], capture_output=True, text=True, check=True)
-    assert re.findall(r"^(\S+) +stage (\d):", done.stdout, re.MULTILINE) == [("done", str(n)) for n in range(8)]
+    assert re.findall(r"^(\S+) +stage (\d):", done.stdout, re.MULTILINE) == [("done", str(n)) for n in range(9)]

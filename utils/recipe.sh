@@ -10,8 +10,8 @@ if [ -z "$cmd" ]; then
   . "$VOX_ROOT/cmd.sh"
 fi
 
-[ "$stage" -le "$stop_stage" ] && [ "$stage" -le 7 ] ||
-  bad_call "--stage $stage to --stop-stage $stop_stage: no stage to run; stages are 0 to 7"
+[ "$stage" -le "$stop_stage" ] && [ "$stage" -le 8 ] ||
+  bad_call "--stage $stage to --stop-stage $stop_stage: no stage to run; stages are 0 to 8"
 work=${work:-$here}
 case $work in /*) ;; *) work=$PWD/$work ;; esac
 conf=${conf:-$VOX_ROOT/egs/voxceleb/conf}
@@ -126,7 +126,7 @@ print_status() {
 # Prints where the results are and what to try next.
 recipe_ended() {
   stage_ended
-  [ -z "${VOX_STATUS:-}" ] && [ "$stop_stage" -ge 7 ] || return 0
+  [ -z "${VOX_STATUS:-}" ] && [ "$stop_stage" -ge 8 ] || return 0
   local call=$script
   cat >&2 <<END
 

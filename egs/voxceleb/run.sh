@@ -14,7 +14,7 @@ conf=               # folder with the systems' YAML files (empty: conf/ here)
 backend=            # chains in place of the systems' own, as YAML: "[center, lda100, length, plda]" (empty: their own)
 scale=full          # full: the papers' settings; mini: those of each YAML's block mini:, for minutes on two CPU cores
 stage=0             # first stage to run
-stop_stage=7        # last stage to run
+stop_stage=8        # last stage to run
 work=               # folder of data/ and exp/ (empty: this folder)
 nj=$(getconf _NPROCESSORS_ONLN)  # jobs per stage
 ivector_nj=1        # jobs that share the training of an i-vector model (more than 1 pays on a cluster)
@@ -150,7 +150,11 @@ if stage 6 "scores of every trial list and of the held-out speakers; thresholds 
   done
 fi
 
-if stage 7 "table exp/RESULTS.md, figures exp/figures/, and one page with both, exp/report.html"; then
+if stage 7 "table exp/RESULTS.md"; then
+  "$steps/table.sh" --command "$VOX_CALL" "$work"
+fi
+
+if stage 8 "figures exp/figures/, and one page with table and figures, exp/report.html"; then
   "$steps/report.sh" --command "$VOX_CALL" "$work"
 fi
 recipe_ended

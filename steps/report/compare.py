@@ -23,11 +23,11 @@ def read_rates(paths: list[Path]) -> Rates:
         raise InputError(f"{' '.join(map(str, paths))}: one file is named twice; name each run once")
     for path in paths:
         if not path.is_file():
-            raise InputError(f"no file {path}; the recipe's last stage makes it")
+            raise InputError(f"no file {path}; steps/table.sh makes it")
         header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
         if header.split("\t") != list(COLUMNS):
             raise InputError(f"{path}: begins with {header[:60]!r}, wanted the columns {' '.join(COLUMNS)}; make it "
-                             "again with steps/report.sh")
+                             "again with steps/table.sh")
         for line in lines:
             row = dict(zip(COLUMNS, line.split("\t"), strict=True))
             try:

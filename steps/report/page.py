@@ -38,7 +38,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
     if header.split("\t") != list(COLUMNS):
         raise InputError(f"{path}: begins with {header[:60]!r}, wanted the columns {' '.join(COLUMNS)}; make it again "
-                         "with steps/report.sh")
+                         "with steps/table.sh")
     return [dict(zip(COLUMNS, line.split("\t"), strict=True)) for line in lines]
 
 

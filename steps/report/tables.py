@@ -59,7 +59,7 @@ def with_tables(document: Path) -> str:
         try:
             table = table_of(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a card of steps/report.sh ({error!r})") from error
+            raise InputError(f"{path}: not a card of steps/table.sh ({error!r})") from error
         return f"{found[1]}\n{table}\n{found[4]}"
 
     text, number = TABLE.subn(made, document.read_text(encoding="utf-8"))

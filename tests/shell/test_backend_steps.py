@@ -1,4 +1,4 @@
-"""From embeddings to the table: train_backend.sh, score.sh, report.sh, adaptation; repeated calls and bad input."""
+"""From embeddings to the table: train_backend.sh, score.sh, table.sh, report.sh, adaptation; repeated calls and bad input."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ def test_from_embeddings_to_the_table(work):
     for kind in ("cosine", "plda"):
         done = score(work, kind)
         assert done.returncode == 0, done.stderr
-    done = call("report.sh", "--command", "run.sh --x", work)
+    done = call("table.sh", "--command", "run.sh --x", work)
     assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in (work / "exp/results.tsv").read_text().splitlines()]
     assert rows[0] == ["system", "backend", "list", "trials", "targets", "eer", "eer_low", "eer_high", "mindcf01",
@@ -164,7 +164,7 @@ def test_bad_input_is_named_and_nothing_is_half_written(work):
         assert done.returncode == 1
         assert message in done.stderr
         assert not [path for path in (work / "exp/net/scores_test").glob("*") if path.is_file()]
-    done = call("report.sh", work)
+    done = call("table.sh", work)
     assert done.returncode == 1
     assert "no valid scores under" in done.stderr
     trials.write_text(good)
@@ -191,15 +191,16 @@ def test_the_report_leaves_out_scores_of_lists_that_changed_or_went(work):
     for text, reason in ((whole[:whole.index("\n", 2000) + 1], "input data/test/trials/veri.clean changed"),
                          (None, "the list data/test/trials/veri.clean is gone")):
         trials.unlink() if text is None else trials.write_text(text)
-        done = call("report.sh", work)
+        done = call("table.sh", work)
         assert done.returncode == 1 and "no valid scores under" in done.stderr
         assert f"left out: net, 1 file of scores: {reason}; run the stages" in done.stderr
     (trials.parent / "other").write_text(whole)
     assert call("score.sh", work / "exp/net/backend/plda", work / "exp/net/embeddings_test", trials.parent / "other",
                 work / "exp/net/scores_test/other.plda").returncode == 0
-    done = call("report.sh", work)
+    done = call("table.sh", work)
     assert done.returncode == 0, done.stderr
     report = (work / "exp/RESULTS.md").read_text()
+    assert call("report.sh", work).returncode == 0
     assert "| other |" in report and f"\nleft out: net, 1 file of scores: {reason}\n" in report
     assert {path.name for path in (work / "exp/figures").glob("det_*")} == {
         f"det_other.plda.{kind}" for kind in ("png", "pdf", "svg")}

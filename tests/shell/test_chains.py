@@ -188,7 +188,7 @@ def test_a_new_part_is_a_module_and_an_entry(work, tmp_path):
     first, second, value = (net / "scores_test/veri.clean.toy").read_text().split("\n")[7].split()
     a, b = (np.abs(vectors_of(net / "embeddings_test")[name]) - 2 for name in (first, second))
     assert float(value) == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-4)
-    assert "| toy " in run("report.sh", "--command", "x", work).stdout
+    assert "| toy " in run("table.sh", "--command", "x", work).stdout
     assert "- toy: magnitude2 cosine\n" in (work / "exp/RESULTS.md").read_text()
 
 

@@ -120,7 +120,7 @@ RECIPES = sorted(ROOT.glob("egs/*/run.sh"))
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
 @pytest.mark.parametrize(("words", "message"), [
     (["--stage", "9" * 20], "wanted a whole number"), (["--stop-stage", "two"], "wanted a whole number"),
-    (["--stage", "8"], "--stage 8 to --stop-stage 7: no stage to run; stages are 0 to 7"),
+    (["--stage", "9"], "--stage 9 to --stop-stage 8: no stage to run; stages are 0 to 8"),
     (["--stage", "3", "--stop-stage", "2"], "no stage to run"), (["--nj", "-1"], "wanted a whole number"),
     (["--num-processes", "0"], "wanted at least 1"), (["--work", "{0}/a\tb"], "has a tab"),
     (["--work", "{0}/a\nb"], "has a tab, a line end"), (["--work", "{0}/JOB"], "the word JOB")])

@@ -44,7 +44,7 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(work):
-    """The work folder after the programs of report.sh."""
+    """The work folder after the programs of table.sh and report.sh."""
     for module, *words in (("results", "--command", "x"), ("figures",), ("page", "--command", "run.sh <b>")):
         out = [work / "exp/figures"] if module == "figures" else []
         done = call(f"steps.report.{module}", *words, work, *out)

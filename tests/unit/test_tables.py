@@ -53,7 +53,7 @@ def test_drift_is_found_and_repaired(tmp_path):
     assert done.returncode == 1
     assert f"README.md: a table differs from its card; run python3 -m steps.report.tables {document}" in done.stderr
     (tmp_path / "cards/one.json").write_text(json.dumps(CARD | {"results": [{}]}))
-    with pytest.raises(InputError, match="one.json: not a card of steps/report.sh"):
+    with pytest.raises(InputError, match="one.json: not a card of steps/table.sh"):
         with_tables(document)
     (tmp_path / "cards/one.json").unlink()
     with pytest.raises(InputError, match="README.md: no card .*cards/one.json; name one relative to the document"):
