@@ -51,7 +51,8 @@ def own_corpus(corpus, tmp_path):
 
 
 def run(corpus, conf, work, *more):
-    done = subprocess.run(command(corpus, conf, work, *TO_THE_TABLE, *more), capture_output=True, text=True, check=False)
+    done = subprocess.run(command(corpus, conf, work, *TO_THE_TABLE, *more), capture_output=True, text=True,
+                          check=False)
     assert "Traceback" not in done.stderr
     return done
 

@@ -1,4 +1,4 @@
-"""From embeddings to the table: train_backend.sh, score.sh, table.sh, report.sh, adaptation; repeated calls and bad input."""
+"""From embeddings to the table and the report: steps of the back-end, adaptation; repeated calls and bad input."""
 
 import hashlib
 import json
