@@ -111,6 +111,7 @@ def smaller(block, checkout, address):
     return "\n".join(lines)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_and_code(document, checkout, address):
     for kind, text in blocks(document):
@@ -133,6 +134,7 @@ def run(commands, folder):
     assert done.returncode == 0, f"{commands}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
 
 
+@pytest.mark.long
 def test_added_systems_were_trained_and_tested(checkout):
     rows = [line.split("\t") for line in (checkout / "work/mine/exp/results.tsv").read_text().splitlines()]
     assert {row[0] for row in rows[1:]} == set(ADDED)

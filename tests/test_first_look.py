@@ -12,6 +12,8 @@ from tests.tiny import CONF, make_conf, results
 
 ROOT = Path(__file__).resolve().parents[1]
 
+pytestmark = pytest.mark.long
+
 
 def look(work, conf, *more):
     command = ["bash", str(ROOT / "egs/voxceleb/run.sh"), "--work", str(work), "--conf", str(conf), "--nj", "2",

@@ -106,6 +106,7 @@ def test_running_again_does_nothing(finished, corpus, conf):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.long
 def test_an_engine_gives_the_same_table(engine, finished, corpus, conf, tmp_path):
     """Real Grid Engine and Slurm: every job runs through them, with the same numbers to the last digit."""
     work, _ = finished
@@ -141,6 +142,7 @@ def test_an_engine_is_asked_for_what_a_job_uses(finished, tmp_path, given, each)
     assert asked == [each] * 2 + [0] * 2 + [2 * each] * 2 + [each] * 2
 
 
+@pytest.mark.long
 def test_two_nodes_train_as_two_processes_do(engine, finished, tmp_path):
     """Training on two Slurm nodes, connected by torchrun, is bit-identical to training on one."""
     if engine == "sge":
@@ -183,6 +185,7 @@ def states(corpus, conf, work, *more):
     return {int(stage): state for state, stage in found}
 
 
+@pytest.mark.long
 def test_a_second_run_is_refused(finished, corpus, conf):
     """While a run is active, a second one in the same folder reports it and stops; the first is not disturbed."""
     work, _ = finished
@@ -198,6 +201,7 @@ def test_a_second_run_is_refused(finished, corpus, conf):
     assert (work / ".lock").read_text() == ""
 
 
+@pytest.mark.long
 def test_a_change_redoes_what_depends_on_it_and_no_more(finished, corpus, conf, tmp_path):
     """Another extractor, and another seed: rows of the other systems stay as they are, each with its origin."""
     work, _ = finished
@@ -238,6 +242,7 @@ def end(folder):
                 os.kill(int(number), signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_killed_and_started_again_it_ends_with_the_same_table(finished, corpus, conf, tmp_path):
     """Killed during the features of the last set, i-vector and network training, and extraction."""
     work, systems = finished[0], ("--systems", "ivector xvector", *TO_THE_TABLE)
@@ -274,6 +279,7 @@ def test_bad_calls_and_bad_corpora_end_in_one_line(corpus, conf, tmp_path):
     assert not list((tmp_path / "work").rglob("feats.scp"))
 
 
+@pytest.mark.long
 def test_a_recipe_with_data_of_its_own_is_one_run(conf, tmp_path):
     """speechocean762 makes its data and continues with the stages of voxceleb: one lock, one summary, one status."""
     people = [(number, "train" if number < 13 else "test", "mf"[number % 2], 6 + 20 * (number % 2))

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.long
+
 
 def command(engine, *words):
     return [str(ROOT / "utils" / engine), *map(str, words)]

@@ -20,6 +20,9 @@ TO_THE_TABLE = ("--systems", "ivector", "--stop-stage", "7")
 MODELS = ("exp/ivector/ubm/final.ubm", "exp/ivector/final.ie", "exp/ivector/backend/plda/plda")
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def corpus(shared, tmp_path_factory):
     return make_corpus(shared, tmp_path_factory.mktemp("corpus"))
