@@ -11,6 +11,7 @@ from tests.browser.chromium import Browser
 from tests.conftest import ROOT
 from tests.unit.made_up_report import write_work
 
+pytestmark = pytest.mark.long
 EVIL = """x"'><img src=x onerror="hacked=1"><script>hacked=1<"""  # as a file name, without a slash
 SYSTEMS = {"good": 3.0, "bad": 0.5, EVIL: 2.9}
 
