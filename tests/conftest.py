@@ -1,7 +1,11 @@
 """Fixtures and hooks of all tests: the shared data, job engines, and the order of files over workers."""
 
+import atexit
 import os
+import shutil
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,24 @@ ROOT = Path(__file__).resolve().parents[1]
 # Slow files start first: otherwise one worker would still run one while the others are idle.
 HEAVY = ("test_recipe.py", "test_engines.py", "test_faults.py", "test_first_look.py", "test_docs.py",
          "test_nnet_engine.py", "test_ivector_steps.py", "test_nnet_training.py")
+
+
+def warm_up() -> None:
+    """Let the programs of steps/ and nnet/ that this worker's tests start come from a process that has imported torch,
+    which takes two seconds each time. Fixture `cold` gives a test the interpreter itself."""
+    folder = Path(tempfile.mkdtemp(prefix="warm"))
+    atexit.register(shutil.rmtree, folder)
+    (folder / "python3").write_text(f"#!{sys.executable} -ISE\n{(ROOT / 'tests/warm/client.py').read_text()}")
+    (folder / "python3").chmod(0o755)
+    os.environ |= {"VOX_WARM": str(folder / "socket"), "VOX_WARM_PYTHON": sys.executable,
+                   "PATH": f"{folder}:{os.environ['PATH']}"}
+    subprocess.Popen([sys.executable, ROOT / "tests/warm/server.py", folder / "socket"], stdin=subprocess.PIPE,
+                     stdout=subprocess.DEVNULL)
+
+
 if os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: workers share the cores
+    warm_up()
 started: dict[str, str] = {}  # by job engine: why it cannot be used; empty: usable
 
 
@@ -40,6 +60,12 @@ def shared() -> Path:
     if not (folder / "kaldi_reference").is_dir():
         pytest.skip(f"no shared data in {folder}; set VOX_SHARED to the folder with kaldi_reference")
     return folder
+
+
+@pytest.fixture
+def cold(monkeypatch):
+    """Programs are started by the interpreter itself: for tests that kill them."""
+    monkeypatch.setenv("VOX_COLD", "true")
 
 
 @pytest.fixture(params=["sge", "slurm"])

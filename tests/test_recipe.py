@@ -107,7 +107,7 @@ def test_running_again_does_nothing(finished, corpus, conf):
 
 
 @pytest.mark.long
-def test_an_engine_gives_the_same_table(engine, finished, corpus, conf, tmp_path):
+def test_an_engine_gives_the_same_table(cold, engine, finished, corpus, conf, tmp_path):
     """Real Grid Engine and Slurm: every job runs through them, with the same numbers to the last digit."""
     work, _ = finished
     done = run(corpus, conf, tmp_path, "--cmd", engine, "--num-threads", "2", "--systems", "ivector xvector")
@@ -143,7 +143,7 @@ def test_an_engine_is_asked_for_what_a_job_uses(finished, tmp_path, given, each)
 
 
 @pytest.mark.long
-def test_two_nodes_train_as_two_processes_do(engine, finished, tmp_path):
+def test_two_nodes_train_as_two_processes_do(cold, engine, finished, tmp_path):
     """Training on two Slurm nodes, connected by torchrun, is bit-identical to training on one."""
     if engine == "sge":
         pytest.skip("the tests' Grid Engine has one host")
@@ -186,7 +186,7 @@ def states(corpus, conf, work, *more):
 
 
 @pytest.mark.long
-def test_a_second_run_is_refused(finished, corpus, conf):
+def test_a_second_run_is_refused(cold, finished, corpus, conf):
     """While a run is active, a second one in the same folder reports it and stops; the first is not disturbed."""
     work, _ = finished
     (work / "exp/ivector/.done").unlink()
@@ -243,7 +243,7 @@ def end(folder):
 
 
 @pytest.mark.long
-def test_killed_and_started_again_it_ends_with_the_same_table(finished, corpus, conf, tmp_path):
+def test_killed_and_started_again_it_ends_with_the_same_table(cold, finished, corpus, conf, tmp_path):
     """Killed during the features of the last set, i-vector and network training, and extraction."""
     work, systems = finished[0], ("--systems", "ivector xvector", *TO_THE_TABLE)
     for place in ("data/mfcc24/test/log/make_feats.2.log", "exp/ivector/ubm/log/train_ubm.log",
