@@ -81,11 +81,12 @@ def test_any_number_of_jobs_gives_the_same_model(made, trained, tmp_path):
         np.testing.assert_array_equal(one, four)
 
 
+@pytest.mark.usefixtures("cold")
 @pytest.mark.parametrize("damaged", [False, True])
 @pytest.mark.parametrize(("script", "nj", "sign"), [
     ("train_ubm.sh", None, "diagonal.safetensors"), ("train_ivector_extractor.sh", 1, "1.safetensors"),
     ("train_ivector_extractor.sh", 2, "2.part1.safetensors")])
-def test_a_killed_training_goes_on_and_ends_with_the_same_bits(cold, made, trained, tmp_path, script, nj, sign, damaged):
+def test_a_killed_training_goes_on_and_ends_with_the_same_bits(made, trained, tmp_path, script, nj, sign, damaged):
     """Kill -9 of the whole process group as soon as `sign` exists; damaged work is made again."""
     exp = tmp_path / "exp"
     words = [made / "system.yaml", made / "data", *([made / "ubm"] if nj else []), exp]

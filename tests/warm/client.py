@@ -1,4 +1,4 @@
-"""Stands for python3 in tests that run in parallel: has a program run by tests/warm/server.py, which has imported torch.
+"""Stands for python3 in tests that run in parallel: has programs run by tests/warm/server.py, which has imported torch.
 
 Only the programs of steps/ and nnet/ are; all other calls, and all calls where VOX_COLD is set, replace this process by
 the interpreter. The program gets this process's arguments, environment, folder and standard streams. Signals are passed
@@ -17,7 +17,8 @@ PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signa
 
 def main() -> None:
     words = sys.argv[1:]
-    if "VOX_COLD" not in os.environ and len(words) > 1 and words[0] == "-m" and words[1].startswith(("steps.", "nnet.")):
+    is_ours = len(words) > 1 and words[0] == "-m" and words[1].startswith(("steps.", "nnet."))
+    if is_ours and "VOX_COLD" not in os.environ:
         with socket.socket(socket.AF_UNIX) as connection:
             try:
                 connection.connect(os.environ["VOX_WARM"])

@@ -1,6 +1,6 @@
-"""Runs programs for tests/warm/client.py, each in a process forked from this one, which has imported what takes seconds.
+"""Runs programs for tests/warm/client.py, each in a process forked from this one, which has imported torch and others.
 
-A program's own modules are imported anew in its process, from its own PYTHONPATH; only those of other packages are shared.
+A program's own modules are imported anew in its process, from its own PYTHONPATH; those of other packages are shared.
 Usage: server.py SOCKET; it ends with its standard input.
 """
 
