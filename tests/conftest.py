@@ -31,7 +31,8 @@ def warm_up() -> None:
 
 if os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: workers share the cores
-    warm_up()
+    if "VOX_WARM" not in os.environ:  # a worker reads this file twice
+        warm_up()
 started: dict[str, str] = {}  # by job engine: why it cannot be used; empty: usable
 
 

@@ -82,7 +82,7 @@ def test_any_number_of_jobs_gives_the_same_model(made, trained, tmp_path):
 
 
 @pytest.mark.usefixtures("cold")
-@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("damaged", [pytest.param(False, marks=pytest.mark.long), True])
 @pytest.mark.parametrize(("script", "nj", "sign"), [
     ("train_ubm.sh", None, "diagonal.safetensors"), ("train_ivector_extractor.sh", 1, "1.safetensors"),
     ("train_ivector_extractor.sh", 2, "2.part1.safetensors")])

@@ -67,7 +67,8 @@ EVERYTHING = changed(train={"accumulate": 2, "checkpoint_steps": 3, "shuffle_mb"
                      average={"type": "ema", "decay": 0.8})
 
 
-@pytest.mark.parametrize("place", [0, 1, 3, 6, 7, 13, 20, "validation", "finish"])
+@pytest.mark.parametrize("place", [3, 13, "validation", *(pytest.param(place, marks=pytest.mark.long)
+                                                         for place in (0, 1, 6, 7, 20, "finish"))])
 def test_killed_at_any_step_it_ends_with_the_same_bits(corpus, tmp_path, whole, place):
     killed = trainer(corpus, tmp_path / "x", EVERYTHING)
     step, validate = killed.train_step, killed.validation.eer
@@ -97,7 +98,7 @@ def test_killed_at_any_step_it_ends_with_the_same_bits(corpus, tmp_path, whole, 
     assert ours == theirs
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.long)])
 def test_a_queues_signal_saves_and_exits_for_a_requeue(corpus, tmp_path, number):
     config = changed(train={"epochs": 2000})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
@@ -272,6 +273,7 @@ def curves(corpus, tmp_path_factory):
                    for number in ("one", "two")] for name in SHARED}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SHARED)
 def test_two_processes_train_as_one(curves, name):
     """The same losses over at least 54 steps, without dropout, whose masks differ between processes; losses between
