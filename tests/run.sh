@@ -14,7 +14,7 @@ python3 -c "import hypothesis, pytest, xdist" 2> /dev/null || {
   exit 1
 }
 words=(-m "not long")
-if [ "${1:-}" = --all ]; then words=(); shift; fi
+if [ "${1:-}" = --all ]; then words=(); shift; export VOX_FUZZ_EXAMPLES=${VOX_FUZZ_EXAMPLES:-150}; fi
 if [[ "$*" =~ ^(--[a-z-]+=[^ ]+( |$))*$ ]]; then
   cores=$(getconf _NPROCESSORS_ONLN)
   # One more than cores: tests of launchers and locks mostly wait.

@@ -304,3 +304,69 @@ def test_a_recipe_with_data_of_its_own_is_one_run(conf, tmp_path):
     assert "egs/speechocean762/run.sh --corpus '" in report and "--valid-speakers=3" in report
     done = subprocess.run([*words, "--status"], capture_output=True, text=True, check=True)
     assert re.findall(r"^(\S+) +stage (\d):", done.stdout, re.MULTILINE) == [("done", str(n)) for n in range(9)]
+
+
+LAUNCHER = """#!/usr/bin/env bash
+# An engine's launcher: it notes how many jobs run at once, and fails those of one network, after others have begun.
+echo + >> {place}/running
+code=0
+case "$*" in
+  *exp/broken/log/train.log*)
+    while [ -n "$TOGETHER" ] && [ "$(grep -c + {place}/running)" -lt 2 ]; do sleep 0.1; done
+    echo "no such queue" >&2; code=1 ;;
+  *) {root}/utils/run "$@" || code=$? ;;
+esac
+echo - >> {place}/running
+exit $code
+"""
+
+
+@pytest.mark.long
+def test_on_an_engine_networks_train_side_by_side(finished, corpus, conf, tmp_path, monkeypatch):
+    """One that fails does not end the others, but those that start from its model."""
+    monkeypatch.setenv("TOGETHER", "true")
+    work, own = shutil.copytree(finished[0], tmp_path / "work", symlinks=True), shutil.copytree(conf, tmp_path / "conf")
+    for name, init in (("broken", ""), ("second", ""), ("tuned", "second"), ("late", "broken")):
+        (own / f"{name}.yaml").write_text(f"base: xvector\n{init and f'init: {{model: {init}}}'}\n")
+    (tmp_path / "engine").write_text(LAUNCHER.format(place=tmp_path, root=ROOT))
+    (tmp_path / "engine").chmod(0o755)
+    words = (corpus, own, work, "--cmd", str(tmp_path / "engine"), "--num-threads", "1", "--stage", "3",
+             "--stop-stage", "3", "--systems", "tuned broken late second")
+    done = run(*words)
+    assert done.returncode == 1
+    assert "error: failed: late broken; the other systems ended well" in done.stderr
+    assert (work / "exp/tuned/model.safetensors").is_file() and (work / "exp/second/model.safetensors").is_file()
+    assert re.search(rf"\.\.\. train_network {work}/exp/second \d+ s: epoch 2", done.stderr)
+    assert not (work / "exp/late").joinpath("model.safetensors").exists()
+    assert most_at_once(tmp_path / "running") == 2
+    monkeypatch.setenv("TOGETHER", "")
+    done = run(*words, "--max-jobs-run", "1", "--seed", "2")
+    assert done.returncode == 1 and most_at_once(tmp_path / "running") == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("cmd", "given", "jobs"),
+                         [("engine", [], 4), ("engine", ["--gpu-nj", "2"], 2), ("run", [], 3)])
+def test_a_recipe_extracts_with_as_many_jobs_as_gpus(finished, corpus, conf, tmp_path, monkeypatch, cmd, given, jobs):
+    """Three made-up GPUs on this machine, or an engine's; not as many jobs as for other steps (--nj)."""
+    work = shutil.copytree(finished[0], tmp_path / "work", symlinks=True)
+    (work / "exp/xvector/embeddings_train/.done").unlink()
+    (tmp_path / "engine").write_text(f'#!/usr/bin/env bash\necho "$*" > {tmp_path}/asked; exit 1\n')
+    (tmp_path / "engine").chmod(0o755)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,8,9")
+    done = run(corpus, conf, work, "--systems", "xvector", "--stage", "4", "--nj", "40", "--device", "cuda", *given,
+               "--cmd", str(tmp_path / cmd) if cmd == "engine" else cmd)
+    assert done.returncode == 1  # there is no such GPU
+    logs = len(list((work / "exp/xvector/embeddings_train/log").glob("extract.*.log")))
+    asked = (tmp_path / "asked").read_text() if cmd == "engine" else f"--gpu 1 JOB=1:{logs} "
+    assert asked.startswith(f"--gpu 1 JOB=1:{jobs} ")
+
+
+def most_at_once(path):
+    """Return the largest number of jobs that ran at a time, from their signs, and forget them."""
+    running = most = 0
+    for sign in path.read_text().split():
+        running += 1 if sign == "+" else -1
+        most = max(most, running)
+    path.unlink()
+    return most

@@ -57,19 +57,23 @@ else
 fi
 data=$work/data exp=$work/exp
 jobs=(--nj "$nj" --cmd "$cmd") threads=(--cmd "$cmd" --num-threads "$num_threads")
+case " ${cmd%% *}" in *[/\ ]run | *[/\ ]run.pl) on_engine=false ;; *) on_engine=true ;; esac
 # Jobs with --device: on this machine they take turns on each GPU, so that more jobs than GPUs only load the model again.
 device_jobs=("${jobs[@]}")
-case "$device ${cmd%% *}" in
-  cuda*[/\ ]run)
-    device_jobs=(--nj "$(python3 -c 'from utils.jobs.run import visible_gpus as g; print(len(g()) or 1)')" --cmd "$cmd") ;;
-esac
+if [ "$device" != cpu ]; then
+  if [ "$gpu_nj" = 0 ]; then
+    gpu_nj=4
+    $on_engine || gpu_nj=$(python3 -c 'from utils.jobs.run import visible_gpus as g; print(len(g()) or 1)')
+  fi
+  device_jobs=(--nj "$gpu_nj" --cmd "$cmd")
+fi
 
 read -ra names <<< "$systems"
 systems=$(python3 -m steps.systems --scale "$scale" --conf "$conf" --exp "$resolved" ${augment:+--augmented} \
   ${backend:+--backend "$backend"} \
   ${names[@]+"${names[@]}"})
 
-# Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online (see utils/systems.py), and
+# Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online, init (see utils/systems.py), and
 # chains, segments, copies, of its back-ends (see steps/systems.py);
 # config; feats, the folder of its data with features; noises, the options that name corpora for online augmentation.
 read_facts() {  # system
@@ -86,6 +90,28 @@ each() {  # fact [other-fact value]
     read_facts "$system"
     if [ $# -eq 1 ] || [ "${!2}" = "$3" ]; then tr ' ' '\n' <<< "${!1}"; fi
   done | awk '!seen[$0]++'
+}
+
+# Calls a function, which a system's facts are set for, for each system of a kind: one after the other on this machine. On
+# an engine, they run side by side, at most --max-jobs-run of them, but a system that starts from another's model runs after
+# that one. A failure ends neither the others nor what does not need that model; the error names those that failed.
+for_each() {  # kind function
+  local system first failed='' wanted=$1
+  local -A running=()
+  for first in true false; do
+    for system in $systems; do
+      read_facts "$system"
+      [ "$kind" = "$wanted" ] || continue
+      if ! $on_engine || [ -n "${VOX_STATUS:-}" ]; then ! $first || "$2"; continue; fi
+      [ "$([ -n "$init" ] && echo false || echo true)" = $first ] || continue
+      if [ -n "$init" ] && [ -n "${running[$init]:-}" ] && ! wait "${running[$init]}"; then failed+=" $system"; continue; fi
+      while [ "$max_jobs_run" != 0 ] && [ "$(jobs -rp | grep -cvx "$VOX_KEEPER")" -ge "$max_jobs_run" ]; do sleep 1; done
+      (export VOX_BESIDE=true; "$2") &
+      running[$system]=$!
+    done
+  done
+  for system in "${!running[@]}"; do wait "${running[$system]}" || failed+=" $system"; done
+  [ -z "$failed" ] || { echo "$script: error: failed:$failed; the other systems ended well" >&2; exit 1; }
 }
 
 # For a recipe that has made its own data: continues with the stages of another recipe, which gets this one's options

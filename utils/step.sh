@@ -16,7 +16,7 @@ step_begins() {
   echo "$(date '+%H:%M:%S') $step ${step_out#"$PWD"/}" >&2
 }
 step_ends() {
-  if [ $? = 0 ] && [ -n "$step_began" ]; then echo "         ... $((SECONDS - step_began)) s${step_said:+: $step_said}" >&2; fi
+  if [ $? = 0 ] && [ -n "$step_began" ]; then echo "         ...${VOX_BESIDE:+ $step ${step_out#"$PWD"/}} $((SECONDS - step_began)) s${step_said:+: $step_said}" >&2; fi
 }
 trap step_ends EXIT
 log() { step_said=$*; step_said=${step_said#"$step_out: "}; }  # text for that last line

@@ -9,6 +9,7 @@ names the scale. Beside it, facts.sh holds the facts that the recipe's shell scr
     sets='train test train_sp train_aug'
     vad=false
     online=false
+    init=''
     chains='cosine plda'
     segments=''
     copies=false
@@ -76,7 +77,8 @@ def facts_of(config: dict[str, Any], path: Path, augmented: bool, of_chains: Fac
     copies = train_set == "train_net_sp" or chains["copies"] == "true"
     sets = ["train", "test", *["train_sp"] * copies, *["train_aug"] * augmented]
     return {"kind": kind, "features": features, "train_set": f"{train_set}{'_aug' * augmented}", "sets": " ".join(sets),
-            "vad": str(bool(frontend.get("vad"))).lower(), "online": str(online).lower(), **chains}
+            "vad": str(bool(frontend.get("vad"))).lower(), "online": str(online).lower(),
+            "init": (config.get("init") or {}).get("model", ""), **chains}
 
 
 def as_shell(facts: dict[str, str]) -> str:

@@ -18,6 +18,8 @@ stop_stage=8        # last stage to run
 work=               # folder of data/ and exp/ (empty: this folder)
 nj=$(getconf _NPROCESSORS_ONLN)  # jobs per stage
 ivector_nj=1        # jobs that share the training of an i-vector model (more than 1 pays on a cluster)
+gpu_nj=0            # jobs that compute embeddings with --device cuda, a GPU each (0: the GPUs of this machine; 4 on an engine)
+max_jobs_run=0      # networks that train at once on an engine (0: all); on this machine one after the other
 cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
 device=cpu          # device for networks and i-vectors: cpu or cuda
 num_threads=0       # threads of each process that trains or scores (0: all cores of this machine; 4 on an engine)
@@ -94,13 +96,12 @@ if stage 2 "i-vectors: background model, then total-variability matrix"; then
 fi
 
 if stage 3 "networks: training, validated on the held-out speakers"; then
-  for system in $systems; do
-    read_facts "$system"
-    [ "$kind" = network ] || continue
+  train_one() {
     "$steps/train_network.sh" ${noises[@]+"${noises[@]}"} "${threads[@]}" --device "$device" \
       --num-processes "$num_processes" --num-nodes "$num_nodes" --max-shared-speakers "$max_shared_speakers" --seed "$seed" \
       "$config" "$feats/$train_set" "$feats/valid" "$exp/$system"
-  done
+  }
+  for_each network train_one
 fi
 
 if stage 4 "embeddings of utterances, and of segments for systems that score them"; then

@@ -2,8 +2,8 @@
 
 Its result must be that of a second reader (tests/fuzz/plain.py), if there is one. Files are valid ones with bytes
 changed, cut, repeated or replaced by troublesome numbers. A failure prints the changes and a line that reproduces it.
-VOX_FUZZ_EXAMPLES sets the number of files per reader (default 150), VOX_FUZZ_SEED the seed (default: the date).
-tests/fuzz/run.sh runs for a given time, with a new seed each time.
+VOX_FUZZ_EXAMPLES sets the number of files per reader (default 30; tests/run.sh --all: 150), VOX_FUZZ_SEED the seed
+(default: the date). tests/fuzz/run.sh runs for a given time, with a new seed each time.
 """
 
 import io
@@ -56,7 +56,7 @@ from utils.kaldi.trials import trial_lines
 from utils.labelled_scores import read_kaldi_scores, read_labelled_scores
 from utils.tensor_file import load_tensors, save_tensors
 
-EXAMPLES = int(os.environ.get("VOX_FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("VOX_FUZZ_EXAMPLES", "30"))
 SEED = int(os.environ.get("VOX_FUZZ_SEED") or f"{date.today():%Y%m%d}")
 MEMORY = 4 << 20       # bytes that reading may take in addition to twice the file
 TEXT_BLOCKS = 50 << 20  # long lists are read in blocks of a fixed size

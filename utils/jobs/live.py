@@ -27,7 +27,7 @@ class Live:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.over: set[int] = set()  # finished jobs
-        self.shows = sys.stderr.isatty() and not call.dry_run
+        self.shows = sys.stderr.isatty() and not call.dry_run and "VOX_BESIDE" not in os.environ
         self.name = Path(call.log).name.removesuffix(".log").removesuffix(f".{call.variable}")
         self.started = time.monotonic()
         self.ends = threading.Event()
