@@ -81,6 +81,7 @@ def test_a_log_has_a_short_line_per_step_and_the_details_are_beside_the_jobs(fin
     assert (work / "exp/ivector/scores_test/log/score.veri_test.plda.call").is_file()
 
 
+@pytest.mark.long
 def test_a_terminal_of_80_columns(corpus, conf, tmp_path):
     """One line per step, with paths relative to the current folder, and below it the progress of training."""
     words = command(corpus, conf, tmp_path / "w", "--systems", "xvector", "--stop-stage", "3")
@@ -159,6 +160,7 @@ def test_two_nodes_train_as_two_processes_do(cold, engine, finished, tmp_path):
     assert models[0] == models[1]
 
 
+@pytest.mark.long
 def test_status_says_what_is_done_stale_and_to_do(finished, corpus, conf, tmp_path):
     work, _ = finished
     copy = tmp_path / "work"

@@ -120,6 +120,7 @@ def shell(*words):
     return done
 
 
+@pytest.mark.long
 def test_copies_become_features_the_same_with_any_number_of_jobs(data, tmp_path):
     out = tmp_path / "aug"
     shell("steps/augment_data.sh", "--kinds", "noise music babble reverb telephone", "--musan-root", tmp_path / "musan",

@@ -102,6 +102,7 @@ def test_an_old_bash_is_told_in_one_line(tmp_path):
     assert "is too old, wanted 4 or later; install one" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_an_interrupted_installation_is_taken_up_again(tmp_path, monkeypatch):
     """In a folder with a blank in its name; nothing is installed, so no network is needed."""
     (tmp_path / "none.txt").write_text("# no package\n")
@@ -123,6 +124,7 @@ def test_an_interrupted_installation_is_taken_up_again(tmp_path, monkeypatch):
     assert (folder / "kept").exists() and (folder / "requirements.txt").stat().st_mtime_ns > before
 
 
+@pytest.mark.long
 def test_without_a_network_one_line_says_what_to_do(tmp_path):
     env = {"VOX_VENV": str(tmp_path / "env"), "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0",
            "PIP_NO_CACHE_DIR": "1"}
