@@ -120,7 +120,8 @@ def test_an_engine_gives_the_same_table(cold, engine, finished, corpus, conf, tm
     assert (tmp_path / "exp/ivector/embeddings_test/log/q").is_dir()
 
 
-@pytest.mark.parametrize(("given", "each"), [([], 4), (["--num-threads", "3"], 3)])
+@pytest.mark.parametrize(("given", "each"),
+                         [([], 4), pytest.param(["--num-threads", "3"], 3, marks=pytest.mark.long)])
 def test_an_engine_is_asked_for_what_a_job_uses(finished, tmp_path, given, each):
     """Not for the cores of the submitting machine. Checked with the launchers' dry runs."""
     work, _ = finished

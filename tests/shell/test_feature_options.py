@@ -119,6 +119,7 @@ def test_features_of_unknown_options_are_taken_with_one_remark(work, tmp_path):
     assert done.stderr.count("does not name the options of its features; they were not compared with those of ") == 1
 
 
+@pytest.mark.long
 def test_training_refuses_validation_and_models_of_other_options(work, tmp_path):
     done = step("train_network.sh", work / "net.yaml", work / "data/fbank40/train", work / "data/narrow/test",
                 tmp_path / "exp/x")
@@ -150,6 +151,7 @@ def test_attention_is_not_drawn_of_other_features(work):
         attend(*load_network(net), net, data, (data / "feats.scp").read_text().split()[0])
 
 
+@pytest.mark.long
 def test_ivector_models_refuse_features_of_other_options(work, tmp_path):
     exp = work / "exp/ivector"
     config, ubm = exp / "system.yaml", exp / "ubm"

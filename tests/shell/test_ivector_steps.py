@@ -121,6 +121,7 @@ def test_unfinished_work_with_other_options_is_not_taken_up(made, trained, tmp_p
     assert (exp / "final.ie").read_bytes() == (trained / "final.ie").read_bytes()
 
 
+@pytest.mark.long
 def test_posteriors_from_files_give_the_same_model(made, trained, tmp_path):
     """As in a chain that starts in Kaldi; text and binary."""
     for text in ("false", "true"):
@@ -157,6 +158,7 @@ def test_posteriors_that_do_not_fit_are_errors(made, tmp_path):
     assert "update_ubm" in done.stderr
 
 
+@pytest.mark.long
 def test_the_longest_utterances_alone_train_the_model(made, tmp_path):
     config = {**CONFIG, "extractor": {**CONFIG["extractor"], "longest": 12}}
     (made / "longest.yaml").write_text(yaml.safe_dump(config))
@@ -277,6 +279,7 @@ def test_an_utterance_without_a_voiced_frame_has_an_ivector(made, tmp_path):
     assert np.abs(vectors["s0-u0"]).max() > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("value", [1.0, 0.1, None])
 def test_frames_that_are_alike_are_floored_and_said(made, tmp_path, value):
     """All values equal; one column a copy of another. Every Gaussian is at the floor, even one that kept its shape."""

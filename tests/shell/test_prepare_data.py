@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,7 @@ def speakers_of(data):
     return {line.split()[1] for line in (data / "utt2spk").read_text().splitlines()}
 
 
+@pytest.mark.long
 def test_voxceleb2_alone_leaves_all_of_voxceleb1_for_the_lists(tmp_path):
     one, two = tmp_path / "vox1", tmp_path / "vox2"
     names = {part: write_speakers(one / part / "wav", speakers) for part, speakers in VOXCELEB1.items()}

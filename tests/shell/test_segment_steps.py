@@ -55,6 +55,7 @@ def test_any_number_of_jobs_gives_the_same_scores_and_nothing_is_done_twice(mode
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
 
 
+@pytest.mark.long
 def test_other_segments_make_stale_scores_again(model, tmp_path):
     exp, data = model
     scores = tmp_path / "scores/valid.segments"

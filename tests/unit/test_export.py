@@ -72,6 +72,7 @@ class Poolings(torch.nn.Module):
         return torch.cat([pooling(x) for pooling in self.all], dim=1)
 
 
+@pytest.mark.long
 def test_the_other_poolings_export(runtime, tmp_path):
     torch.manual_seed(0)
     poolings = Poolings(8).eval()
@@ -83,7 +84,8 @@ def test_the_other_poolings_export(runtime, tmp_path):
         np.testing.assert_allclose(found, poolings(h).detach().numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name == "multi_resolution"))
+                                  for name in SYSTEMS])
 def test_onnxruntime_gives_the_embeddings_of_the_model(runtime, tmp_path, monkeypatch, name):
     """Of lengths that the export has not compared, too. A minute is compared below."""
     monkeypatch.setattr(export_onnx, "MINUTE", 10.0)

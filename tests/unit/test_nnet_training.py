@@ -75,6 +75,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(corpus, trained,
     assert (tmp_path / "other/model.safetensors").read_bytes() != (trained / "model.safetensors").read_bytes()
 
 
+@pytest.mark.long
 def test_a_run_killed_within_epochs_ends_with_the_same_bits_and_log(corpus, trained, tmp_path):
     exp = tmp_path / "x"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"train": CONFIG["train"] | {"checkpoint_steps": 1}}))
