@@ -269,6 +269,7 @@ def curves(corpus, tmp_path_factory):
         words = [*launcher, folder / "record.py", *corpus, *(folder / name / number for name in SHARED)]
         done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False, timeout=600)
         assert done.returncode == 0, done.stderr[-5000:]
+        assert ("2 processes, connected by gloo" in done.stderr) == (number == "two")
     return {name: [np.array(json.loads((folder / name / number / "losses.json").read_text()))
                    for number in ("one", "two")] for name in SHARED}
 
