@@ -39,6 +39,7 @@ SYSTEMS = {  # each encoder once, and the poolings that are not in APART
 }
 BUNDLED = (TDNN, {"type": "statistics"}, {"features": "mfcc30", "frontend": {"cmn": "utterance"}})
 WITH_FEATURES = ("saep", "sc_resnet")  # the others take features
+QUICK = ("vgg", "saep")  # the others are long tests
 APART = ("attentive_statistics", "multi_head", "multi_head_mlp")  # poolings that are exported without an encoder
 
 
@@ -84,7 +85,7 @@ def test_the_other_poolings_export(runtime, tmp_path):
         np.testing.assert_allclose(found, poolings(h).detach().numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name == "multi_resolution"))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name not in QUICK))
                                   for name in SYSTEMS])
 def test_onnxruntime_gives_the_embeddings_of_the_model(runtime, tmp_path, monkeypatch, name):
     """Of lengths that the export has not compared, too. A minute is compared below."""
@@ -121,6 +122,7 @@ def test_metadata_are_what_sherpa_onnx_reads_and_what_our_programs_need(tmp_path
         assert "training_mean" not in found
 
 
+@pytest.mark.long
 def test_a_bundle_exports_with_its_licence_and_mean_and_what_differs_is_not_written(runtime, tmp_path, monkeypatch):
     exp = write_system(tmp_path / "exp", "bundled")
     mean = np.arange(12, dtype=np.float32) / 7

@@ -126,6 +126,7 @@ def run(checkout, *words, fails=False):
     return done.stderr.splitlines()[-1] if fails else done.stdout
 
 
+@pytest.mark.long
 def test_a_learned_front_end_is_a_module_an_entry_and_a_yaml(checkout, tmp_path):
     """Trained on audio augmented online, and used for embeddings by the steps and by `load`, and for segments."""
     train, valid = write_corpus(tmp_path / "train", 5, 4, False), write_corpus(tmp_path / "valid", 3, 3, False, first=5)
@@ -180,6 +181,7 @@ def named(folder, config):
     return path
 
 
+@pytest.mark.long
 def test_what_a_learned_front_end_cannot_do_is_refused(checkout, tmp_path):
     data = write_corpus(tmp_path / "data", 2, 2, False)
     for change, message in (

@@ -140,6 +140,7 @@ def test_a_killed_run_ends_with_the_same_bits(corpus, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.long
 def test_two_processes_train_as_one(corpus, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config(
         head=CONFIG["head"] | {"dropout": 0.0}, optimizer={"type": "sgd", "lr": 0.0005},

@@ -164,6 +164,7 @@ def test_the_means_of_cohort_scores_are_a_table(work):
     assert "backend/cosine: the chain center length cosine has no cohort; name one that ends in" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("options", "change", "message"), [
     (["--kind", "asnorm1"], None, "--kind: the part 'asnorm1': wanted at least asnorm2"),
     (["--kind", "asnorm"], None, "--kind: the part 'asnorm' wants a number: asnorm200"),

@@ -164,6 +164,7 @@ def test_bad_numbers_get_one_line(tmp_path: Path, options: tuple, message: str) 
 SPEAKERS = ("--speakers", 12, "--utterances", 2, "--sessions", 2)
 
 
+@pytest.mark.long
 def test_the_step_replaces_its_own_corpus_alone(tmp_path: Path) -> None:
     root = tmp_path / "simulated"
     assert step(root, *SPEAKERS).returncode == 0
@@ -185,6 +186,7 @@ def test_the_step_replaces_its_own_corpus_alone(tmp_path: Path) -> None:
     assert digests(root) == before
 
 
+@pytest.mark.long
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "README.txt").write_text("Simulated speakers, made by somebody\n")
     (tmp_path / "thesis.txt").write_text("years of work\n")

@@ -78,6 +78,7 @@ def test_what_is_incomplete_stops_with_one_line(corpus, tmp_path):
         read_corpus(other, 6, 12)
 
 
+@pytest.mark.long
 def test_minivox_is_made_again_with_the_same_names_trials_and_samples(shared, tmp_path):
     """From its own recordings in speechocean762's layout (one speaker's in full; the others are short)."""
     minivox = shared / "corpora/minivox"
