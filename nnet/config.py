@@ -12,18 +12,23 @@ from typing import Any, Literal
 
 import yaml
 
+from nnet.encoders import ENCODERS
 from nnet.frontends import FRONTENDS
 from nnet.losses import LOSSES
 from nnet.losses.softmax import LossOptions
+from nnet.poolings import POOLINGS
 from nnet.training.averaging import AVERAGES, AverageOptions
 from nnet.training.optimizers import OPTIMIZERS, SCHEDULES, OptimizerOptions, ScheduleOptions
-from utils.config import Count, NotNegative, Probability, Share, Whole, build, choice
+from utils.config import Count, NotNegative, Probability, Share, Whole, build, choice, choose
 from utils.errors import run_main
 from utils.features.model_features import Options
 from utils.files import write_if_changed
+from utils.settings import keys_of
 from utils.strict_yaml import read_yaml
 from utils.systems import SCALE_LINE, scale_of
 
+# Keys that training writes into the model's own configuration.
+BY_TRAINING = ("vad_options", "feature_dim", "speakers", "feature_options")
 Operation = Literal["relu", "batch_norm"]
 
 
@@ -157,6 +162,18 @@ class NetworkConfig:
 def network_config(mapping: dict[str, Any], where: str) -> NetworkConfig:
     """Build and check a network's configuration; raises InputError with `where` and the key."""
     return build(NetworkConfig, mapping, where)
+
+
+def settable_keys(mapping: dict[str, Any], where: str) -> list[str]:
+    """Return the dotted keys that a configuration may have, such as train.epochs, by the types of its parts.
+
+    Raises InputError, like `network_config`, also on the options of encoder and pooling.
+    """
+    network_config(mapping, where)
+    tables = {"encoder": ENCODERS, "pooling": POOLINGS}
+    for part, table in tables.items():
+        choose(table, mapping[part], f"{where}: {part}")
+    return list(keys_of(NetworkConfig, mapping, tables, ("kind", *BY_TRAINING)))
 
 
 def read_network_config(path: str) -> NetworkConfig:

@@ -1,4 +1,4 @@
-"""The program that the recipe's shell calls: utils/systems.py, with the chains that steps/backend offers."""
+"""The program that the recipe's shell calls: utils/systems.py, with chains and the keys of each kind."""
 
 from typing import Any
 
@@ -19,8 +19,17 @@ def facts_of_chains(config: dict[str, Any], where: str) -> dict[str, str]:
             "copies": str(any(words.copies for words in chains.values() if words)).lower()}
 
 
+def settable_keys(config: dict[str, Any], where: str) -> list[str]:
+    """Return the dotted keys that --set may change in a configuration; raises InputError if one has a wrong value."""
+    if config.get("kind") == "network":
+        from nnet import config as kind  # imports torch: seconds, only spent on --set
+    else:
+        from steps.ivector import config as kind
+    return kind.settable_keys(config, where)
+
+
 def main() -> None:
-    systems.main(facts_of_chains)
+    systems.main(facts_of_chains, settable_keys)
 
 
 if __name__ == "__main__":

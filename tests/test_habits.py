@@ -14,6 +14,7 @@ PACKAGES = ("egs", "local", "steps", "utils", "nnet")
 MAY_IMPORT = {
     "utils": set(),
     "steps": {"utils"},
+    "steps.systems": {"utils", "steps", "nnet.config"},
     "steps.network": {"utils", "nnet", "steps.backend.scoring"},
     "steps.report": {"utils", "nnet", "steps.backend.chain.WORDS"},
     "steps.use": {"utils", "nnet", "steps.backend", "local.simulated_voice"},

@@ -10,6 +10,7 @@
 #
 # An undeclared option stops the script. A value must be of the same kind as its default: true|false, a whole number or
 # a share (0.0); negative values are refused. --name=value works too, and a boolean option without a value means true.
+# Of an option that is given twice, the last value counts; those of --set are joined.
 
 if [ "${BASH_VERSINFO[0]}" -lt 4 ]; then
   echo "$0: error: bash ${BASH_VERSION} is too old, wanted 4 or later; install one and call it by name: /path/to/bash $0" >&2
@@ -83,11 +84,13 @@ while [ $# -gt 0 ] && [[ $1 == --* ]]; do
   elif [[ $parse_default =~ ^[0-9]+$ ]]; then
     [[ $parse_value =~ ^[0-9]{1,9}$ ]] || bad_call "$parse_option is '$parse_value', wanted a whole number from 0 to 999999999"
     parse_value=$((10#$parse_value))
-    [[ $parse_value -gt 0 || ! $parse_name =~ ^(.*_)?nj$|^num_(processes|nodes)$ ]] ||
+    [[ $parse_value -gt 0 || $parse_default = 0 || ! $parse_name =~ ^(.*_)?nj$|^num_(processes|nodes)$ ]] ||
       bad_call "$parse_option is 0, wanted at least 1"
   elif [[ $parse_default =~ ^0\.[0-9]+$ && ! $parse_value =~ ^(0|1|[0-9.]+e-[0-9]+|0?\.[0-9]+|1\.0*)$ ]]; then
     bad_call "$parse_option is '$parse_value', wanted a share from 0 to 1"
   fi
+  # Settings add up: --set a=1 --set b=2.
+  [[ $parse_name != set || $parse_named != *" set "* ]] || parse_value="${!parse_name} $parse_value"
   printf -v "$parse_name" %s "$parse_value"
   parse_named+="$parse_name "
 done

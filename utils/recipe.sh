@@ -34,7 +34,7 @@ take_lock() {
 begun=false
 [ "${VOX_RECIPE:-}" != $$ ] || begun=true
 if ! $begun; then
-  export VOX_RECIPE=$$ VOX_SCRATCH VOX_CALL VOX_KEEPER=
+  export VOX_RECIPE=$$ VOX_SCRATCH VOX_CALL VOX_KEEPER='' VOX_PICKED=''
   # Files of this run alone: the state of the audio, checked once; with --status also the report.
   VOX_SCRATCH=$(mktemp -d)
   VOX_CALL=$(as_typed "${script_call[@]}")
@@ -68,9 +68,15 @@ if [ "$device" != cpu ]; then
   device_jobs=(--nj "$gpu_nj" --cmd "$cmd")
 fi
 
+# With --scale auto of a recipe that picks sizes, they depend on data that are still to be made: check the systems, but do
+# not write them.
+resolve_at=$scale
+[ "$scale ${picks_sizes:-}" != "auto true" ] || { resolve_at=mini resolved=$VOX_SCRATCH/systems; }
+picked=(${VOX_PICKED:+--picked "$VOX_PICKED"})
+! $begun || picked+=(--quiet)
 read -ra names <<< "$systems"
-systems=$(python3 -m steps.systems --scale "$scale" --conf "$conf" --exp "$resolved" ${augment:+--augmented} \
-  ${backend:+--backend "$backend"} \
+systems=$(python3 -m steps.systems --scale "$resolve_at" --conf "$conf" --exp "$resolved" ${augment:+--augmented} \
+  ${backend:+--backend "$backend"} ${set:+--set "$set"} ${picked[@]+"${picked[@]}"} \
   ${names[@]+"${names[@]}"})
 
 # Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online, init (see utils/systems.py), and
@@ -114,6 +120,18 @@ for_each() {  # kind function
   [ -z "$failed" ] || { echo "$script: error: failed:$failed; the other systems ended well" >&2; exit 1; }
 }
 
+# Sets picked_scale, picked_set and picked_valid: sizes that suit the data (local/auto_scale.py).
+read_picked() {
+  picked_scale=mini picked_set='' picked_valid=2
+  if [ -s "$data/picked.sh" ]; then
+    # shellcheck source=/dev/null
+    . "$data/picked.sh"
+  elif [ -z "${VOX_STATUS:-}" ]; then
+    echo "$script: error: $data/picked.sh is missing; run stage 0, which looks at the data, first" >&2
+    exit 1
+  fi
+}
+
 # For a recipe that has made its own data: continues with the stages of another recipe, which gets this one's options
 # except those named. It replaces this process, so that the lock stays held.
 go_on_with() {  # run.sh own-option ...
@@ -133,6 +151,7 @@ stage() {  # number title
   current_stage=$1 current_title=$2
   if [ -n "${VOX_STATUS:-}" ]; then status_lines=$(wc -l < "$VOX_STATUS"); return 0; fi
   echo "== Stage $1: $2" >&2
+  mkdir -p "$exp"
   touch "$exp/.stage"
   SECONDS=0
 }

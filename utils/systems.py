@@ -18,6 +18,7 @@ names the scale. Beside it, facts.sh holds the facts that the recipe's shell scr
 import argparse
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ import yaml
 from utils.config import SCALES, load_config
 from utils.errors import InputError
 from utils.files import write_if_changed
+from utils.settings import KeysOf, change, parse_settings
 from utils.strict_yaml import parse_yaml
 
 KINDS = ("ivector", "network")
@@ -86,22 +88,30 @@ def as_shell(facts: dict[str, str]) -> str:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items())
 
 
-def main(of_chains: FactsOfChains) -> None:
-    """Run the program. of_chains: returns the facts of a configuration's chains, or raises InputError."""
+def main(of_chains: FactsOfChains, keys_of: KeysOf) -> None:
+    """Run the program. of_chains: returns the facts of a configuration's chains, or raises InputError; keys_of: see
+    utils/settings.py."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--conf", type=Path, required=True)
     parser.add_argument("--exp", type=Path, required=True)
     parser.add_argument("--backend", help="chains in place of those of every configuration, as YAML")
+    parser.add_argument("--set", default="", help="keys of the configurations to change: train.epochs=20 ...")
+    parser.add_argument("--picked", default="", help="settings like --set, for the systems that have their keys")
+    parser.add_argument("--quiet", action="store_true", help="do not name the systems that lack a key of --set")
     parser.add_argument("--augmented", action="store_true", help="augmented copies exist for training")
     parser.add_argument("systems", nargs="*")
     arguments = parser.parse_args()
     names = names_of(arguments.systems, arguments.conf)
     given = {"backend": parse_yaml(arguments.backend, "--backend")} if arguments.backend else {}
-    for name in names:
-        path = arguments.conf / f"{name}.yaml"
-        config = load_config(path, arguments.scale) | given
-        facts = facts_of(config, path, arguments.augmented, of_chains)
+    configs = {name: load_config(arguments.conf / f"{name}.yaml", arguments.scale) | given for name in names}
+    picked, settings = parse_settings(arguments.picked), parse_settings(arguments.set)
+    if picked or settings:
+        configs, remarks = change(configs, settings, keys_of, picked)
+        for remark in [] if arguments.quiet else remarks:
+            print(remark, file=sys.stderr)
+    for name, config in configs.items():
+        facts = facts_of(config, arguments.conf / f"{name}.yaml", arguments.augmented, of_chains)
         text = f"{SCALE_LINE}{arguments.scale}\n{yaml.safe_dump(config, sort_keys=False, width=100)}"
         write_if_changed(arguments.exp / name / "system.yaml", text)
         write_if_changed(arguments.exp / name / "facts.sh", as_shell(facts))

@@ -13,6 +13,7 @@ systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # na
 conf=               # folder with the systems' YAML files (empty: conf/ here)
 backend=            # chains in place of the systems' own, as YAML: "[center, lda100, length, plda]" (empty: their own)
 scale=full          # full: the papers' settings; mini: those of each YAML's block mini:, for minutes on two CPU cores
+set=                # keys of the systems' YAML files to change: "train.epochs=20 optimizer.lr=1e-3"; may be repeated
 stage=0             # first stage to run
 stop_stage=8        # last stage to run
 work=               # folder of data/ and exp/ (empty: this folder)
@@ -70,14 +71,14 @@ fi
 
 if stage 1 "features and voice activity"; then
   for features in $(each features); do
-    for set in $(each sets features "$features"); do
+    for name in $(each sets features "$features"); do
       "$steps/make_feats.sh" "${jobs[@]}" --max-failed "$max_failed" \
-        "$conf/features/$features.conf" "$data/$set" "$data/$features/$set"
+        "$conf/features/$features.conf" "$data/$name" "$data/$features/$name"
     done
   done
   for features in $(each features vad true); do
-    for set in $(each sets features "$features"); do
-      "$steps/compute_vad.sh" "${jobs[@]}" "$conf/features/vad.conf" "$data/$features/$set"
+    for name in $(each sets features "$features"); do
+      "$steps/compute_vad.sh" "${jobs[@]}" "$conf/features/vad.conf" "$data/$features/$name"
     done
   done
   for features in $(each features kind network); do
@@ -108,8 +109,8 @@ if stage 4 "embeddings of utterances, and of segments for systems that score the
   for system in $systems; do
     read_facts "$system"
     if [ "$kind" = ivector ]; then extract=extract_ivectors.sh; else extract=extract_embeddings.sh; fi
-    for set in train test $([ "$copies" = false ] || echo train_sp); do
-      "$steps/$extract" "${device_jobs[@]}" --device "$device" "$exp/$system" "$feats/$set" "$exp/$system/embeddings_$set"
+    for name in train test $([ "$copies" = false ] || echo train_sp); do
+      "$steps/$extract" "${device_jobs[@]}" --device "$device" "$exp/$system" "$feats/$name" "$exp/$system/embeddings_$name"
     done
     [ -z "$segments" ] || "$steps/extract_segments.sh" "${device_jobs[@]}" --device "$device" \
       "$exp/$system" "$feats/test" "$exp/$system/segments_test"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from utils.config import Count, NotNegative, Range, Share, Whole, build
 from utils.features.frontend import FrontendOptions
+from utils.settings import keys_of
 from utils.strict_yaml import read_yaml
 
 TwoOrMore = Annotated[int, Range(least=2)]
@@ -57,3 +58,9 @@ class IvectorConfig:
 def read_ivector_config(path: Path) -> IvectorConfig:
     """Read a resolved configuration; raises InputError naming file and key."""
     return build(IvectorConfig, read_yaml(path), str(path))
+
+
+def settable_keys(mapping: dict[str, Any], where: str) -> list[str]:
+    """Return the dotted keys that a configuration may have, such as ubm.num_gaussians; raises InputError like above."""
+    build(IvectorConfig, mapping, where)
+    return list(keys_of(IvectorConfig, mapping, {}, ("kind",)))

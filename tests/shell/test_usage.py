@@ -62,6 +62,18 @@ def test_options_in_every_form(probe):
     assert call(probe, "--pipes", "false", "--name", "", "x").stdout == "400|false||x\n"
 
 
+def test_a_number_of_jobs_may_be_0_if_that_is_its_default(probe):
+    """go_on_with passes every option on, with its default if it was not given."""
+    probe.write_text(probe.read_text().replace("nj=2 ", "gpu_nj=0 "))
+    assert call(probe, "--gpu-nj", "0", "x").returncode == 0
+
+
+def test_settings_that_are_given_twice_add_up(probe):
+    probe.write_text(probe.read_text().replace("seed=1 ", "set=     ").replace('echo "', 'echo "$set|'))
+    words = ["--set", "a=1", "--nj", "3", "--set=b=[2, 3]", "--nj", "4", "x"]
+    assert call(probe, *words).stdout == "a=1 b=[2, 3]|400|false|a b|x\n"
+
+
 def test_usage_prints_options_with_their_defaults(probe):
     done = call(probe, "--help")
     assert done.returncode == 0
