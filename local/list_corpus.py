@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from utils.errors import InputError, run_main
-from utils.files import write_if_changed
+from utils.files import encodable, write_if_changed
 
 
 def folders_under(root: str) -> list[str]:
@@ -41,6 +41,11 @@ def state_of_file(path: str) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
+def printable(path: str) -> str:
+    """Return a path as UTF-8 can hold it."""
+    return path if encodable(path) else ascii(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path, help="file to write, if its contents change")
@@ -56,7 +61,7 @@ def main() -> None:
         folders = folders_under(path)
         with ThreadPoolExecutor(8) as pool:  # hides the latency of network file systems
             states = pool.map(state_of_folder, folders)
-            lines += [f"{folder} {state}\n" for folder, state in zip(folders, states, strict=True)]
+            lines += [f"{printable(folder)} {state}\n" for folder, state in zip(folders, states, strict=True)]
     write_if_changed(arguments.out, "".join(lines))
 
 

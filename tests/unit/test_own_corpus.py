@@ -1,0 +1,151 @@
+"""Any folder of recordings: who speaks, in which session, ids for Kaldi's tables, and tables that tell more."""
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from local.own_corpus import (
+    Naming,
+    Recording,
+    find_recordings,
+    look_alikes,
+    make_ids,
+    pattern_of,
+    plain,
+    read_table,
+    speaker_ids,
+)
+from utils.errors import InputError
+from utils.kaldi.data_dir import DataDir, write_data_dir
+
+NAMES = ["Ann", "ann", "ANN", "José", unicodedata.normalize("NFD", "José"), "Jose", "李 雷", "Владимир", "O'Neil \"x\"",
+         "a\nb", "a b", "a_b", "..", "-", "a-b", "a", "x" * 300, "x" * 299, "🎤", "bad\udcff", "a|", "a_b_2", "sp0.9-a"]
+
+
+BY_FOLDER = Naming()
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def named(root: Path, naming: Naming = BY_FOLDER) -> dict[str, tuple[str, str]]:
+    return {one.name: (one.speaker, one.session) for one in find_recordings(root, naming)[0]}
+
+
+def test_speakers_are_folders_below_the_names_of_parts(tmp_path):
+    root = touch(tmp_path, *(f"wav/dev/{speaker}/{session}/1.{ending}" for speaker, session, ending in (
+        ("ann", "mon/am", "wav"), ("ann", "tue", "WAV"), ("bob", "mon", "m4a"))), "wav/dev/cid/1.sph", "wav/notes.txt",
+        "wav/dev/ann/mon/.hidden.wav", "wav/dev/ann/mon/._1.wav", ".trash/x/1.wav")
+    wanted = {"wav/dev/ann/mon/am/1.wav": ("ann", "mon/am"), "wav/dev/ann/tue/1.WAV": ("ann", "tue"),
+              "wav/dev/bob/mon/1.m4a": ("bob", "mon"), "wav/dev/cid/1.sph": ("cid", "")}
+    assert named(root) == wanted
+    _, remarks = find_recordings(root, Naming())
+    assert remarks == ["1 files are not audio by their ending: 1 .txt",
+                       "speakers are the folders at level 3, such as wav/dev/ann (another level: --speaker-level)"]
+    assert set(named(root, Naming(level=4)).values()) == {("mon", "am"), ("mon", ""), ("tue", ""), ("", "")}
+
+
+def test_a_folder_that_leads_back_to_itself_is_listed_once(tmp_path):
+    root = touch(tmp_path, "ann/1.wav", "bob/1.wav")
+    (root / "bob/again").symlink_to(root)
+    assert set(named(root)) == {"ann/1.wav", "bob/1.wav"}
+
+
+def test_speakers_of_a_regular_expression(tmp_path):
+    root = touch(tmp_path, "ann-1-a.wav", "bob-2-b.wav", "noise.wav")
+    assert named(root, Naming(pattern=pattern_of("^([^-]+)-")))["bob-2-b.wav"] == ("bob", "")
+    both = named(root, Naming(pattern=pattern_of("(?P<session>x)?(?P<speaker>[a-z]+)-(?:[0-9])")))
+    assert both == {"ann-1-a.wav": ("ann", ""), "bob-2-b.wav": ("bob", ""), "noise.wav": ("", "")}
+    both = named(root, Naming(pattern=pattern_of("(?P<speaker>[^-]+)-(?P<session>[0-9])")))
+    assert both["ann-1-a.wav"] == ("ann", "1")
+    for bad, message in (("[a", "--speaker-regex '\\[a': unterminated"),
+                         ("ann", "'ann' has no group; put the speaker")):
+        with pytest.raises(InputError, match=message):
+            pattern_of(bad)
+
+
+def test_a_table_names_files_speakers_and_more(tmp_path):
+    root = touch(tmp_path / "c", "1.wav", "2.dat", "sub/3.wav", "4.wav")
+    path = tmp_path / "t.csv"
+    path.write_text('\ufeffPath;Speaker;session;Gender;city\r\n1.wav;Ann;;f;"Köln; Süd"\r\n./2.dat;Bob;7;m;\r\n'
+                    f"{root}/sub/3.wav;Ann;8;f;Bonn\r\n")
+    found, remarks = find_recordings(root, Naming(table=read_table(path, root)))
+    assert [(one.name, one.speaker, one.session, one.more) for one in found] == [
+        ("1.wav", "Ann", "", {"gender": "f", "city": "Köln; Süd"}), ("2.dat", "Bob", "7", {"gender": "m", "city": ""}),
+        ("sub/3.wav", "Ann", "8", {"gender": "f", "city": "Bonn"})]
+    assert remarks == [f"1 audio files are not in {path} and are left out: 4.wav"]
+    path.write_text("speaker\tgender\nsub\tf\n")
+    assert find_recordings(touch(root, "other/1.wav"), Naming(1, table=read_table(path, root)))[0][-1].more == {
+        "gender": "f"}
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("file,speaker2\n", "its first line has the columns file, speaker2; wanted path and speaker"),
+    ("", r"its first line has the columns \(none\)"),
+    ("path,speaker,path\na,b,c\n", "columns path, speaker, path"),
+    ("path,speaker\na.wav\n", "row 2 has 1 cells, the first line 2"),
+    ("path,speaker\na.wav,x\n./a.wav,y\n", "row 3: path is './a.wav', listed twice"),
+    ("path,speaker\n,x\n", "row 2: path is '', empty"),
+    ("path,speaker\nq.wav,x\n", "none of its 1 paths is in .*c, such as '.*q.wav'; wanted paths relative to it"),
+])
+def test_tables_that_cannot_be_used(tmp_path, text, message):
+    root = touch(tmp_path / "c", "1.wav")
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        find_recordings(root, Naming(table=read_table(tmp_path / "t.csv", root)))
+    (tmp_path / "t.csv").write_bytes(b"path,speaker\n\xff,a\n")
+    with pytest.raises(InputError, match="not UTF-8 at byte 13"):
+        read_table(tmp_path / "t.csv", root)
+
+
+def test_what_is_no_corpus_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is not a folder; name the one that holds the recordings"):
+        find_recordings(tmp_path / "none", Naming())
+    with pytest.raises(InputError, match="no audio .*; it holds 2 with .txt, 1 with no ending; name the folder"):
+        find_recordings(touch(tmp_path / "text", "a.txt", "b.txt", "README"), Naming())
+    for names in (("a.wav", "b.wav"), ("wav/a.wav", "wav/b.wav"), ("dev/a.wav", "test/b.wav")):
+        with pytest.raises(InputError, match="no level of folders tells speakers apart .*--speaker-regex or --meta"):
+            find_recordings(touch(tmp_path / names[0].replace("/", "-"), *names), Naming())
+
+
+def test_ids_are_plain_unique_and_in_kaldis_order(tmp_path):
+    recordings = [Recording(f"/{number}", f"{speaker}/{session}/{stem}.{ending}", speaker, session)
+                  for number, (speaker, session, stem, ending) in enumerate(
+                      (speaker, session, stem, ending) for speaker in NAMES for session in ("", "s 1", "s_1", "S-1")
+                      for stem in ("a", "A", "a_2", "ä", "日") for ending in ("wav", "mp3"))]
+    ids, speakers = make_ids(recordings), speaker_ids(recordings)
+    assert len({one.lower() for one in ids}) == len(ids) == len(recordings)
+    assert len({one.lower() for one in speakers.values()}) == len(NAMES)
+    for one, name in zip(recordings, ids, strict=True):
+        assert name.isascii() and name.startswith(f"{speakers[one.speaker]}-") and len(name) < 140
+        assert name.count("-") == 1 + bool(one.session)
+        assert all(sign.isalnum() or sign in "-_" for sign in name)
+    rows = sorted(range(len(ids)), key=ids.__getitem__)
+    data = DataDir([ids[row] for row in rows], {"utt2spk": [speakers[recordings[row].speaker] for row in rows],
+                                                "wav.scp": [recordings[row].path for row in rows]})
+    write_data_dir(tmp_path / "data", data)  # refuses ids that Kaldi's tools would not take
+    assert speakers["ANN"] == "ANN" and speakers["Ann"] == "Ann_2"
+    assert speakers["Jose"] == "Jose" and speakers["a"] == "a"
+    assert make_ids(recordings[::-1])[::-1] == ids
+
+
+def test_plain_names_and_look_alikes():
+    names = ("José 2", "李", "", "a/b\n", "Ça-va!")
+    assert [plain(name) for name in names] == ["Jose_2", "u674e", "_", "a_b_", "Ca_va_"]
+    assert look_alikes(NAMES) == ["'ANN' / 'Ann' / 'ann'", " / ".join(map(repr, NAMES[4:2:-1]))]
+    assert look_alikes(["Ann", "Bob"]) == []
+
+
+def test_a_corpus_with_names_in_bytes_that_are_not_text(tmp_path):
+    for name in (b"a\xff", b"b"):
+        os.mkdir(os.fsencode(tmp_path) + b"/" + name)
+        with open(os.fsencode(tmp_path) + b"/" + name + b"/1.wav", "wb"):
+            pass
+    found, _ = find_recordings(tmp_path, Naming())
+    assert [one.speaker for one in found] == ["a\udcff", "b"] and make_ids(found) == ["audcff-1", "b-1"]
