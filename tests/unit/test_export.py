@@ -127,6 +127,27 @@ def test_metadata_are_what_sherpa_onnx_reads_and_what_our_programs_need(tmp_path
         assert "training_mean" not in found
 
 
+def test_sherpa_onnx_gives_the_embeddings_of_the_model(runtime, tmp_path, monkeypatch):
+    """Its own features and its own onnxruntime, from audio; with weights of 32 and of 8 bits."""
+    sherpa = pytest.importorskip("sherpa_onnx", reason="python3 -m pip install -r tests/requirements.txt")
+    monkeypatch.setattr(export_onnx, "SECONDS", (1.0,))
+    exp = write_untrained(tmp_path / "exp", encoder=TDNN, features="fbank80", frontend={"cmn": "utterance"})
+    export_onnx.export(exp, tmp_path / "x.onnx", False)
+    quantise(tmp_path / "x.onnx", tmp_path / "x8.onnx")
+    sound = np.random.default_rng(0).normal(size=3 * RATE).astype(np.float32) / 9
+    wanted = load(exp).embed(sound, rate=RATE)
+    for name, agreement in (("x.onnx", 0.99999), ("x8.onnx", 0.99)):
+        extractor = sherpa.SpeakerEmbeddingExtractor(
+            sherpa.SpeakerEmbeddingExtractorConfig(model=str(tmp_path / name), num_threads=1))
+        stream = extractor.create_stream()
+        stream.accept_waveform(RATE, sound)
+        stream.input_finished()
+        assert extractor.dim == 12 and extractor.is_ready(stream)
+        found = np.array(extractor.compute(stream))
+        assert found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted) > agreement
+        assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(wanted), rel=0.05)
+
+
 @pytest.mark.long
 def test_a_bundle_exports_with_its_licence_and_mean_and_what_differs_is_not_written(runtime, tmp_path, monkeypatch):
     exp = write_system(tmp_path / "exp", "bundled")
