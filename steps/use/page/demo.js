@@ -15,7 +15,7 @@ async function ask(path, body) {
     answer = await fetch(path, {method: "POST", body: isAudio ? body : JSON.stringify(body),
       headers: {"Content-Type": isAudio ? "application/octet-stream" : "application/json"}});
   } catch {
-    throw new Error("no answer from the server; is utils/demo still running?");
+    throw new Error("no answer: does utils/demo still run, and can the file still be read?");
   }
   const found = await answer.json().catch(() => ({error: `the server answered with status ${answer.status}`}));
   if (!answer.ok) throw new Error(found.error);
