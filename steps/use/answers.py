@@ -26,6 +26,7 @@ from utils.features.spectrogram import BANDS, log_mel
 
 SECONDS = 60.0  # of a recording, at most
 COLUMNS = 400   # of a spectrogram that is sent, at most
+LARGEST = 1e6   # value of an embedding; beyond, scores may overflow
 HEADS = 64      # of attention that are sent, at most; where there are more, their mean alone
 
 
@@ -111,8 +112,8 @@ class Answers:
             vector = np.array(value, np.float32)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError("an embedding that is not a list of numbers; load the page again") from error
-        if vector.shape != (self.model.dim,) or not np.isfinite(vector).all():
-            raise InputError(f"an embedding of shape {list(vector.shape)}, or not finite, wanted {self.model.dim} "
+        if vector.shape != (self.model.dim,) or not 0 < np.abs(vector).max() < LARGEST:  # also NaN
+            raise InputError(f"an embedding of shape {list(vector.shape)}, or out of range, wanted {self.model.dim} "
                              "numbers; load the page again")
         return vector
 

@@ -19,6 +19,7 @@ from tests.unit.made_up_systems import write_calibrated
 pytest.importorskip("uvicorn", reason="python3 -m pip install -r utils/requirements_demo.txt")
 from tests.serving import serving  # noqa: E402
 
+pytestmark = pytest.mark.long
 EVIL = """<img src=x onerror="hacked=1">"""
 
 

@@ -238,6 +238,7 @@ def test_the_step_makes_a_bundle_once_and_again_when_the_system_changes(bundles,
     assert "calibration.json" in manifest["files"] and manifest["licence"] == "mine"
 
 
+@pytest.mark.long
 def test_the_step_names_a_system_that_cannot_be_bundled_and_removes_nothing_else(bundles, tmp_path):
     exp = shutil.copytree(bundles / "exp/ivector", tmp_path / "ivector")
     (exp / "feats.conf").unlink()

@@ -236,7 +236,8 @@ def test_enrol_and_identify_refuse_paths_as_names_and_what_is_no_embedding(port,
     for name in ("../../x", "/etc/passwd", "a/b", "..", "", "a\0b", "x" * 300, "-x", None, 7):
         status, found = ask_json(port, "/enrol", name=name, replace=False, recordings=recordings)
         assert status == 400 and ("the name" in found["error"] or "wanted a name" in found["error"]), name
-    for wrong in (None, [], [1.0], [float("nan")] * 12, ["x"] * 12, [[1.0] * 12], [10**400] * 12, {"a": 1}):
+    for wrong in (None, [], [1.0], [float("nan")] * 12, ["x"] * 12, [[1.0] * 12], [10**400] * 12,
+                  [0.0] * 12, [1e30] * 12, {"a": 1}):
         enrolled = [{"embedding": wrong, "sound": 1}]
         for path, body in (("/enrol", {"name": "x", "replace": False, "recordings": enrolled}),
                            ("/verify", {"first": wrong, "second": embedding}),

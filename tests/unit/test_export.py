@@ -127,6 +127,7 @@ def test_metadata_are_what_sherpa_onnx_reads_and_what_our_programs_need(tmp_path
         assert "training_mean" not in found
 
 
+@pytest.mark.long
 def test_sherpa_onnx_gives_the_embeddings_of_the_model(runtime, tmp_path, monkeypatch):
     """Its own features and its own onnxruntime, from audio; with weights of 32 and of 8 bits."""
     sherpa = pytest.importorskip("sherpa_onnx", reason="python3 -m pip install -r tests/requirements.txt")
@@ -175,6 +176,7 @@ def speech(tmp_path_factory):
     return write_speech(tmp_path_factory.mktemp("speech") / "data")
 
 
+@pytest.mark.long
 def test_weights_of_8_bits_come_with_the_change_of_the_error_rate(runtime, speech, tmp_path, monkeypatch):
     monkeypatch.setattr(export_onnx, "SECONDS", (0.5,))
     exp, trials = write_system(tmp_path / "exp", "bundled"), speech / "trials/valid"
