@@ -1,7 +1,7 @@
 // The page of utils/demo. It keeps recordings and embeddings; the server answers questions about them.
 import * as drawing from "./drawing.js";
 
-const LONGEST = 30; // seconds, of the microphone
+const LONGEST = 30, OPENING = 0.25; // seconds, of the microphone: recorded, and left out at its beginning
 const find = (id) => document.getElementById(id);
 const fixed = (value, digits) => value.toFixed(digits).replace("-", "\u2212");
 const logOdds = (prior) => Math.log(prior / (1 - prior));
@@ -46,10 +46,16 @@ async function openMicrophone(level) {
   const stream = await navigator.mediaDevices.getUserMedia({audio: {
     channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false}});
   const context = new AudioContext(), parts = [];
-  let length = 0;
+  let length = 0, skipped = -1;
   await context.audioWorklet.addModule("recorder.js");
   const recorder = new AudioWorkletNode(context, "recorder", {numberOfOutputs: 0});
   recorder.port.onmessage = ({data}) => {
+    // Not what a microphone gives while it opens, nor the click on the button.
+    if (skipped < 0 && data.every((value) => value === 0)) return;
+    if (skipped < OPENING * context.sampleRate) {
+      skipped = Math.max(skipped, 0) + data.length;
+      return;
+    }
     parts.push(data);
     length += data.length;
     level(data.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0), length / context.sampleRate);
