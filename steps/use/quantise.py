@@ -18,7 +18,7 @@ from utils.kaldi.trials import row_blocks
 from utils.metrics import measure
 from utils.progress import progress
 
-PRODUCTS = ("Conv", "MatMul", "Gemm")
+PRODUCTS = ["Conv", "MatMul", "Gemm"]
 
 
 def quantise(path: Path, out: Path) -> None:
@@ -32,15 +32,16 @@ def quantise(path: Path, out: Path) -> None:
 
     graph = onnx.load(path).graph
     weights = {one.name for one in graph.initializer}
+    products = [node for node in graph.node if node.op_type in PRODUCTS and weights & set(node.input)]
     # Features span many powers of ten, and would be lost: their part of the graph is named after the front end.
-    chosen = [node.name for node in graph.node if node.op_type in PRODUCTS and weights & set(node.input)
-              and not any("network.frontend" in one.value for one in node.metadata_props)]
-    if not chosen:
+    kept = [node.name for node in products if any("network.frontend" in one.value for one in node.metadata_props)]
+    if len(kept) == len(products):
         raise InputError(f"{path.name}: no product with weights to quantise")
     logging.disable(logging.WARNING)  # it advises a step that the exporter has done
     try:
         # Not of int8: onnxruntime has no convolution of uint8 frames with int8 weights on all machines.
-        quantize_dynamic(path, out, nodes_to_quantize=chosen, weight_type=QuantType.QUInt8)
+        quantize_dynamic(path, out, op_types_to_quantize=PRODUCTS, nodes_to_exclude=kept,
+                         weight_type=QuantType.QUInt8)
     finally:
         logging.disable(logging.NOTSET)
 

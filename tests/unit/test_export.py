@@ -214,22 +214,24 @@ def test_weights_of_8_bits_come_with_the_change_of_the_error_rate(runtime, speec
     assert found["framework"] == "wespeaker" and "training_mean" in found
 
 
-def test_convolutions_of_8_bits_run_and_the_front_end_stays_as_it_is(runtime, tmp_path):
+def test_products_of_8_bits_run_and_the_front_end_stays_as_it_is(runtime, tmp_path):
     class Layers(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.network = torch.nn.ModuleDict({
                 name: torch.nn.Conv1d(8, 8, 3, padding=1) for name in ("frontend", "encoder")})
+            self.network["head"] = torch.nn.Linear(8, 4)
 
         def forward(self, x):
-            return self.network["encoder"](self.network["frontend"](x.transpose(1, 2)).relu()).mean(dim=2)
+            h = self.network["encoder"](self.network["frontend"](x.transpose(1, 2)).relu())
+            return self.network["head"](h.relu().mean(dim=2))
 
     torch.manual_seed(0)
     layers = Layers().eval()
     export_onnx.to_onnx(layers, "x", (2, 20, 8), 2).save(tmp_path / "x.onnx")
     quantise(tmp_path / "x.onnx", tmp_path / "x8.onnx")
     kinds = [node.op_type for node in importlib.import_module("onnx").load(tmp_path / "x8.onnx").graph.node]
-    assert (kinds.count("Conv"), kinds.count("ConvInteger")) == (1, 1)
+    assert [kinds.count(kind) for kind in ("Conv", "ConvInteger", "MatMulInteger", "MatMul", "Gemm")] == [1, 1, 1, 0, 0]
     session = runtime.InferenceSession(tmp_path / "x8.onnx", providers=["CPUExecutionProvider"])
     x = torch.randn(3, 77, 8)
     found, = session.run(None, {"x": x.numpy()})
