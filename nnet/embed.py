@@ -61,13 +61,13 @@ class Model:
 
     Threads may share it: embedding changes nothing in it.
     frontend: its options; frames_dim: F'; shortest: the frames or samples that the encoder needs; takes_audio: whether
-    `embedder` takes samples instead of frames after the front end.
+    `embedder` takes samples instead of frames after the front end; network: None for i-vectors.
     """
 
     def __init__(self, folder: Path, options: Options, frontend: Any, frames_dim: int, dim: int, embedder: Embedder,
-                 shortest: int = 1, takes_audio: bool = False) -> None:
+                 shortest: int = 1, takes_audio: bool = False, network: Network | None = None) -> None:
         self.folder, self.frontend, self.frames_dim, self.dim = folder, frontend, frames_dim, dim
-        self.embedder, self.shortest, self.takes_audio = embedder, shortest, takes_audio
+        self.embedder, self.shortest, self.takes_audio, self.network = embedder, shortest, takes_audio, network
         self.kept_features = options.features  # by Kaldi's names; None: unknown
         self.features = None if options.features is None else as_written_out(options.features, f"{folder}: features")
         self.rate = self.features.rate if self.features else None
@@ -197,15 +197,19 @@ class Model:
                              f"{self.frames_dim // self.frontend.output_dim(1)}, as {self.folder} was trained on")
         if not np.isfinite(features).all():
             raise InputError(f"{name}: NaN or infinite features; compute them again")
-        voicing = None
-        if self.frontend.vad:
-            if self.vad is None:
-                raise InputError(f"{self.folder} uses voice activity but does not state its options; run "
-                                 "steps/compute_vad.sh and train it again")
-            voicing = energy_vad(features, self.vad)
-            if not voicing.any():
-                warn(name, "no voiced frame; all frames are used")
+        voicing = self.voicing(features)
+        if voicing is not None and not voicing.any():
+            warn(name, "no voiced frame; all frames are used")
         return self._long_enough(apply_frontend(features, voicing, self.frontend), name, warn)
+
+    def voicing(self, features: np.ndarray) -> np.ndarray | None:
+        """Return which of T frames (T x F) are voiced, 1 or 0; None if the system uses all."""
+        if not self.frontend.vad:
+            return None
+        if self.vad is None:
+            raise InputError(f"{self.folder} uses voice activity but does not state its options; run "
+                             "steps/compute_vad.sh and train it again")
+        return energy_vad(features, self.vad)
 
     def _long_enough(self, found: np.ndarray, name: str, warn: Warn) -> np.ndarray:
         """Return the frames or samples; warns if the encoder needs more."""
@@ -272,7 +276,7 @@ def _load(folder: Path, where: torch.device) -> Model:
 
     sees, frontend = network.encoder.receptive_field, network.frontend
     return Model(folder, config.options, config.frontend, frontend.output_dim, network.head.embedding_dim, embedder,
-                 sees if frontend.stored else frontend.samples_of(sees), takes_audio=not frontend.stored)
+                 sees if frontend.stored else frontend.samples_of(sees), not frontend.stored, network)
 
 
 class NoRandomNumbers(TorchFunctionMode):

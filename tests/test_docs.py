@@ -88,6 +88,7 @@ def smaller(block, checkout, address):
     block = block.replace("\\\n", " ")
     for old, new in (("/corpora/VoxCeleb", f"{around}/VoxCeleb"), ("../shared/corpora/minivox", f"{around}/VoxCeleb1"),
                      ("egs/voxceleb/first_look/simulated", f"{around}/VoxCeleb1"),
+                     ("egs/voxceleb/first_look/data/test/trials/simulated_test", "work/mine/data/test/trials/pairs"),
                      ("egs/voxceleb/first_look/exp/xvector", "work/mine/exp/vgg_power"),
                      ("/corpora/mine", f"{around}/mine"), ("/corpora/speechocean762", f"{around}/speechocean762"),
                      ("make_minivox", "make_minivox --speakers 150 --utterances 600"),
@@ -109,7 +110,12 @@ def smaller(block, checkout, address):
         if line.startswith("utils/bundle"):  # a system of a few speakers may be too weak to be calibrated
             path = "work/mine/exp/vgg_power/calibration.json"
             lines.append(f"grep -qs weights {path} || echo '{CALIBRATION}' > {path}")
-        if "onnx" not in line or importlib.util.find_spec("onnxruntime"):
+        if line.startswith("utils/demo"):  # it would serve for ever
+            said = f"{around}/demo.log"
+            line = (f"{line} --port 0 2> {said} & until grep -q 'Ctrl-C ends it' {said}; do kill -0 $!; sleep 0.2; "
+                    "done; kill $!")
+        if not any(word in line and not importlib.util.find_spec(name)
+                   for word, name in (("onnx", "onnxruntime"), ("utils/demo", "uvicorn"))):
             lines.append(line)
     return "\n".join(lines)
 

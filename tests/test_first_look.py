@@ -1,6 +1,7 @@
 """The recipe without a corpus: simulated speakers, networks, table and figures, all labelled."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -64,7 +65,8 @@ def test_the_figures_are_there_and_the_end_names_them(finished):
     assert [(row[0], row[2]) for row in rows] == heads
     assert all(row[1].startswith("simulated1") and 0 < float(row[3]) <= float(row[4]) for row in rows)
     end = done.stderr[done.stderr.rindex("\nreport:"):]
-    assert all(str(work / "exp" / name) in end for name in ("report.html", "RESULTS.md", "figures"))
+    assert all(str(work / "exp" / name) in end for name in ("report.html", "RESULTS.md", "figures", "*/bundle"))
+    assert all((work / "exp" / name / "bundle/bundle.json").is_file() for name in ("vgg_attention", "vgg_mha"))
     commands = [line.split() for line in end.splitlines() if line.startswith("  ")]
     assert [Path(words[0]).name for words in commands] == ["verify", "run.sh", "run.sh", "run.sh"]
 
@@ -74,6 +76,7 @@ def test_the_command_that_the_end_suggests_compares_two_of_the_speakers(finished
     _, _, done = finished
     line, = [line for line in done.stderr.splitlines() if "utils/verify" in line]
     command, _, _ = line.strip().partition("    ")
+    assert re.search("exp/vgg_[a-z]+/bundle", command)
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "decision     different speakers" in done.stdout or "decision     same speaker" in done.stdout

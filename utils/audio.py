@@ -68,6 +68,26 @@ def read_audio(path: str | os.PathLike, rate: int = SAMPLE_RATE, allow_pipes: bo
         return _audio(_decode(stream, path), path, rate)
 
 
+def read_content(stream: BinaryIO, name: str, rate: int, longest: float) -> Audio:
+    """Read the content of a file that is not on disk, like `read_audio`; raises InputError if it exceeds `longest` s.
+
+    A small file may hold days of silence: decoding stops at the limit.
+    """
+    try:
+        return _audio(_up_to(longest, _decode(stream, name), name), name, rate)
+    except InputError as error:
+        raise InputError(str(error).removesuffix(f"; {_WAY_OUT}")) from error
+
+
+def _up_to(longest: float, blocks: Iterator[_Block], name: str) -> Iterator[_Block]:
+    seconds = 0.0
+    for block in blocks:
+        seconds += block.samples.shape[1] / max(block.rate, RATES[0])
+        if seconds > longest:
+            raise InputError(f"{name}: longer than {longest:g} s; cut it")
+        yield block
+
+
 def read_samples(samples: np.ndarray, own_rate: float, rate: int = SAMPLE_RATE, name: str = "samples") -> Audio:
     """Return an array [N] at `own_rate` Hz as mono samples at `rate` Hz on the 16-bit scale.
 

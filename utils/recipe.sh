@@ -178,14 +178,15 @@ recipe_ended() {
 report:   ${exp#"$PWD"/}/report.html
 table:    ${exp#"$PWD"/}/RESULTS.md (and results.tsv)
 figures:  ${exp#"$PWD"/}/figures/ ($(cd "$exp/figures" && echo *.png))
+bundles:  ${exp#"$PWD"/}/*/bundle (docs/using_a_model.md says how to use them)
 END
   [ "${voxceleb1_root:-}" = simulated ] || return 0
   local system recordings=("$work"/simulated/test/wav/*/s1/00001.wav)
-  for system in $systems; do ! grep -qs weights "$exp/$system/calibration.json" || break; done
+  for system in $systems; do ! grep -qs weights "$exp/$system/bundle/calibration.json" || break; done
   cat >&2 <<END
 
 These speakers are simulated: the figures show that the system works, not how good it is. To continue:
-  $(as_typed "$VOX_ROOT/utils/verify" "${exp#"$PWD"/}/$system" "${recordings[@]:0:2}")   whether two recordings are of one speaker
+  $(as_typed "$VOX_ROOT/utils/verify" "${exp#"$PWD"/}/$system/bundle" "${recordings[@]:0:2}")   whether two recordings are of one speaker
   $call --systems "ivector vgg_statistics vgg_mha"    another pooling on the same speakers
   $VOX_ROOT/egs/speechocean762/run.sh    real, free speech, which it downloads
   $call --voxceleb1-root /corpora/VoxCeleb1 --device cuda    VoxCeleb, at the papers' sizes

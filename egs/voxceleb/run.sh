@@ -156,7 +156,10 @@ if stage 7 "table exp/RESULTS.md"; then
   "$steps/table.sh" --command "$VOX_CALL" "$work"
 fi
 
-if stage 8 "figures exp/figures/, and one page with table and figures, exp/report.html"; then
+if stage 8 "figures exp/figures/, one page with table and figures, exp/report.html, and bundles exp/<system>/bundle"; then
   "$steps/report.sh" --command "$VOX_CALL" "$work"
+  for system in $systems; do
+    "$steps/bundle.sh" "$exp/$system" "$exp/$system/bundle"
+  done
 fi
 recipe_ended

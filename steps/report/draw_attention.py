@@ -7,15 +7,14 @@ are 1.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import kaldi_native_fbank
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nnet.attention import Attention, encoder_frames
 from nnet.config import NetworkConfig
 from nnet.embed import utterances_for
 from nnet.model import Network
@@ -23,30 +22,9 @@ from steps.report.material import SHIFT, SIMULATED, Material
 from steps.report.plotting import Drawn, LeftOut, line_style, new_figure
 from utils.audio import read_audio
 from utils.errors import InputError
-from utils.features.compute import compute_features
-from utils.features.options import FeatureOptions
+from utils.features.spectrogram import BANDS, log_mel
 from utils.kaldi.ark import table_lines
 from utils.simulated import is_simulated
-
-BANDS = 80  # of the spectrogram that is drawn
-
-
-@dataclass(frozen=True)
-class Attention:
-    """A system's weights over an utterance: T' frames of its encoder, K heads."""
-
-    weights: np.ndarray  # T' x K; each column sums to 1
-    frames: np.ndarray   # (T,) the encoder's frame that each frame of the utterance belongs to, -1 for none
-
-    @property
-    def heads(self) -> int:
-        """K."""
-        return self.weights.shape[1]
-
-    def over_time(self) -> np.ndarray:
-        """Return the weights times T' at every frame of the utterance: T x K, 0 where frames were left out."""
-        relative = np.concatenate([self.weights * len(self.weights), np.zeros((1, self.heads))])
-        return relative[self.frames]
 
 
 def entropies(weights: np.ndarray) -> np.ndarray:
@@ -66,11 +44,8 @@ def encoded(network: Network, config: NetworkConfig, model: Path, data: Path,
     x = x if x.dim() == 3 else network.frontend(x)[0]
     h, lengths = network.frames(x, torch.tensor([x.shape[1]]))
     length = int(features.rows.num_rows[index])
-    voicing = features.vad.read(index)[:, 0] if config.vad else np.ones(length)
-    kept = np.flatnonzero(voicing) if voicing.any() else np.arange(length)
-    frames = np.full(length, -1)
-    frames[kept] = np.arange(len(kept)) * h.shape[1] // len(kept)
-    return h, lengths, frames
+    voicing = features.vad.read(index)[:, 0] if config.vad else None
+    return h, lengths, encoder_frames(length, voicing, h.shape[1])
 
 
 @torch.inference_mode()
@@ -91,9 +66,7 @@ def row_of(data: Path, utterance: str) -> int:
 def spectrogram(data: Path, utterance: str) -> np.ndarray:
     """Return the log mel energies of an utterance, from its audio: T x BANDS."""
     path = next(where for name, where in table_lines(data / "wav.scp") if name == utterance)
-    kaldi = kaldi_native_fbank.FbankOptions()
-    kaldi.frame_opts.dither, kaldi.frame_opts.snip_edges, kaldi.mel_opts.num_bins = 0.0, False, BANDS
-    return compute_features(read_audio(path).samples, FeatureOptions("fbank", kaldi))
+    return log_mel(read_audio(path).samples)
 
 
 def draw(title: str, energies: np.ndarray, name: str, many: Attention, single: Mapping[str, Attention]) -> Figure:

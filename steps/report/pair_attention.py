@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from nnet.attention import Attention
 from nnet.config import NetworkConfig
 from nnet.model import Network
-from steps.report.draw_attention import BANDS, Attention, encoded, spectrogram
+from steps.report.draw_attention import encoded, spectrogram
 from steps.report.material import SHIFT, SIMULATED, Material
 from steps.report.plotting import COLOURS, Drawn, LeftOut, new_figure
 from utils.errors import InputError
+from utils.features.spectrogram import BANDS
 from utils.simulated import is_simulated
 
 Pair = tuple[str, str]

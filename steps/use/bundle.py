@@ -99,12 +99,20 @@ def main() -> None:
                                      formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--licence", default="not stated", help="one line on who may use it for what "
                         "(default: %(default)s)")
+    parser.add_argument("--or-warn", action="store_true",
+                        help="print a warning if the system cannot be bundled, instead of an error")
     parser.add_argument("exp", type=Path, help="folder of a trained system, such as egs/voxceleb/exp/xvector")
     parser.add_argument("out", type=Path, help="the new folder")
     arguments = parser.parse_args()
     if len(arguments.licence.splitlines()) != 1:
         raise InputError(f"--licence is {arguments.licence!r}, wanted one line")
-    make_bundle(arguments.exp, arguments.out, arguments.licence)
+    try:
+        make_bundle(arguments.exp, arguments.out, arguments.licence)
+    except InputError as error:
+        if not arguments.or_warn:
+            raise
+        print(f"warning: {arguments.exp} is not bundled: {error}", file=sys.stderr)
+        return
     held = files_of(arguments.out)
     chains = [file for file in held if file.endswith(f"/{WORDS}")]
     print(f"{arguments.out}: {len(held)} files, {len(chains)} back-ends, "

@@ -6,6 +6,8 @@ normalisation, as kaldi-native-fbank or sherpa-onnx compute them.
 The metadata hold the rate, the feature options, the training mean, and what sherpa-onnx reads; sherpa-onnx itself
 computes 80 log mel energies only (conf/features/fbank80.conf).
 The export fails unless onnxruntime gives the embeddings that PyTorch gives, from the shortest input to a minute.
+--int8 LIST: afterwards, round the weights to 8 bits, and print the change of the EER on a list of a data directory,
+<data>/trials/<list>, with the default back-end of the model; judge by it whether the file is of use.
 e.g.: utils/export_onnx --with-features xvector_bundle xvector.onnx
 """
 
@@ -31,6 +33,8 @@ from nnet.bundle import is_bundle, read_manifest
 from nnet.embed import Model, load, load_network
 from nnet.frontends.kaldi import frontend_of_batch
 from nnet.model import Network
+from steps.use.quantise import error_rates, quantise, read_list
+from steps.use.scoring import Scoring
 from utils.audio import read_samples
 from utils.errors import InputError, run_main
 from utils.features.compute import compute_features
@@ -153,8 +157,11 @@ def shortest_input(network: Network, with_features: bool) -> int:
     return network.frontend.samples_of(frames) if with_features else frames
 
 
-def export(folder: Path, out: Path, with_features: bool) -> float:
-    """Write the file and return the lowest cosine; raises InputError, and writes nothing, if it cannot be right."""
+def export(folder: Path, out: Path, with_features: bool, int8: Path | None = None) -> str:
+    """Write the file and return what is known of it; raises InputError, and writes nothing, if it cannot be right.
+
+    int8: the list for the error rates of weights of 8 bits; None: no such weights.
+    """
     if (folder / "final.ie").is_file():
         raise InputError(f"{folder}: an i-vector system; only networks can be exported to ONNX")
     model = load(folder)
@@ -162,6 +169,7 @@ def export(folder: Path, out: Path, with_features: bool) -> float:
     if config.vad:
         raise InputError(f"{folder}: the network skips frames without voice, which a graph of fixed batches cannot do; "
                          "export a network without frontend: vad")
+    on_list = (Scoring.load(folder), read_list(int8)) if int8 else ()  # first: the export takes a while
     with_features = with_features or not network.frontend.stored
     shortest = shortest_input(network, with_features)
     name = "samples" if with_features else "features"
@@ -169,30 +177,37 @@ def export(folder: Path, out: Path, with_features: bool) -> float:
     program = to_onnx(Graph(network, with_features).eval(), name, shape, shortest)
     program.model.metadata_props.update(metadata_of(model, with_features))
     with tempfile.TemporaryDirectory() as aside:
-        path = Path(aside) / "model.onnx"
+        path = Path(aside) / "float32.onnx"
         program.save(path)
         lowest = compare(model, path, with_features, shortest)
         if not lowest > AGREEMENT:
             raise InputError(f"{out}: not written: an embedding of onnxruntime has the cosine {lowest:.6f} with "
                              f"PyTorch's, wanted more than {AGREEMENT}; try another version of onnxruntime")
+        said = f"onnxruntime and PyTorch agree, lowest cosine {lowest:.6f}"
+        if int8:
+            whole, path = path, path.with_name("int8.onnx")
+            quantise(whole, path)
+            before, after = error_rates(model, *on_list, with_features, whole, path)
+            said += (f"; weights of 8 bits, {whole.stat().st_size / 1e6:.1f} MB before; EER on {int8.name} "
+                     f"{before:.3f} % before, {after:.3f} % after, change {after - before:+.3f}")
         with write_aside(out, "wb") as stream:
             stream.write(path.read_bytes())
-    return lowest
+    return said
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="utils/export_onnx", description=__doc__,
                                      formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--with-features", action="store_true", help="take audio instead of features")
+    parser.add_argument("--int8", type=Path, metavar="LIST", help="weights of 8 bits, tried on this trial list")
     parser.add_argument("bundle", type=Path, help="bundle, or folder of a trained network")
     parser.add_argument("out", type=Path, help="x.onnx")
     arguments = parser.parse_args()
     require_packages()
     if arguments.out.suffix != ".onnx":
         raise InputError(f"{arguments.out}: wanted a name that ends in .onnx")
-    lowest = export(arguments.bundle, arguments.out, arguments.with_features)
-    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB; onnxruntime and PyTorch agree, lowest cosine "
-          f"{lowest:.6f}", file=sys.stderr)
+    said = export(arguments.bundle, arguments.out, arguments.with_features, arguments.int8)
+    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB; {said}", file=sys.stderr)
 
 
 if __name__ == "__main__":

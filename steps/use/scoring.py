@@ -14,11 +14,33 @@ from utils.errors import InputError
 CALIBRATION = "calibration.json"
 
 
+class Histogram(NamedTuple):
+    """How many scores of targets and of non-targets lie in each bin; bins of equal width from `low` to `high`."""
+
+    low: float
+    high: float
+    targets: tuple[int, ...]
+    nontargets: tuple[int, ...]
+
+    @classmethod
+    def read(cls, value: Any, where: str) -> Self:
+        """Return a histogram from its JSON object; raises InputError, with `where`, if it is damaged."""
+        try:
+            low, high = (float(value[key]) for key in ("low", "high"))
+            counts = [tuple(int(one) for one in value[key]) for key in ("targets", "nontargets")]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"{where}: no histogram of scores: {error!r}; train it again") from error
+        if not (np.isfinite([low, high]).all() and low < high and len(counts[0]) == len(counts[1]) > 0
+                and all(min(one) >= 0 for one in counts)):
+            raise InputError(f"{where}: a histogram of scores without bins, or with negative counts; train it again")
+        return cls(low, high, *counts)
+
+
 class Calibration(NamedTuple):
     """A score's log-likelihood ratio is weight * score + offset (natural logarithm).
 
     prior: the probability of targets that it was trained for; trials: of held-out speakers, which it was trained on;
-    eer: of these, in %.
+    eer: of these, in %; histogram: of their scores (None: it was trained by an older version).
     """
 
     weight: float
@@ -27,6 +49,7 @@ class Calibration(NamedTuple):
     trials: int
     eer: float
     cllr: float
+    histogram: Histogram | None = None
 
     @classmethod
     def read(cls, value: Any, where: str) -> Self:
@@ -39,7 +62,8 @@ class Calibration(NamedTuple):
             raise InputError(f"{where}: no calibration of one chain: {error!r}; train it again") from error
         if not np.isfinite(numbers).all() or not 0 < numbers[2] < 1:
             raise InputError(f"{where}: numbers that are not finite, or a prior outside 0 to 1; train it again")
-        return cls(*numbers[:3], int(numbers[3]), *numbers[4:])
+        histogram = Histogram.read(value["histogram"], where) if "histogram" in value else None
+        return cls(*numbers[:3], int(numbers[3]), *numbers[4:], histogram)
 
 
 def calibrations_of(folder: Path) -> dict[str, Calibration]:

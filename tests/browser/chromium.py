@@ -4,17 +4,33 @@ import base64
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.conftest import ROOT
+
+
+def find_chromium() -> str:
+    """Return the command of a Chromium; skips the test, with the reason, if there is none."""
+    done = subprocess.run([ROOT / "tests/browser/find_chromium.sh"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(done.stderr.strip()[-300:])
+    return done.stdout.strip()
+
 
 class Browser:
-    """Context manager: `with Browser(command, profile) as browser`. events: what the page reported, oldest first."""
+    """Context manager: `with Browser(command, profile) as browser`. events: what the page reported, oldest first.
 
-    def __init__(self, command: str, profile: Path) -> None:
+    options: more of Chromium's options.
+    """
+
+    def __init__(self, command: str, profile: Path, *options: str) -> None:
         (theirs, self.out), (self.back, answers) = os.pipe(), os.pipe()
         words = [command, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                 "--no-first-run", f"--user-data-dir={profile}", "--remote-debugging-pipe"]
+                 "--no-first-run", f"--user-data-dir={profile}", "--remote-debugging-pipe", *options]
         # Chromium reads commands from descriptor 3 and writes answers to 4.
         self.process = subprocess.Popen(["bash", "-c", f'exec "$@" 3<&{theirs} 4>&{answers}', "bash", *words],
                                         pass_fds=(theirs, answers), stderr=subprocess.DEVNULL)
@@ -61,6 +77,25 @@ class Browser:
         self.call("Page.navigate", url=address)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self.read())
+
+    def wait_for(self, program: str, seconds: float = 20.0) -> Any:
+        """Return the value of a JavaScript expression once it is true."""
+        end = time.monotonic() + seconds
+        while not (found := self.run(program)):
+            assert time.monotonic() < end, f"{program} stayed {found!r}"
+            time.sleep(0.05)
+        return found
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Press a key and let it go: DOM's name, its code, and what it types."""
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code,
+                      **({"text": text} if text and kind == "keyDown" else {}))
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Choose files in a file input."""
+        found = self.call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+        self.call("DOM.setFileInputFiles", objectId=found["result"]["objectId"], files=[str(file) for file in files])
 
     def run(self, program: str) -> Any:
         """Return the value of a JavaScript expression."""

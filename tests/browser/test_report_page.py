@@ -7,21 +7,13 @@ import threading
 
 import pytest
 
-from tests.browser.chromium import Browser
+from tests.browser.chromium import Browser, find_chromium
 from tests.conftest import ROOT
 from tests.unit.made_up_report import write_work
 
 pytestmark = pytest.mark.long
 EVIL = """x"'><img src=x onerror="hacked=1"><script>hacked=1<"""  # as a file name, without a slash
 SYSTEMS = {"good": 3.0, "bad": 0.5, EVIL: 2.9}
-
-
-@pytest.fixture(scope="module")
-def command():
-    done = subprocess.run([ROOT / "tests/browser/find_chromium.sh"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(done.stderr.strip()[-300:])
-    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +34,14 @@ def asked():
 
 
 @pytest.fixture(scope="module")
-def browser(command, exp, asked, tmp_path_factory):
+def browser(exp, asked, tmp_path_factory):
     """A browser that shows the page."""
     class Server(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
             asked.append(self.path)
 
     with (http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Server, directory=exp)) as server,
-          Browser(command, tmp_path_factory.mktemp("profile")) as browser):
+          Browser(find_chromium(), tmp_path_factory.mktemp("profile")) as browser):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         browser.resize(1280, 900)
         browser.open(f"http://127.0.0.1:{server.server_port}/report.html")

@@ -1,8 +1,10 @@
 """Small networks and i-vector systems: trained on the data of `made_up.write_speech`, or with random weights."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from safetensors.torch import save_file
@@ -13,6 +15,7 @@ from nnet.training.train import Trainer
 from tests.in_process import call
 from tests.unit.made_up import CONFIG, FEATURES
 from utils.features.options import read_feature_options, written_out
+from utils.kaldi.objects import write_vector
 
 FRONTEND = {"deltas": 1, "cmn": "sliding", "cmn_window": 60, "vad": True}
 IVECTOR = {"kind": "ivector", "features": "mfcc24", "frontend": FRONTEND,
@@ -49,4 +52,16 @@ def write_untrained(folder: Path, features: str = "fbank40", **changes: Any) -> 
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(plain(config)))
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
+    return folder
+
+
+def write_calibrated(folder: Path, **changes: Any) -> Path:
+    """Write a network with random weights, like `write_untrained`, whose cosine is 0 offset and has a calibration."""
+    write_untrained(folder, **changes)
+    (folder / "backend/cosine").mkdir(parents=True)
+    (folder / "backend/cosine/chain").write_text("center length cosine\n")
+    write_vector(folder / "backend/cosine/mean.vec", np.zeros(12, np.float32))
+    (folder / "calibration.json").write_text(json.dumps({"cosine": {
+        "weights": [20.0], "offset": -19.0, "prior": 0.05, "trials": 210, "eer": 9.5, "cllr": 0.4, "histogram": {
+            "low": -1.0, "high": 1.0, "targets": [0, 0, 2, 8], "nontargets": [60, 90, 40, 10]}}}))
     return folder

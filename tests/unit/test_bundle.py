@@ -204,6 +204,55 @@ def test_what_cannot_be_bundled_leaves_nothing(bundles, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def step(*words, **environment):
+    return subprocess.run(["bash", ROOT / "steps/bundle.sh", *words], capture_output=True, text=True, check=False,
+                          env={**os.environ, "VOX_VENV": sys.prefix, **environment})
+
+
+def test_the_step_makes_a_bundle_once_and_again_when_the_system_changes(bundles, tmp_path):
+    exp = shutil.copytree(bundles / "exp/ivector", tmp_path / "ivector")
+    done = step("--licence", "CC-BY-4.0", exp, exp / "bundle")
+    assert done.returncode == 0, done.stderr
+    for name in [*files_of(bundles / "ivector"), "bundle.json"]:
+        assert (exp / "bundle" / name).read_bytes() == (bundles / "ivector" / name).read_bytes(), name
+    before = (exp / "bundle/bundle.json").stat().st_mtime_ns
+    done = step("--licence", "CC-BY-4.0", exp, exp / "bundle")
+    assert done.returncode == 0 and "up to date" in done.stderr
+    assert (exp / "bundle/bundle.json").stat().st_mtime_ns == before
+    report = tmp_path / "status"
+    for harm, state in (("", "done"), ("feats.conf", "stale"), ("bundle/final.ie", "stale")):
+        if harm:
+            change(exp / harm, 3)
+        report.write_text("")
+        assert step("--licence", "CC-BY-4.0", exp, exp / "bundle", VOX_STATUS=str(report)).returncode == 0
+        assert report.read_text().split("\t")[0] == state, harm
+        if harm:
+            change(exp / harm, 3)
+    (tmp_path / "new").mkdir()
+    step(tmp_path / "new", tmp_path / "new/bundle", VOX_STATUS=str(report))
+    assert report.read_text().splitlines()[-1].startswith("to do\t")
+    (exp / "calibration.json").write_text("{}")
+    done = step("--licence", "mine", exp, exp / "bundle")
+    assert done.returncode == 0 and "runs again" in done.stderr
+    manifest = json.loads((exp / "bundle/bundle.json").read_text())
+    assert "calibration.json" in manifest["files"] and manifest["licence"] == "mine"
+
+
+@pytest.mark.long
+def test_the_step_names_a_system_that_cannot_be_bundled_and_removes_nothing_else(bundles, tmp_path):
+    exp = shutil.copytree(bundles / "exp/ivector", tmp_path / "ivector")
+    (exp / "feats.conf").unlink()
+    done = step(exp, exp / "bundle")
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {exp} is not bundled: {exp} does not state its feature options" in done.stderr
+    assert not (exp / "bundle").exists() and not (exp / ".done_bundle").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/precious").touch()
+    done = step(bundles / "exp/ivector", tmp_path / "mine")
+    assert "mine exists; remove it, or name another folder" in done.stderr and (tmp_path / "mine/precious").is_file()
+    assert not list(tmp_path.glob(".done*"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_share_a_model(bundles, files, kind):
     model = load(bundles / kind)
@@ -305,7 +354,7 @@ def test_bad_calls_of_embed_end_in_one_line(bundles, tmp_path, monkeypatch, word
     assert not list(tmp_path.glob("**/*x.*"))
 
 
-@pytest.mark.parametrize("command", ["bundle", "embed", "verify", "enrol", "identify", "export_onnx"])
+@pytest.mark.parametrize("command", ["bundle", "embed", "verify", "enrol", "identify", "export_onnx", "demo"])
 def test_commands_print_their_usage(command, tmp_path):
     """From any folder, through utils/."""
     done = subprocess.run([ROOT / "utils" / command, "--no-such-option"], cwd=tmp_path, capture_output=True, text=True,

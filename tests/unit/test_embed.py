@@ -10,11 +10,15 @@ import torch
 import yaml
 from scipy.signal import resample_poly
 
-from nnet.embed import load
+from nnet.attention import attention_of
+from nnet.embed import load, load_network
+from steps.report.draw_attention import attend
 from tests.in_process import call
 from tests.unit.made_up import write_speech
-from tests.unit.made_up_systems import train_systems
+from tests.unit.made_up_systems import train_systems, write_untrained
+from utils.audio import read_audio
 from utils.errors import InputError
+from utils.features.vad import read_vad_options, vad_written_out
 from utils.jobs.done import code_version
 from utils.kaldi.ark import read_matrix, read_vectors
 from utils.kaldi.objects import write_vector
@@ -201,3 +205,27 @@ def test_folders_that_say_too_little_are_refused(models, data, tmp_path):
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(InputError, match="features: low-freq is missing, wanted 20.0; train the model again"):
         load(folder)
+
+
+@pytest.mark.parametrize("pooling", ["multi_head", "channel_attentive_statistics"])
+def test_attention_over_a_recording_is_that_over_its_features(data, tmp_path, pooling):
+    """As the report draws it, from a data directory with voice activity; unvoiced frames have no weight."""
+    vad = vad_written_out(read_vad_options(data / "vad.conf"))
+    exp = write_untrained(tmp_path / "exp", features="mfcc24", pooling={"type": pooling}, vad_options=vad,
+                          frontend={"vad": True, "deltas": 1, "cmn": "sliding", "cmn_window": 60})
+    model, (name, path) = load(exp), (data / "wav.scp").read_text().splitlines()[0].split()
+    found = attention_of(model, read_audio(path).samples)
+    network, config = load_network(exp)
+    wanted = attend(network, config, exp, data, name)
+    np.testing.assert_allclose(found.weights, wanted.weights, atol=1e-3)
+    assert (found.frames == wanted.frames).all()
+    np.testing.assert_allclose(found.weights.sum(axis=0), 1, atol=1e-5)
+    sound = 1000 * np.random.default_rng(0).normal(size=16000).astype(np.float32)
+    half = attention_of(model, np.concatenate([sound, 1e-3 * sound])).over_time()
+    assert half.shape[0] == 200 and half[:95].all() and not half[110:].any()
+    assert attention_of(model, sound[:1000]) is None  # too short
+
+
+def test_systems_without_weights_have_no_attention(models):
+    for kind in KINDS:
+        assert attention_of(load(models / kind), np.ones(16000, np.float32)) is None

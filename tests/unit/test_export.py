@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,14 +14,17 @@ from nnet.frontends.kaldi import windows_of
 from nnet.model import make_part
 from nnet.poolings import POOLINGS
 from steps.use import export_onnx
+from steps.use.quantise import quantise
 from tests.in_process import call
-from tests.unit.made_up import RATE
+from tests.unit.made_up import RATE, write_speech
 from tests.unit.made_up_systems import write_untrained
+from utils.audio import read_audio
 from utils.errors import InputError
 from utils.features.cmvn import sliding_windows
 from utils.features.compute import compute_features
 from utils.features.vad import VadOptions, vad_written_out
 from utils.kaldi.objects import write_vector
+from utils.metrics import measure
 
 # As few layers as show that each kind exports: the time goes with their number.
 TDNN = {"type": "tdnn", "channels": [8, 12], "contexts": [[-2, -1, 0, 1, 2], [-3, 0, 3]]}
@@ -92,7 +96,8 @@ def test_onnxruntime_gives_the_embeddings_of_the_model(runtime, tmp_path, monkey
     monkeypatch.setattr(export_onnx, "MINUTE", 10.0)
     monkeypatch.setattr(export_onnx, "SECONDS", (0.5, 3.33, 10.0))
     exp, with_features = write_system(tmp_path / "exp", name), name in WITH_FEATURES
-    assert export_onnx.export(exp, tmp_path / "x.onnx", with_features) > 0.9999
+    said = export_onnx.export(exp, tmp_path / "x.onnx", with_features)
+    assert float(said.split()[-1]) > 0.9999
     session = runtime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
     given, = session.get_inputs()
     made, = session.get_outputs()
@@ -123,6 +128,28 @@ def test_metadata_are_what_sherpa_onnx_reads_and_what_our_programs_need(tmp_path
 
 
 @pytest.mark.long
+def test_sherpa_onnx_gives_the_embeddings_of_the_model(runtime, tmp_path, monkeypatch):
+    """Its own features and its own onnxruntime, from audio; with weights of 32 and of 8 bits."""
+    sherpa = pytest.importorskip("sherpa_onnx", reason="python3 -m pip install -r tests/requirements.txt")
+    monkeypatch.setattr(export_onnx, "SECONDS", (1.0,))
+    exp = write_untrained(tmp_path / "exp", encoder=TDNN, features="fbank80", frontend={"cmn": "utterance"})
+    export_onnx.export(exp, tmp_path / "x.onnx", False)
+    quantise(tmp_path / "x.onnx", tmp_path / "x8.onnx")
+    sound = np.random.default_rng(0).normal(size=3 * RATE).astype(np.float32) / 9
+    wanted = load(exp).embed(sound, rate=RATE)
+    for name, agreement in (("x.onnx", 0.99999), ("x8.onnx", 0.99)):
+        extractor = sherpa.SpeakerEmbeddingExtractor(
+            sherpa.SpeakerEmbeddingExtractorConfig(model=str(tmp_path / name), num_threads=1))
+        stream = extractor.create_stream()
+        stream.accept_waveform(RATE, sound)
+        stream.input_finished()
+        assert extractor.dim == 12 and extractor.is_ready(stream)
+        found = np.array(extractor.compute(stream))
+        assert found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted) > agreement
+        assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(wanted), rel=0.05)
+
+
+@pytest.mark.long
 def test_a_bundle_exports_with_its_licence_and_mean_and_what_differs_is_not_written(runtime, tmp_path, monkeypatch):
     exp = write_system(tmp_path / "exp", "bundled")
     mean = np.arange(12, dtype=np.float32) / 7
@@ -141,6 +168,74 @@ def test_a_bundle_exports_with_its_licence_and_mean_and_what_differs_is_not_writ
     with pytest.raises(InputError, match=r"y.onnx: not written: an embedding of onnxruntime has the cosine [\d.-]+ "):
         export_onnx.export(exp, tmp_path / "y.onnx", False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "exp", "x.onnx"]
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """A data directory with a list of all pairs."""
+    return write_speech(tmp_path_factory.mktemp("speech") / "data")
+
+
+@pytest.mark.long
+def test_weights_of_8_bits_come_with_the_change_of_the_error_rate(runtime, speech, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_onnx, "SECONDS", (0.5,))
+    exp, trials = write_system(tmp_path / "exp", "bundled"), speech / "trials/valid"
+    done = call("steps.use.export_onnx", "--int8", trials, exp, tmp_path / "x.onnx")
+    assert done.returncode == 1 and "exp has no back-end; train one" in done.stderr
+    (exp / "backend/cosine").mkdir(parents=True)
+    (exp / "backend/cosine/chain").write_text("center length cosine\n")
+    write_vector(exp / "backend/cosine/mean.vec", np.zeros(12, np.float32))
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials/mine").write_text("a b target\n")
+    for wrong, message in ((tmp_path / "trials/mine", "wav.scp"), (speech / "trials/none", "none")):
+        done = call("steps.use.export_onnx", "--int8", wrong, exp, tmp_path / "x.onnx")
+        assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.glob("x.*"))
+    done = call("steps.use.export_onnx", "--int8", trials, exp, tmp_path / "x.onnx")
+    assert done.returncode == 0, done.stderr
+    said = re.search(r"x.onnx: ([\d.]+) MB; .* weights of 8 bits, ([\d.]+) MB before; EER on valid ([\d.]+) % before, "
+                     r"([\d.]+) % after, change ([+-][\d.]+)\n", done.stderr)
+    session, model = runtime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"]), load(exp)
+    names, paths = zip(*(line.split() for line in (speech / "wav.scp").read_text().splitlines()), strict=True)
+    features = [compute_features(read_audio(path).samples, model.features) for path in paths]
+    rates, embedded = [], [model.embed_features(features),
+                           np.stack([session.run(None, {"features": one[None]})[0][0] for one in features])]
+    for x in embedded:
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        trial = [line.split() for line in trials.read_text().splitlines()]
+        scores = np.array([x[names.index(a)] @ x[names.index(b)] for a, b, _ in trial])
+        is_target = np.array([label == "target" for *_, label in trial])
+        rates.append(measure(scores[is_target], scores[~is_target]).eer)
+    assert [float(said[place]) for place in (3, 4)] == pytest.approx(rates, abs=0.002)
+    assert float(said[5]) == pytest.approx(rates[1] - rates[0], abs=0.002)
+    cosines = (embedded[0] * embedded[1]).sum(axis=1)
+    assert 0.95 < cosines.min() < 0.99999  # rounded, and still the same
+    found = session.get_modelmeta().custom_metadata_map
+    assert found["framework"] == "wespeaker" and "training_mean" in found
+
+
+def test_products_of_8_bits_run_and_the_front_end_stays_as_it_is(runtime, tmp_path):
+    class Layers(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = torch.nn.ModuleDict({
+                name: torch.nn.Conv1d(8, 8, 3, padding=1) for name in ("frontend", "encoder")})
+            self.network["head"] = torch.nn.Linear(8, 4)
+
+        def forward(self, x):
+            h = self.network["encoder"](self.network["frontend"](x.transpose(1, 2)).relu())
+            return self.network["head"](h.relu().mean(dim=2))
+
+    torch.manual_seed(0)
+    layers = Layers().eval()
+    export_onnx.to_onnx(layers, "x", (2, 20, 8), 2).save(tmp_path / "x.onnx")
+    quantise(tmp_path / "x.onnx", tmp_path / "x8.onnx")
+    kinds = [node.op_type for node in importlib.import_module("onnx").load(tmp_path / "x8.onnx").graph.node]
+    assert [kinds.count(kind) for kind in ("Conv", "ConvInteger", "MatMulInteger", "MatMul", "Gemm")] == [1, 1, 1, 0, 0]
+    session = runtime.InferenceSession(tmp_path / "x8.onnx", providers=["CPUExecutionProvider"])
+    x = torch.randn(3, 77, 8)
+    found, = session.run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(found, layers(x).detach().numpy(), atol=0.01)
 
 
 def test_what_cannot_be_exported_is_said_in_one_line(runtime, tmp_path):

@@ -8,12 +8,13 @@ import pytest
 import torch
 from made_up import CONFIG, write_data
 
+from nnet.attention import Attention
 from nnet.config import network_config
 from nnet.model import Network
 from nnet.utterances import StoredUtterances
 from steps.report.det_curves import draw as draw_det
 from steps.report.det_curves import limits
-from steps.report.draw_attention import Attention, attend, draw, entropies
+from steps.report.draw_attention import attend, draw, entropies
 from steps.report.material import POINTS, Summary, det_points
 from steps.report.plotting import line_style, mark_style, save_figure
 from steps.report.provenance import Origin

@@ -138,6 +138,19 @@ def test_one_speaker_is_found_and_two_are_told_apart(folder):
     assert f"chain {best}:" in found["score"]
 
 
+def test_a_calibration_keeps_the_histogram_of_its_trials(folder):
+    labels = [line.split()[2] for line in (folder / "valid/trials/valid").read_text().splitlines()]
+    for chain in ("cosine", "plda"):
+        scores = np.array([float(line.split()[2]) for line in (folder / f"valid.{chain}").read_text().splitlines()])
+        found = Scoring.load(folder / "bundle", chain).calibration.histogram
+        assert (found.low, found.high) == pytest.approx((scores.min(), scores.max()))
+        edges = np.linspace(found.low, found.high, 61)
+        for counts, kind in ((found.targets, "target"), (found.nontargets, "nontarget")):
+            mine = scores[np.array(labels) == kind]
+            assert len(counts) == 60 and sum(counts) == len(mine)
+            assert sum(counts[:30]) == pytest.approx((mine < edges[30]).sum(), abs=1)
+
+
 def test_any_format_and_rate_gives_almost_the_same_score(folder, tmp_path):
     sound = resample_poly(resample_poly(voice(1, 3), 3, 4), 4, 3)  # filters differ at the end of the band
     soundfile.write(tmp_path / "x.wav", sound, RATE)
@@ -282,6 +295,10 @@ def test_what_is_not_calibrated_gives_no_decision(folder, bundle, tmp_path):
     ("{", "calibration.json: damaged"), ("[]", "calibration.json: not an object"),
     ('{"cosine": {}}', "calibration.json: cosine: no calibration of one chain"),
     ('{"cosine": {"weights": [1, 2], "offset": 0}}', "cosine: no calibration of one chain"),
+    ('{"cosine": {"weights": [1], "offset": 0, "prior": 0.1, "trials": 1, "eer": 1, "cllr": 1, "histogram": 1}}',
+     "cosine: no histogram of scores"),
+    ('{"cosine": {"weights": [1], "offset": 0, "prior": 0.1, "trials": 1, "eer": 1, "cllr": 1, "histogram": '
+     '{"low": 1, "high": 0, "targets": [1], "nontargets": [1]}}}', "a histogram of scores without bins"),
     ('{"cosine": {"weights": [NaN], "offset": 0, "prior": 0.1, "trials": 1, "eer": 1, "cllr": 1}}', "not finite"),
     ('{"cosine": {"weights": [1], "offset": 0, "prior": 1, "trials": 1, "eer": 1, "cllr": 1}}', "prior outside 0")])
 def test_a_damaged_calibration_is_refused(folder, tmp_path, content, message):
