@@ -21,11 +21,13 @@ from nnet.embed import utterances_for
 from nnet.model import Network
 from steps.report.material import SHIFT, SIMULATED, Material
 from steps.report.plotting import Drawn, LeftOut, line_style, new_figure
-from utils.audio import read_audio
+from utils.audio import SAMPLE_RATE, read_audio
 from utils.errors import InputError
 from utils.features.compute import compute_features
 from utils.features.options import FeatureOptions
 from utils.kaldi.ark import table_lines
+from utils.kaldi.data_dir import read_audio_table
+from utils.kaldi.segments import cut, segments_of
 from utils.simulated import is_simulated
 
 BANDS = 80  # of the spectrogram that is drawn
@@ -90,10 +92,14 @@ def row_of(data: Path, utterance: str) -> int:
 
 def spectrogram(data: Path, utterance: str) -> np.ndarray:
     """Return the log mel energies of an utterance, from its audio: T x BANDS."""
-    path = next(where for name, where in table_lines(data / "wav.scp") if name == utterance)
+    ids, paths, segments = read_audio_table(data)
+    row = ids.index(utterance)
+    samples = read_audio(paths[row]).samples
+    if segments:
+        samples = cut(samples, SAMPLE_RATE, *segments_of(segments[row:row + 1]))
     kaldi = kaldi_native_fbank.FbankOptions()
     kaldi.frame_opts.dither, kaldi.frame_opts.snip_edges, kaldi.mel_opts.num_bins = 0.0, False, BANDS
-    return compute_features(read_audio(path).samples, FeatureOptions("fbank", kaldi))
+    return compute_features(samples, FeatureOptions("fbank", kaldi))
 
 
 def draw(title: str, energies: np.ndarray, name: str, many: Attention, single: Mapping[str, Attention]) -> Figure:
