@@ -151,6 +151,7 @@ def test_what_was_made_elsewhere_is_used_where_it_is(feats, kaldi, tmp_path):
     refused(done, "out/feats.scp was made elsewhere and lists other utterances than")
 
 
+@pytest.mark.long
 def test_the_recipe_on_segments_behind_pipes(kaldi, tmp_path):
     """The sets are made of segments, and features and voice activity of them, when commands are allowed."""
     work = tmp_path / "work"
