@@ -44,12 +44,15 @@ def clustered(scores: np.ndarray, threshold: float) -> np.ndarray:
     return fcluster(tree, top - threshold, "distance") - 1
 
 
-def cluster_windows(score: Score, count: int, bias: float) -> np.ndarray:
-    """Return the cluster, from 0, of each of `count` windows; bias: added to the threshold, the higher the more."""
+def cluster_windows(score: Score, windows: np.ndarray, bias: float) -> np.ndarray:
+    """Return the cluster, from 0, of each window (N x 2 times); bias: added to the threshold, the higher the more."""
+    count = len(windows)
     chosen = np.unique(np.linspace(0, count - 1, min(count, MOST)).round().astype(int))
     scores = score(chosen, chosen)
-    off_diagonal = scores[~np.eye(len(chosen), dtype=bool)] if len(chosen) > 1 else scores
-    labels = clustered(scores, crossing(off_diagonal) + bias)
+    starts, ends = windows[chosen].T
+    # Windows that overlap are alike because of the samples that they share, not because of their speaker.
+    apart = (starts[:, None] >= ends) | (starts >= ends[:, None])
+    labels = clustered(scores, crossing(scores[apart] if apart.any() else scores) + bias)
     if len(chosen) == count:
         return labels
     members = (labels[:, None] == np.arange(labels.max() + 1)).astype(np.float32)

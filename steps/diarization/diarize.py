@@ -77,12 +77,12 @@ def embed_windows(model: Model, samples: np.ndarray, windows: np.ndarray) -> np.
     return model.embed([samples[start:stop] / np.float32(32768) for start, stop in places], rate=model.rate)
 
 
-def speakers_of(scoring: Scoring, x: np.ndarray, options: Options) -> np.ndarray:
-    """Return the speaker (a number) of each window, of their embeddings N x E."""
+def speakers_of(scoring: Scoring, windows: np.ndarray, x: np.ndarray, options: Options) -> np.ndarray:
+    """Return the speaker (a number) of each window, of their times, N x 2, and their embeddings, N x E."""
     def score(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return scoring.scores(Enrolment(x[rows]), x[columns])
 
-    labels = cluster_windows(score, len(x), options.bias)
+    labels = cluster_windows(score, windows, options.bias)
     comparison = scoring.chain.comparison
     if not options.vbx or not isinstance(comparison, TwoCovariance) or labels.max() == 0:
         return labels
@@ -117,7 +117,8 @@ def diarize(model: Model, scoring: Scoring, path: str, options: Options) -> list
     if not len(regions):
         raise InputError(f"{path}: no speech of 0.2 s or more; there is nobody to tell apart")
     windows, parts = windows_of(regions, options.window, options.shift)
-    return turns_of(Path(path).stem, parts, speakers_of(scoring, embed_windows(model, audio.samples, windows), options))
+    x = embed_windows(model, audio.samples, windows)
+    return turns_of(Path(path).stem, parts, speakers_of(scoring, windows, x, options))
 
 
 def choose_chain(folder: Path, name: str) -> Scoring:

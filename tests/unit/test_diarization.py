@@ -124,8 +124,20 @@ def test_more_windows_than_are_clustered(monkeypatch):
     rng = np.random.default_rng(0)
     who = rng.integers(2, size=301)
     scores = np.where(who[:, None] == who, 2.0, -2.0) + rng.normal(size=(301, 301))
-    labels = cluster_windows(lambda rows, columns: scores[np.ix_(rows, columns)], 301, 0.0)
+    windows = np.arange(301)[:, None] + np.array([0.0, 1.0])
+    labels = cluster_windows(lambda rows, columns: scores[np.ix_(rows, columns)], windows, 0.0)
     assert ((labels[:, None] == labels) == (who[:, None] == who)).all()
+
+
+def test_windows_that_overlap_do_not_move_the_threshold():
+    """Their scores are far above those of other windows of the same speaker, which still are in one cluster."""
+    who = np.repeat([0, 1, 0, 1], 20)
+    near = np.abs(np.arange(80)[:, None] - np.arange(80)) < 6
+    scores = np.where(who[:, None] == who, 1.0, -1.0) + 0.2 * np.random.default_rng(0).normal(size=(80, 80)) + 20 * near
+    for shift, separated in ((0.25, True), (2.5, False)):  # the same scores, but none overlaps
+        windows = shift * np.arange(80)[:, None] + np.array([0.0, 1.5])
+        labels = cluster_windows(lambda rows, columns: scores[np.ix_(rows, columns)], windows, 0.0)
+        assert ((labels[:, None] == labels) == (who[:, None] == who)).all() == separated
 
 
 def test_windows():

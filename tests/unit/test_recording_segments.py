@@ -114,7 +114,10 @@ def test_audio_of_a_segment(data):
     assert parts["a-call1-1"].notes == (SILENT,) and parts["b-call1-1"].notes == ()
     np.testing.assert_array_equal(parts["a-call1-2"].samples, loud[16000:32000] * 32768)
     np.testing.assert_array_equal(parts["b-call1-1"].samples, loud[24000:] * 32768)
-    assert len(parts["a-call2-1"].samples) == 16000
+    other, _ = soundfile.read(data / "call2.flac", dtype="float32")
+    np.testing.assert_array_equal(parts["a-call2-1"].samples, other[1600:17600] * 32768)
+    soundfile.write(data / "call2.flac", np.zeros(24000), 16000)
+    assert Reader(16000, pipes=False).read(found[2].path, found[2].segment).notes == (SILENT,)
 
 
 def test_repair(data):
