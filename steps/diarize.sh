@@ -3,7 +3,7 @@
 # the bottom up, and assigned anew by VBx if the chain ends in PLDA. A small use of speaker embeddings; toolkits for
 # diarization do more.
 # e.g.: steps/diarize.sh --device cuda work/xvector meeting.wav work/meeting.rttm
-chain=              # name of a back-end (empty: the first with PLDA)
+chain=              # name of a back-end (empty: the best calibrated one)
 window=1.5          # seconds of a window
 shift=0.25          # seconds between windows
 bias=0              # added to the threshold of the clustering; higher: more clusters

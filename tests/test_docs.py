@@ -109,7 +109,8 @@ def smaller(block, checkout, address):
                      ("egs/voxceleb/first_look/simulated", f"{around}/VoxCeleb1"),
                      ("egs/voxceleb/first_look/exp/xvector", "work/mine/exp/vgg_power"),
                      ("/kaldi/egs/voxceleb/v2", f"{around}/kaldi"), ("--valid-speakers 40", "--valid-speakers 3"),
-                     ("--conversations 20", "--conversations 2"), ("/corpora/mine", f"{around}/mine"), ("/corpora/speechocean762", f"{around}/speechocean762"),
+                     ("--conversations 20", "--conversations 2"),
+                     ("/corpora/mine", f"{around}/mine"), ("/corpora/speechocean762", f"{around}/speechocean762"),
                      ("make_minivox", "make_minivox --speakers 150 --utterances 600"),
                      ("--valid-speakers 10", "--valid-speakers 3")):
         block = block.replace(old, new)

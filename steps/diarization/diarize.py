@@ -121,16 +121,6 @@ def diarize(model: Model, scoring: Scoring, path: str, options: Options) -> list
     return turns_of(Path(path).stem, parts, speakers_of(scoring, windows, x, options))
 
 
-def choose_chain(folder: Path, name: str) -> Scoring:
-    """Return the named chain of a model folder, or else the first that ends in PLDA, or else the best."""
-    if not name:
-        for path in sorted(folder.glob("backend/*/chain")):
-            found = Scoring.load(folder, path.parent.name)
-            if isinstance(found.chain.comparison, TwoCovariance) and found.chain.words.norm is None:
-                return found
-    return Scoring.load(folder, name)
-
-
 def read_options(arguments: argparse.Namespace) -> Options:
     """Return the options; raises InputError for values out of range."""
     options = Options(*(getattr(arguments, name) for name in Options._fields))._replace(vbx=arguments.vbx == "true")
@@ -145,7 +135,7 @@ def read_options(arguments: argparse.Namespace) -> Options:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--chain", default="", help="name of a back-end (default: the first with PLDA)")
+    parser.add_argument("--chain", default="", help="name of a back-end (default: the best calibrated one)")
     parser.add_argument("--window", type=float, default=1.5, help="seconds of a window (default: %(default)s)")
     parser.add_argument("--shift", type=float, default=0.25, help="seconds between windows (default: %(default)s)")
     parser.add_argument("--bias", type=float, default=0.0, help="added to the threshold of the clustering; higher: "
@@ -165,7 +155,7 @@ def main() -> None:
     if len(set(names)) < len(names):
         raise InputError(f"two recordings are called {next(n for n in names if names.count(n) > 1)}; rename one")
     model = load(arguments.bundle, arguments.device)  # first: it makes sure that a bundle is unchanged
-    scoring = choose_chain(arguments.bundle, arguments.chain)
+    scoring = Scoring.load(arguments.bundle, arguments.chain)
     with write_aside(arguments.out) as stream:
         for path in arguments.recordings:
             stream.writelines(rttm_lines(diarize(model, scoring, path, options)))

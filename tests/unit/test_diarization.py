@@ -248,8 +248,8 @@ def model(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("options", [(), ("--vbx", "false"), ("--chain", "cosine"), ("--shift", "0.75")],
-                         ids=" ".join)
+@pytest.mark.parametrize("options", [(), ("--chain", "plda"), ("--chain", "plda", "--vbx", "false"),
+                                     ("--chain", "plda", "--shift", "0.75")], ids=" ".join)
 def test_a_conversation_of_two_speakers(model, tmp_path, options):
     done = call("steps.diarization.diarize", *options, model / "exp", model / "talk.wav", tmp_path / "talk.rttm")
     assert done.returncode == 0, done.stderr
