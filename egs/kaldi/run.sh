@@ -12,6 +12,7 @@ systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # na
 conf=               # folder with the systems' YAML files (empty: conf/ of egs/voxceleb)
 backend=            # chains in place of the systems' own, as YAML: "[center, lda100, length, plda]" (empty: their own)
 scale=full          # full: the papers' settings; mini: those of each YAML's block mini:, for minutes on two CPU cores
+set=                # keys of the systems' YAML files to change: "train.epochs=20 optimizer.lr=1e-3"; may be repeated
 stage=0             # first stage to run
 stop_stage=8        # last stage to run
 work=               # folder of data/ and exp/ (empty: this folder)
