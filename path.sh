@@ -4,6 +4,7 @@
 #   VOX_VENV=DIR              that virtual environment, unchanged; created and filled if it does not exist
 #   an active environment     (VIRTUAL_ENV or CONDA_PREFIX) that satisfies requirements.txt
 #   .venv beside this file    created on first use
+# VOX_TORCH names the build of PyTorch to install there, such as cpu or cu126, from the index in PIP_EXTRA_INDEX_URL.
 # VOX_PYTHON names the interpreter for creating it (default: the first of python3, python3.13 .. 3.11 that fits).
 
 VOX_ROOT=$(unset CDPATH; cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || return 1

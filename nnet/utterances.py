@@ -22,6 +22,7 @@ from utils.features.frontend import apply_frontend, frontend_margin
 from utils.features.options import read_feature_options
 from utils.kaldi.ark import VECTORS, Ids, RowReader, table_lines
 from utils.kaldi.data_dir import plausible_speed
+from utils.kaldi.segments import SEGMENTS
 
 
 def open_rows(data: Path) -> RowReader:
@@ -103,7 +104,13 @@ class AudioUtterances:
         if self.options.dim != self.feature_dim:
             raise InputError(f"{data}: feats.conf gives {self.options.dim} values per frame, feats.scp has "
                              f"{self.feature_dim}; make the features again")
+        if (data / SEGMENTS).is_file():
+            raise InputError(f"{data} has segments, but this network reads whole audio files; write each segment to a "
+                             "file, or choose a system with stored features")
         self.paths = Ids(self._column(data / "wav.scp"))
+        if pipe := next((path for path in self.paths if path.endswith("|")), None):
+            raise InputError(f"{data}/wav.scp: {pipe!r} is a command, which would run for every chunk that this "
+                             "network reads; write its output to a file, or choose a system with stored features")
         self.speeds = np.ones(len(self.rows), np.float32)
         if (data / "utt2speed").is_file():
             self.speeds = np.array(array("f", map(self._speed, self._column(data / "utt2speed"))))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Mark voiced frames by their energy, as Kaldi's compute-vad does: adds vad.scp to a data directory with MFCC.
+# Mark voiced frames by their energy, as Kaldi's compute-vad does: adds vad.scp to a data directory with MFCC. One that is
+# there already and was made elsewhere is kept.
 # e.g.: steps/compute_vad.sh --nj 4 conf/features/vad.conf data/mfcc24/train
 nj=2                # number of jobs
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
@@ -8,6 +9,7 @@ cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 conf=$1; data=$2
 
 require_file "$conf" "$data/feats.scp" "$data/utt2spk"
+made_elsewhere "$data/.done_vad" "$data/vad.scp" "$data/feats.scp" "$data/vad.conf" && exit 0
 up_to_date "$data/.done_vad" "$conf" "$data/feats.scp" && exit 0
 validate "$data"
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Embed whole utterances with a trained network: writes xvector.scp into the output directory.
+# Embed whole utterances with a trained network: writes xvector.scp into the output directory, unless
+# one that was made elsewhere is there.
 # e.g.: steps/extract_embeddings.sh --nj 4 exp/xvector data/mfcc30/test exp/xvector/embeddings_test
 nj=2                # number of jobs
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
@@ -9,6 +10,7 @@ max_frames=12000    # cut longer utterances into equal pieces and average their 
 . "$(dirname "$0")/../utils/step.sh"
 exp=$1; data=$2; out=$3
 
+made_elsewhere "$out/.done" "$out/xvector.scp" "$data/utt2spk" && exit 0
 require_file "$exp/model.safetensors" "$exp/config.yaml" "$data/feats.scp"
 inputs=("$exp/model.safetensors" "$data")
 ! leaves_unvoiced_out "$exp/config.yaml" || add_voicing "$data"

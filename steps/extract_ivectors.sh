@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Extract the i-vectors of whole utterances: writes ivector.scp into the output directory.
+# Extract the i-vectors of whole utterances: writes ivector.scp into the output directory, unless
+# one that was made elsewhere is there.
 # e.g.: steps/extract_ivectors.sh --nj 4 exp/ivector data/mfcc24/test exp/ivector/embeddings_test
 nj=2                # number of jobs
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
@@ -9,6 +10,7 @@ posteriors=         # script of posteriors from make_posteriors.sh or Kaldi (emp
 . "$(dirname "$0")/../utils/step.sh"
 exp=$1; data=$2; out=$3
 
+made_elsewhere "$out/.done" "$out/ivector.scp" "$data/utt2spk" && exit 0
 require_file "$exp/final.ie" "$exp/final.ubm" "$exp/system.yaml" "$data/feats.scp"
 inputs=("$exp/final.ie" "$exp/final.ubm" "$data" ${posteriors:+"$posteriors"})
 add_voicing "$data"

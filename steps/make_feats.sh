@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compute MFCC or log mel features of a data directory, in Kaldi's conventions. The output is a complete data
-# directory: the input's tables and trial lists, feats.scp, utt2num_frames, feats.conf.
+# directory: the input's tables and trial lists, feats.scp, utt2num_frames, feats.conf. Features that are there already and
+# were made elsewhere are kept.
 # e.g.: steps/make_feats.sh --nj 4 conf/features/mfcc24.conf data/train data/mfcc24/train
 nj=2                # number of jobs
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
@@ -11,8 +12,12 @@ max_failed=0.0      # share of utterances that may fail; they are left out
 . "$(dirname "$0")/../utils/step.sh"
 conf=$1; in=$2; out=$3
 
+made_elsewhere "$out/.done" "$out/feats.scp" "$in/utt2spk" "$out/feats.conf" && exit 0
 require_file "$conf" "$in/wav.scp" "$in/utt2spk"
 up_to_date "$out/.done" "$conf" "$in" && exit 0
+command=$(grep -m 1 '| *$' "$in/wav.scp" || true)
+[ "$allow_pipes" = true ] || [ -z "$command" ] ||
+  die "$in/wav.scp: ${command%% *}: a command instead of a path; commands run only with --allow-pipes true"
 validate "$in"
 [ ! "$in" -ef "$out" ] || die "$out is both input and output; name another output directory"
 

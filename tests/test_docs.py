@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.shell.back_end import write_set
 from tests.tiny import make_conf, make_speechocean762
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +27,8 @@ DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in ROOT.g
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXTENDING = "docs/extending.md"
 CALIBRATION = '{"cosine": {"weights": [1], "offset": 0, "prior": 0.05, "trials": 9, "eer": 9, "cllr": 1}}'
+# Word of a command -> package that it needs.
+OPTIONAL = {"onnx": "onnxruntime", "utils/demo": "uvicorn", "export_vbx": "h5py"}
 ADDED = ("vgg_power", "gru", "learned")  # systems that this document adds
 
 
@@ -63,9 +66,26 @@ def checkout(tmp_path_factory):
               for name, part in zip(kept[::2], kept[1::2], strict=True)]
     make_speechocean762(folder / "speechocean762", people, 4)
     subprocess.run(["tar", "-C", folder, "-czf", folder / "speechocean762.tar.gz", "speechocean762"], check=True)
+    make_kaldi(folder / "kaldi")
     for path in make_conf(folder / "conf").glob("*.yaml"):  # 48 utterances: within-speaker covariances need few values
         path.write_text(path.read_text().replace("dim: 256", "dim: 8"))
     return folder / "attvec"
+
+
+def make_kaldi(recipe):
+    """What Kaldi's recipe leaves: data directories, without the audio that they name, and x-vectors of 25 speakers."""
+    for seed, name, speakers in ((1, "train", 12), (2, "voxceleb1_test", 5), (3, "mine", 8)):
+        ids = write_set(recipe / f"exp/xvector_nnet_1a/xvectors_{name}", seed, speakers)
+        data = recipe / "data" / name
+        data.mkdir(parents=True)
+        tables = {"utt2spk": [f"{one} {one[:4]}" for one in ids],
+                  "wav.scp": [f"{one} sph2pipe -f wav /corpus/{one}.sph |" for one in ids],
+                  "spk2utt": [" ".join([speaker, *(one for one in ids if one[:4] == speaker)])
+                              for speaker in sorted({one[:4] for one in ids})],
+                  "trials": [f"{a} {b} {'target' if a[:4] == b[:4] else 'nontarget'}"
+                             for a in ids for b in ids if a < b]}
+        for table, lines in tables.items():
+            (data / table).write_text("".join(f"{line}\n" for line in lines))
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +110,8 @@ def smaller(block, checkout, address):
                      ("egs/voxceleb/first_look/simulated", f"{around}/VoxCeleb1"),
                      ("egs/voxceleb/first_look/data/test/trials/simulated_test", "work/mine/data/test/trials/pairs"),
                      ("egs/voxceleb/first_look/exp/xvector", "work/mine/exp/vgg_power"),
+                     ("/kaldi/egs/voxceleb/v2", f"{around}/kaldi"), ("--valid-speakers 40", "--valid-speakers 3"),
+                     ("--conversations 20", "--conversations 2"),
                      ("/corpora/mine", f"{around}/mine"), ("/corpora/speechocean762", f"{around}/speechocean762"),
                      ("make_minivox", "make_minivox --speakers 150 --utterances 600"),
                      ("--valid-speakers 10", "--valid-speakers 3")):
@@ -104,7 +126,7 @@ def smaller(block, checkout, address):
         elif line.startswith("egs/") and "--help" not in line:
             line += f" {small} --systems ivector --valid-speakers 2 --stop-stage 0"
             line += (f" --url {address} --speakers 150 --utterances 600" if "speechocean762" in line else
-                     "" if "root" in line or "mycorpus" in line else " --simulated-speakers 12")
+                     "" if re.search("root|egs/mycorpus|egs/kaldi", line) else " --simulated-speakers 12")
         elif line == "tests/run.sh":
             line += " tests/unit/test_files.py"
         if line.startswith("utils/bundle"):  # a system of a few speakers may be too weak to be calibrated
@@ -114,8 +136,7 @@ def smaller(block, checkout, address):
             said = f"{around}/demo.log"
             line = (f"{line} --port 0 2> {said} & until grep -q 'Ctrl-C ends it' {said}; do kill -0 $!; sleep 0.2; "
                     "done; kill $!")
-        if not any(word in line and not importlib.util.find_spec(name)
-                   for word, name in (("onnx", "onnxruntime"), ("utils/demo", "uvicorn"))):
+        if all(word not in line or importlib.util.find_spec(package) for word, package in OPTIONAL.items()):
             lines.append(line)
     return "\n".join(lines)
 

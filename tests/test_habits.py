@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "steps.systems": {"utils", "steps", "nnet.config"},
     "steps.network": {"utils", "nnet", "steps.backend.scoring"},
     "steps.report": {"utils", "nnet", "steps.backend.chain.WORDS"},
+    "steps.diarization": {"utils", "nnet", "steps.backend", "steps.use"},
     "steps.use": {"utils", "nnet", "steps.backend", "local.simulated_voice"},
     "nnet": {"utils"},
     "nnet.embed": {"utils", "nnet", "steps.ivector.model"},  # `load` imports it, only for i-vector systems

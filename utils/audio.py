@@ -13,7 +13,7 @@ import re
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from math import gcd, inf
@@ -46,6 +46,11 @@ class Audio:
     notes: tuple[str, ...]   # e.g. "44100 Hz", "2 channels", "8 bits", SILENT; empty for the expected format
     rate: int = SAMPLE_RATE  # of the file, Hz
     kept: float = 1.0        # share of the channels' power that their mean keeps: 1 for copies, 1/2 for two speakers
+
+    def part(self, samples: np.ndarray) -> "Audio":
+        """Return a part of these samples as audio: the file's notes, and that on silence for the part alone."""
+        notes = tuple(note for note in self.notes if note not in (SILENT, CONSTANT))
+        return replace(self, samples=samples, notes=(*notes, *_soundless(float(samples.min()), float(samples.max()))))
 
 
 class _Block(NamedTuple):
@@ -152,9 +157,14 @@ class _Level:
         """Return one of SOUNDLESS, or nothing. Less than half a 16-bit step counts as silence."""
         if self.before > 1 and self.after < CANCEL * self.before:
             return (CANCELLED,)
-        if self.high - self.low < 1:
-            return (SILENT,) if max(self.high, -self.low) < 0.5 else (CONSTANT,)
-        return ()
+        return _soundless(self.low, self.high)
+
+
+def _soundless(low: float, high: float) -> tuple[str, ...]:
+    """Return SILENT or CONSTANT if samples from `low` to `high` hold no sound."""
+    if high - low < 1:
+        return (SILENT,) if max(high, -low) < 0.5 else (CONSTANT,)
+    return ()
 
 
 def _mono(samples: np.ndarray) -> np.ndarray:

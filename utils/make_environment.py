@@ -18,6 +18,7 @@ from utils.files import write_aside
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements.txt"
 TESTS = ROOT / "tests/requirements.txt"
+BUILD = re.compile(r"cpu|cu\d{2,3}|rocm\d+(\.\d+)*|xpu")  # of PyTorch, as in 2.13.0+cu126
 TORCH = ((2, 11), (2, 15))  # supported releases; requirements.txt pins the one to install
 
 
@@ -52,11 +53,22 @@ def running() -> dict[str, str]:
     return {re.sub(r"[-_.]+", "-", item.metadata["Name"]).lower(): item.version for item in metadata.distributions()}
 
 
+def torch_build() -> str:
+    """Return the build of PyTorch that VOX_TORCH names, "" for the index's own choice; raises InputError for others."""
+    build = os.environ.get("VOX_TORCH", "")
+    if build and not BUILD.fullmatch(build):
+        raise InputError(f"VOX_TORCH is {build!r}, wanted a build of PyTorch such as cpu, cu126 or cu130")
+    return build
+
+
 def install(folder: Path) -> None:
     """Install requirements.txt and tests/requirements.txt in the virtual environment `folder`, one process at a time.
 
     A complete environment is only updated; one from an interrupted installation is created anew.
     """
+    wanted, build = pins(REQUIREMENTS, TESTS), torch_build()
+    if build:
+        wanted["torch"] += f"+{build}"
     marker = folder / "requirements.txt"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{folder}.lock", "w", encoding="utf-8") as lock:
@@ -68,20 +80,26 @@ def install(folder: Path) -> None:
             run([sys.executable, "-m", "venv", "--clear", str(folder)],
                 "cannot make a virtual environment; on Debian and Ubuntu install python3-venv")
         marker.unlink(missing_ok=True)
+        chosen = [f"torch=={wanted['torch']}"] if build else []
+        index = "PIP_EXTRA_INDEX_URL must name the index of that build of PyTorch" if build else \
+            "without a network, set VOX_VENV to an environment that has it"
         run([str(folder / "bin/python3"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "-r", str(REQUIREMENTS), "-r", str(TESTS)],
-            "cannot install requirements.txt; without a network, set VOX_VENV to an environment that has it")
+             "-r", str(REQUIREMENTS), "-r", str(TESTS), *chosen], f"cannot install requirements.txt; {index}")
         with write_aside(marker) as stream:
-            stream.writelines(f"{name}=={version}\n" for name, version in pins(REQUIREMENTS, TESTS).items())
+            stream.writelines(f"{name}=={version}\n" for name, version in wanted.items())
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether the environment is completely installed, with suitable package versions."""
+    """Whether the environment is completely installed, with suitable package versions and the build of VOX_TORCH.
+
+    The versions of the tests' tools do not matter: a new one must not make the recipes install gigabytes again.
+    """
     marker = folder / "requirements.txt"
     if not marker.is_file():
         return False
     filled = {name.lower(): version for name, version in pins(marker).items()}
-    return not misfits(pins(REQUIREMENTS, TESTS), filled)
+    build = torch_build()
+    return not misfits(pins(REQUIREMENTS), filled) and (not build or filled["torch"].endswith(f"+{build}"))
 
 
 def run(command: list[str], failure: str) -> None:

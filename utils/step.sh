@@ -61,6 +61,17 @@ up_to_date() {  # record input ...
   ask_records check "$@"
 }
 
+# Whether FILE was made elsewhere, for example by Kaldi: no step here has begun to make it, and OPTIONS, which are kept
+# beside ours, are not there. It is then used as it is; it must list the utterances of TABLE.
+made_elsewhere() {  # record file table [options]
+  [ -s "$2" ] && [ ! -e "$1" ] && [ ! -e "$(dirname "$1")/log/$step.call" ] && [ ! -e "${4-$1}" ] || return 1
+  cmp -s <(cut -d ' ' -f 1 "$2") <(cut -d ' ' -f 1 "$3") ||
+    die "$2 was made elsewhere and lists other utterances than $3; correct it, or name another output folder"
+  if in_status; then printf 'done\t%s\t\n' "$1" >> "$VOX_STATUS"
+  else echo "$(date '+%H:%M:%S') $step ${2#"$PWD"/}: made elsewhere, used as it is" >&2
+  fi
+}
+
 # Adds the voice activity records of data directories, where they exist, to inputs: for steps that skip unvoiced frames.
 add_voicing() {  # data ...
   local data

@@ -32,6 +32,7 @@ augment=            # kinds of augmented copies to train networks on, too: noise
 musan_root=         # MUSAN, for augmentation (empty: synthetic noise, no music)
 rirs_root=          # RIRS_NOISES, for augmentation (empty: simulated rooms)
 max_missing=0.0     # share of audio files that may be missing, empty or unreadable
+allow_pipes=false   # run commands in wav.scp, for data directories that hold some
 max_failed=0.0      # share of utterances whose audio may be damaged; they are left out
 max_missing_trials=0.0 # share of trials that may lack audio
 max_shared_speakers=0.0 # share of a list's speakers that may also be trained on
@@ -72,7 +73,7 @@ fi
 if stage 1 "features and voice activity"; then
   for features in $(each features); do
     for name in $(each sets features "$features"); do
-      "$steps/make_feats.sh" "${jobs[@]}" --max-failed "$max_failed" \
+      "$steps/make_feats.sh" "${jobs[@]}" --allow-pipes "$allow_pipes" --max-failed "$max_failed" \
         "$conf/features/$features.conf" "$data/$name" "$data/$features/$name"
     done
   done

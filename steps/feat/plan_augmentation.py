@@ -20,13 +20,14 @@ import numpy as np
 from utils.arguments import seed
 from utils.errors import InputError, run_main
 from utils.features.augment import KINDS, Sources, make_plan
-from utils.kaldi.data_dir import DataDir, read_data_dir, separate, write_data_dir
+from utils.kaldi.data_dir import AUDIO_TABLES, DataDir, read_data_dir, separate, write_data_dir
+from utils.kaldi.segments import SEGMENTS
 
 
 def augmented(data: DataDir, kinds: list[str], sources: Sources, copies: int, seed: int) -> DataDir:
     """Return the copies, in order; an utterance's plans depend only on the seed, its id and the sources."""
     ids: list[str] = []
-    kept = [name for name in ("utt2spk", "utt2speed", "wav.scp") if name in data.columns]
+    kept = [name for name in ("utt2spk", "utt2speed", *AUDIO_TABLES) if name in data.columns]
     columns: dict[str, list[str]] = {name: [] for name in [*kept, "utt2augment"]}
     for row, name in enumerate(data.ids):
         rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
@@ -55,6 +56,9 @@ def main() -> None:
     if "wav.scp" not in data.columns or "utt2augment" in data.columns:
         fault = "has utt2augment already" if "utt2augment" in data.columns else "has no wav.scp"
         raise InputError(f"{source} {fault}; name the raw data directory of the original recordings")
+    if SEGMENTS in data.columns and "babble" in kinds:
+        raise InputError(f"{source} has segments: babble adds whole recordings, in which the same speaker may talk; "
+                         "leave it out: --kinds \"noise reverb\"")
     if not 0 <= arguments.copies <= len(kinds):
         raise InputError(f"--copies {arguments.copies}: wanted 0 to {len(kinds)}, for the kinds {', '.join(kinds)}")
     sources = Sources.find(arguments.musan_root, arguments.rirs_root, data.columns["wav.scp"], data.speakers)

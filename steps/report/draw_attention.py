@@ -20,10 +20,12 @@ from nnet.embed import utterances_for
 from nnet.model import Network
 from steps.report.material import SHIFT, SIMULATED, Material
 from steps.report.plotting import Drawn, LeftOut, line_style, new_figure
-from utils.audio import read_audio
+from utils.audio import SAMPLE_RATE, read_audio
 from utils.errors import InputError
 from utils.features.spectrogram import BANDS, log_mel
 from utils.kaldi.ark import table_lines
+from utils.kaldi.data_dir import read_audio_table
+from utils.kaldi.segments import cut, segments_of
 from utils.simulated import is_simulated
 
 
@@ -65,8 +67,12 @@ def row_of(data: Path, utterance: str) -> int:
 
 def spectrogram(data: Path, utterance: str) -> np.ndarray:
     """Return the log mel energies of an utterance, from its audio: T x BANDS."""
-    path = next(where for name, where in table_lines(data / "wav.scp") if name == utterance)
-    return log_mel(read_audio(path).samples)
+    ids, paths, segments = read_audio_table(data)
+    row = ids.index(utterance)
+    samples = read_audio(paths[row]).samples
+    if segments:
+        samples = cut(samples, SAMPLE_RATE, *segments_of(segments[row:row + 1]))
+    return log_mel(samples)
 
 
 def draw(title: str, energies: np.ndarray, name: str, many: Attention, single: Mapping[str, Attention]) -> Figure:

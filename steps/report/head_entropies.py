@@ -22,7 +22,7 @@ Entropies = dict[str, np.ndarray]  # by system: utterances x heads, 0 to 1
 
 def measure_entropies(material: Material) -> Entropies:
     """Return the entropies of all attentive systems over utterances at equal distances in the test set."""
-    names = [name for name, _ in table_lines(material.work / "data/test/wav.scp")]
+    names = [name for name, _ in table_lines(material.work / "data/test/utt2spk")]
     chosen = np.unique(np.linspace(0, len(names) - 1, UTTERANCES).round().astype(int))
     found: dict[str, list[np.ndarray]] = {}
     for place in chosen:

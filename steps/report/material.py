@@ -119,7 +119,7 @@ class Material:
     @cached_property
     def utterance(self) -> str:
         """The test utterance to draw attention over."""
-        return self.chosen_utterance or next(name for name, _ in table_lines(self.work / "data/test/wav.scp"))
+        return self.chosen_utterance or next(name for name, _ in table_lines(self.work / "data/test/utt2spk"))
 
     def of_list(self, name: str) -> str:
         """Return the name of a list as titles show it: with a remark if its speakers are simulated."""

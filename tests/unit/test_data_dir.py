@@ -152,12 +152,6 @@ def test_blanks_that_kaldi_writes_are_read(data: Path) -> None:
     assert read_data_dir(data) == example()
 
 
-def test_segments_are_refused(data: Path) -> None:
-    (data / "segments").write_text("a b 0 1\n")
-    with pytest.raises(InputError, match="segments"):
-        validate(data)
-
-
 def test_lengths_of_features_and_vad(data: Path) -> None:
     ids = example().ids
     for name, cut in (("feats", 0), ("vad", 1)):

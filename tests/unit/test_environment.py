@@ -82,8 +82,30 @@ def test_an_interrupted_installation_is_not_taken_for_whole(tmp_path):
     assert not make_environment.is_whole(tmp_path)
     (tmp_path / "requirements.txt").write_text(lists)
     assert make_environment.is_whole(tmp_path)
-    (tmp_path / "requirements.txt").write_text(lists.replace("pytest==9", "pytest==8"))
+    (tmp_path / "requirements.txt").write_text(lists.replace("numpy==2", "numpy==1"))
     assert not make_environment.is_whole(tmp_path)
+    (tmp_path / "requirements.txt").write_text(lists.replace("pytest==9", "pytest==8").replace("ruff==", "ruff==9."))
+    assert make_environment.is_whole(tmp_path)  # the tests' tools do not count
+
+
+def test_a_build_of_pytorch_that_is_named(tmp_path, monkeypatch):
+    """It is installed, kept in the list, and another build that is named makes the environment new."""
+    commands = []
+    monkeypatch.setattr(make_environment, "run", lambda command, failure: commands.append((command, failure)))
+    monkeypatch.setenv("VOX_TORCH", "cpu")
+    make_environment.install(tmp_path / "env")
+    pin = make_environment.pins(make_environment.REQUIREMENTS)["torch"]
+    command, failure = commands[-1]
+    assert command[-1] == f"torch=={pin}+cpu" and "PIP_EXTRA_INDEX_URL" in failure
+    assert make_environment.pins(tmp_path / "env/requirements.txt")["torch"] == f"{pin}+cpu"
+    assert make_environment.is_whole(tmp_path / "env")
+    monkeypatch.setenv("VOX_TORCH", "cu126")
+    assert not make_environment.is_whole(tmp_path / "env")
+    monkeypatch.delenv("VOX_TORCH")
+    assert make_environment.is_whole(tmp_path / "env")  # any build will do
+    monkeypatch.setenv("VOX_TORCH", "gpu; rm")
+    with pytest.raises(make_environment.InputError, match="VOX_TORCH is 'gpu; rm', wanted a build of PyTorch such as"):
+        make_environment.install(tmp_path / "env")
 
 
 def test_a_failed_installation_is_one_line(tmp_path):

@@ -1,7 +1,8 @@
 """Combine data directories into one, e.g. a corpus with its augmented copies.
 
 Tables that every input has are kept. utt2speed and utt2augment are also kept if only some inputs have them (the
-audio of the others stays unchanged). No utterance may be in two inputs. Trial lists are not combined.
+audio of the others stays unchanged). Where only some inputs have segments, the utterances of the others become
+recordings. No utterance may be in two inputs. Trial lists are not combined.
 e.g.: python3 -m utils.kaldi.combine_data data/train_all data/train data/train_sp
 """
 
@@ -11,8 +12,8 @@ from pathlib import Path
 
 from utils.errors import run_main
 from utils.kaldi.data_dir import (
+    ALL_TABLES,
     CHANGES,
-    TABLES,
     DataDir,
     common_options,
     read_data_dir,
@@ -20,11 +21,15 @@ from utils.kaldi.data_dir import (
     write_data_dir,
     write_options,
 )
+from utils.kaldi.segments import SEGMENTS, WHOLE
 
 
 def combine(parts: list[DataDir]) -> DataDir:
     """Return the utterances of all `parts`, in order, with the tables that they have in common."""
-    names = [name for name in TABLES if all(name in part.columns for part in parts)]
+    if any(SEGMENTS in part.columns for part in parts):
+        parts = [DataDir(part.ids, {SEGMENTS: [f"{name} {WHOLE}" for name in part.ids], **part.columns})
+                 for part in parts]
+    names = [name for name in ALL_TABLES if all(name in part.columns for part in parts)]
     columns = {name: [value for part in parts for value in part.columns[name]] for name in names}
     for name, nothing in CHANGES.items():
         if any(name in part.columns for part in parts):

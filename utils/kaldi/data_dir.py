@@ -9,9 +9,11 @@ A directory holds text tables, one line per utterance, sorted by utterance in C 
     utt2num_frames   id10270-x6uYqmx31kE-00001 827
     utt2speed        sp0.9-id10270-x6uYqmx31kE-00001 0.9     (audio played 0.9 times as fast)
     utt2augment      id10270-x6uYqmx31kE-00001-noise {"kind": "noise", ...}     (see utils/features/augment.py)
+    segments         id10270-call7-0012 call7 12.3 17.85     (see utils/kaldi/segments.py)
 
 and spk2utt, the inverse of utt2spk; feats.conf and vad.conf hold the options of the features and of voice
 activity detection. A path in wav.scp is the rest of its line and may hold spaces.
+With segments, wav.scp and reco2dur have a line per recording; in memory, they have a value per utterance as well.
 `trials/<list>` (see utils/kaldi/trials.py) names pairs of the directory's utterances.
 
 Memory: one list of ids and one list of values per table, about 200 bytes per utterance and table.
@@ -30,13 +32,26 @@ from pathlib import Path
 
 from utils.errors import InputError, first_five
 from utils.files import encodable, write_aside
+from utils.kaldi.segments import (
+    DURATIONS,
+    OF_RECORDINGS,
+    SEGMENT_MEANING,
+    SEGMENTS,
+    by_recording,
+    check_ends,
+    positive_seconds,
+    read_segment,
+    segments_of,
+)
 from utils.kaldi.trials import check_trials
 
 CHANGES = {"utt2speed": "1", "utt2augment": "{}"}  # changes to the audio -> value for "unchanged"
 OPTION_FILES = {"feats.conf": "features", "vad.conf": "voice activity"}  # file with the options -> what they made
 KEY_FILES = ("feats.scp", "wav.scp")  # written last: if one exists, the directory is complete
-TABLES = ("utt2spk", "utt2num_frames", *CHANGES, "vad.scp", *KEY_FILES)
-ONE_WORD = ("utt2spk", "utt2num_frames", "utt2speed")
+TABLES = ("utt2spk", "utt2num_frames", *CHANGES, SEGMENTS, "vad.scp", *KEY_FILES)
+ALL_TABLES = (*TABLES, DURATIONS)  # reco2dur is read only with segments
+AUDIO_TABLES = ("wav.scp", SEGMENTS, DURATIONS)  # where an utterance's audio is
+ONE_WORD = ("utt2spk", "utt2num_frames", "utt2speed", DURATIONS)
 TrialLists = Mapping[str, Iterable[str]]  # name of a list -> its lines
 # An id becomes part of file names and of space-separated lines. "\n" is not included: a check joins the ids with it.
 BAD_ID = re.compile(r"[^\S\n]|[\x00-\x09\x0b-\x1f\x7f/]|\.\.")
@@ -52,11 +67,19 @@ def plausible_speed(value: str) -> bool:
     return re.fullmatch(r"\d+(\.\d+)?", value) is not None and 0.1 <= float(value) <= 10
 
 
+def plausible_segment(value: str) -> bool:
+    """Whether `value` is `recording start end`, as in segments, with a recording's id of one word."""
+    segment = read_segment(value)
+    return segment is not None and not BAD_ID.search(segment.recording)
+
+
 VALUE_CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
     "utt2num_frames": (positive_integer, "a number of frames above 0"),
     "utt2speed": (plausible_speed, "a speed factor from 0.1 to 10"),
     "utt2spk": (lambda value: value != "" and "\n" not in value and not BAD_ID.search(value),
                 "a speaker id, one word without blanks, `/` and `..`"),
+    SEGMENTS: (plausible_segment, SEGMENT_MEANING),
+    DURATIONS: (positive_seconds, "a length in seconds above 0"),
 }
 
 
@@ -209,16 +232,17 @@ def read_data_dir(folder: str | os.PathLike) -> DataDir:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a directory; run the stage that makes it first")
-    if (folder / "segments").exists():
-        raise InputError(f"{folder}/segments: utterances cut out of recordings are not supported; "
-                         "write each to a separate file and name the file in wav.scp")
     ids, speakers = read_column(folder / "utt2spk")
     columns = {"utt2spk": speakers}
+    segmented = (folder / SEGMENTS).exists()
     for name in TABLES[1:]:
-        if (folder / name).exists():
+        if (folder / name).exists() and not (segmented and name in OF_RECORDINGS):
             theirs, columns[name] = read_column(folder / name)
             if theirs != ids:
                 raise InputError(_difference(folder / name, theirs, ids))
+    for name in OF_RECORDINGS:
+        if segmented and (folder / name).exists():
+            columns[name] = read_recordings(folder / name, columns[SEGMENTS])
     data = DataDir(ids, columns)
     check_data_dir(data, folder)
     path = folder / "spk2utt"
@@ -226,6 +250,35 @@ def read_data_dir(folder: str | os.PathLike) -> DataDir:
         if line is None or wanted is None or line.split() != wanted.split():
             raise InputError(f"{path}:{row + 1}: not the inverse of utt2spk; {repair(folder)}")
     return data
+
+
+def read_recordings(path: Path, segments: Sequence[str]) -> list[str]:
+    """Read a table with a line per recording; return the value of each segment's recording.
+
+    Raises InputError if it lists other recordings than `segments`.
+    """
+    recordings, values = read_column(path)
+    wanted = [segment.recording for segment in segments_of(segments)]
+    value_of = dict(zip(recordings, values, strict=True))
+    absent, unused = sorted(set(wanted) - set(recordings)), sorted(set(recordings) - set(wanted))
+    if absent:
+        raise InputError(f"{path}: lacks {len(absent)} recordings of segments: {first_five(absent)}; "
+                         f"{repair(path.parent)}")
+    if unused:
+        raise InputError(f"{path}: no segment of {len(unused)} recordings: {first_five(unused)}; {repair(path.parent)}")
+    return [value_of[recording] for recording in wanted]
+
+
+def read_audio_table(folder: str | os.PathLike) -> tuple[list[str], list[str], list[str] | None]:
+    """Return the utterances of a data directory, the path or command with the audio of each, and its segment.
+
+    The segments are None where each utterance is a whole file. Raises InputError.
+    """
+    folder = Path(folder)
+    if not (folder / SEGMENTS).exists():
+        return *read_column(folder / "wav.scp"), None
+    ids, segments = read_column(folder / SEGMENTS)
+    return ids, read_recordings(folder / "wav.scp", segments), segments
 
 
 def _difference(path: Path, theirs: list[str], ids: list[str]) -> str:
@@ -248,6 +301,12 @@ def check_data_dir(data: DataDir, folder: str | os.PathLike) -> None:
         raise InputError(f"{folder}: no utterances left")
     if not any(name in data.columns for name in KEY_FILES):
         raise InputError(f"{folder}: neither wav.scp nor feats.scp; run the stage that makes it again")
+    if SEGMENTS in data.columns:
+        segments = segments_of(data.columns[SEGMENTS])
+        for name in OF_RECORDINGS:
+            by_recording(segments, data.columns.get(name, [""] * len(ids)), f"{folder}/{name}")
+        if DURATIONS in data.columns:
+            check_ends(ids, segments, data.columns[DURATIONS], f"{folder}/{SEGMENTS}")
     if not ascending(ids):
         row = next(row for row in range(1, len(ids)) if ids[row] <= ids[row - 1])
         raise InputError(f"{folder}: two utterances with the id {ids[row]}; give one input a prefix "
@@ -282,8 +341,11 @@ def write_data_dirs(sets: Mapping[Path, tuple[DataDir, TrialLists]]) -> None:
         for folder, (data, trials) in sets.items():
             staging = stack.enter_context(_staged(folder))
             for name, column in data.columns.items():
+                lines = zip(data.ids, column, strict=True)
+                if SEGMENTS in data.columns and name in OF_RECORDINGS:
+                    lines = by_recording(segments_of(data.columns[SEGMENTS]), column, f"{folder}/{name}").items()
                 with write_aside(staging / name) as stream:
-                    stream.writelines(f"{one} {value}\n" for one, value in zip(data.ids, column, strict=True))
+                    stream.writelines(f"{one} {value}\n" for one, value in lines)
             with write_aside(staging / "spk2utt") as stream:
                 stream.writelines(data.spk2utt())
             for name, lines in trials.items():
@@ -308,7 +370,8 @@ def _staged(folder: Path) -> Iterator[Path]:
     staging = Path(tempfile.mkdtemp(prefix=".staged.", dir=folder))
     try:
         yield staging
-        for name in (*reversed(TABLES), "spk2utt"):
+        stale = [DURATIONS] * (staging / SEGMENTS).exists()
+        for name in (*reversed(TABLES), "spk2utt", *stale):
             if name in KEY_FILES or not (staging / name).exists():
                 (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / "trials", ignore_errors=True)

@@ -4,6 +4,7 @@ Sorts each table, drops carriage returns, blank lines, tabs between fields, dupl
 and lines without a value or with a bad id, then every utterance that some table lacks; creates spk2utt
 from utt2spk. Dropped items are counted and named; the old files are kept in <data>/.backup, those of later
 runs in .backup.2, .backup.3 and so on.
+With segments, recordings without one are dropped, too, and segments outside of their recording (reco2dur).
 Trial lists lose only their carriage returns and blank lines: no trial is ever dropped.
 e.g.: python3 -m utils.kaldi.fix_data_dir data/train
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from utils.errors import InputError, first_five, run_main
 from utils.files import encodable
 from utils.kaldi.data_dir import BAD_ID, ONE_WORD, TABLES, VALUE_CHECKS, DataDir, write_data_dir
+from utils.kaldi.segments import DURATIONS, OF_RECORDINGS, SEGMENTS, beyond, segments_of
 from utils.kaldi.trials import list_files
 from utils.kaldi.validate_data_dir import validate
 
@@ -31,6 +33,8 @@ def fix(folder: Path) -> list[str]:
         if (folder / name).is_file():
             tables[name], more = mend_table(folder / name)
             notes += more
+    if (folder / SEGMENTS).is_file():
+        notes += fit_segments(folder, tables)
     if "utt2spk" not in tables:
         raise InputError(f"{folder}/utt2spk is missing; run the stage that makes it first")
     ids = sorted(set.intersection(*(set(table) for table in tables.values())))
@@ -51,6 +55,35 @@ def fix(folder: Path) -> list[str]:
         shutil.rmtree(backup)
         raise
     return [*notes, f"{len(ids)} utterances written; the old files are in {backup}"]
+
+
+def fit_segments(folder: Path, tables: dict[str, dict[str, str]]) -> list[str]:
+    """Drop segments that are not inside a known recording; give wav.scp and reco2dur a value per utterance.
+
+    Return one line per kind of dropped item.
+    """
+    notes, segments = [], tables[SEGMENTS]
+    if (folder / DURATIONS).is_file():
+        tables[DURATIONS], notes = mend_table(folder / DURATIONS)
+    faults: dict[str, list[str]] = {}
+    for name, segment in zip(list(segments), segments_of(segments.values()), strict=True):
+        known = [table for table in OF_RECORDINGS if table in tables]
+        unknown = [table for table in known if segment.recording not in tables[table]]
+        if unknown:
+            faults.setdefault(f"segments of recordings that {unknown[0]} lacks", []).append(name)
+        elif DURATIONS in tables and beyond(segment, float(tables[DURATIONS][segment.recording])):
+            faults.setdefault("segments that are not inside their recording", []).append(name)
+        else:
+            continue
+        del segments[name]
+    left = {name: segment.recording for name, segment in zip(segments, segments_of(segments.values()), strict=True)}
+    for table in OF_RECORDINGS:
+        if table in tables:
+            if unused := sorted(set(tables[table]).difference(left.values())):
+                faults.setdefault(f"recordings of {table} without a segment", []).extend(unused)
+            tables[table] = {name: tables[table][recording] for name, recording in left.items()}
+    return [*notes, *(f"{SEGMENTS}: dropped {len(items)} {what}: {first_five(items)}"
+                      for what, items in faults.items())]
 
 
 def keep(paths: list[Path], folder: Path) -> Path:

@@ -7,6 +7,7 @@ at another speed has another pitch, so each speaker becomes a new one per factor
     utt2spk     sp0.9-id10270-x6uYqmx31kE-00001 sp0.9-id10270
     utt2speed   sp0.9-id10270-x6uYqmx31kE-00001 0.9
 
+With segments, the copies name the same parts of the same recordings, in the recordings' time.
 e.g.: python3 -m utils.kaldi.perturb_speed --speeds 0.9,1.1 data/train data/train_sp
 """
 
@@ -14,18 +15,28 @@ import argparse
 from pathlib import Path
 
 from utils.errors import InputError, run_main
-from utils.kaldi.data_dir import CHANGES, DataDir, plausible_speed, read_data_dir, separate, write_data_dir
+from utils.kaldi.data_dir import (
+    AUDIO_TABLES,
+    CHANGES,
+    DataDir,
+    plausible_speed,
+    read_data_dir,
+    separate,
+    write_data_dir,
+)
 
 
 def perturbed(data: DataDir, speeds: list[str]) -> DataDir:
     """Return the copies of `data` at each speed, in order, with wav.scp, utt2spk and utt2speed."""
     ids: list[str] = []
-    columns: dict[str, list[str]] = {"utt2spk": [], "utt2speed": [], "wav.scp": []}
+    kept = [name for name in AUDIO_TABLES if name in data.columns]
+    columns: dict[str, list[str]] = {name: [] for name in ("utt2spk", "utt2speed", *kept)}
     for speed in speeds:
         ids += [f"sp{speed}-{name}" for name in data.ids]
         columns["utt2spk"] += [f"sp{speed}-{speaker}" for speaker in data.speakers]
         columns["utt2speed"] += [speed] * len(data.ids)
-        columns["wav.scp"] += data.columns["wav.scp"]
+        for name in kept:
+            columns[name] += data.columns[name]
     return DataDir(ids, columns).in_order()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from utils.errors import InputError, run_main
 from utils.files import write_aside
-from utils.kaldi.data_dir import TABLES, DataDir, read_data_dir, write_data_dir
+from utils.kaldi.data_dir import ALL_TABLES, DataDir, read_data_dir, write_data_dir
 
 
 def boundaries(data: DataDir, parts: int, per_speaker: bool) -> list[int]:
@@ -39,7 +39,7 @@ def boundaries(data: DataDir, parts: int, per_speaker: bool) -> list[int]:
 
 def state(folder: Path) -> str:
     """Return a text that changes whenever the tables do: their sizes and times."""
-    status = [(name, (folder / name).stat()) for name in (*TABLES, "spk2utt") if (folder / name).exists()]
+    status = [(name, (folder / name).stat()) for name in (*ALL_TABLES, "spk2utt") if (folder / name).exists()]
     return "".join(f"{name} {one.st_size} {one.st_mtime_ns} {one.st_ino}\n" for name, one in status)
 
 

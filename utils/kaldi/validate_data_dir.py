@@ -4,7 +4,9 @@ The fault is printed with file, line and remedy, and the exit status is 1. A fau
 truncated file, a carriage return, a NUL byte, a missing field, an id that holds a blank, `/` or `..`, an unsorted or
 duplicate id, tables with different ids, a speaker that is not a prefix of its utterance, a spk2utt that
 is not the inverse of utt2spk, a trial of an unknown id, of an id with itself or with a label other than target or
-nontarget, a pair with both labels, features and VAD of different lengths (checked in 50 utterances).
+nontarget, a pair with both labels, features and VAD of different lengths (checked in 50 utterances); with segments: a
+recording that wav.scp lacks, or that has no segment, a start at or after the end, a segment outside of its recording
+(if reco2dur has its length).
 e.g.: python3 -m utils.kaldi.validate_data_dir data/train
 """
 

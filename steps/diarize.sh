@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Say who speaks when in a recording, as RTTM: windows of speech, compared by a chain of the model's back-end, clustered from
+# the bottom up, and assigned anew by VBx if the chain ends in PLDA. A small use of speaker embeddings; toolkits for
+# diarization do more.
+# e.g.: steps/diarize.sh --device cuda work/xvector meeting.wav work/meeting.rttm
+chain=              # name of a back-end (empty: the best calibrated one)
+window=1.5          # seconds of a window
+shift=0.25          # seconds between windows
+bias=0              # added to the threshold of the clustering; higher: more clusters
+vbx=true            # whether VBx assigns the windows anew
+fa=0.3              # VBx: scale of likelihoods
+fb=17               # VBx: scale of the speakers' prior; higher: fewer speakers
+loop=0.99           # VBx: probability that the next window has the same speaker
+device=cpu          # cpu or cuda
+# <bundle> <recording> <rttm>
+. "$(dirname "$0")/../utils/step.sh"
+bundle=$1; recording=$2; rttm=$3
+
+require_file "$bundle" "$recording"
+record=$(dirname "$rttm")/.done.${rttm##*/}
+up_to_date "$record" "$bundle" "$recording" && exit 0
+step_begins
+mkdir -p "$(dirname "$rttm")"
+python3 -m steps.diarization.diarize ${chain:+--chain "$chain"} --window "$window" --shift "$shift" --bias="$bias" --vbx "$vbx" \
+  --fa "$fa" --fb "$fb" --loop "$loop" --device "$device" "$bundle" "$recording" "$rttm"
+mark_done "$record" "$bundle" "$recording" -- "$rttm"
+log "$(cut -d ' ' -f 8 "$rttm" | sort -u | wc -l) speakers, $(wc -l < "$rttm") turns"
