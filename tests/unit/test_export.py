@@ -130,7 +130,7 @@ def test_metadata_are_what_sherpa_onnx_reads_and_what_our_programs_need(tmp_path
 @pytest.mark.long
 def test_sherpa_onnx_gives_the_embeddings_of_the_model(runtime, tmp_path, monkeypatch):
     """Its own features and its own onnxruntime, from audio; with weights of 32 and of 8 bits."""
-    sherpa = pytest.importorskip("sherpa_onnx", reason="python3 -m pip install -r tests/requirements.txt")
+    sherpa = pytest.importorskip("sherpa_onnx", reason="python3 -m pip install sherpa-onnx==2.0.1")
     monkeypatch.setattr(export_onnx, "SECONDS", (1.0,))
     exp = write_untrained(tmp_path / "exp", encoder=TDNN, features="fbank80", frontend={"cmn": "utterance"})
     export_onnx.export(exp, tmp_path / "x.onnx", False)
