@@ -69,9 +69,10 @@ def facts_of(config: dict[str, Any], path: Path, augmented: bool, of_chains: Fac
         raise InputError(f"{path}: features is {features!r}, wanted the name of a file in {folder}, without .conf")
     if not (folder / f"{features}.conf").is_file():
         raise InputError(f"{path}: no features {features!r} in {folder}")
-    frontend, train_set = config.get("frontend", {}), config.get("train_set", "train_net")
-    if not isinstance(frontend, dict):
-        raise InputError(f"{path}: frontend: expected keys, found {frontend!r}")
+    frontend, init, train_set = config.get("frontend", {}), config.get("init", {}), config.get("train_set", "train_net")
+    for name, value in (("frontend", frontend), ("init", init)):
+        if not isinstance(value, dict):
+            raise InputError(f"{path}: {name}: expected keys, found {value!r}")
     chains = of_chains(config, str(path))
     online = bool(config.get("online"))
     reads_audio = online or frontend.get("type", "kaldi") != "kaldi"  # augmented copies hold features only
@@ -80,7 +81,7 @@ def facts_of(config: dict[str, Any], path: Path, augmented: bool, of_chains: Fac
     sets = ["train", "test", *["train_sp"] * copies, *["train_aug"] * augmented]
     return {"kind": kind, "features": features, "train_set": f"{train_set}{'_aug' * augmented}", "sets": " ".join(sets),
             "vad": str(bool(frontend.get("vad"))).lower(), "online": str(online).lower(),
-            "init": (config.get("init") or {}).get("model", ""), **chains}
+            "init": str(init.get("model", "")), **chains}
 
 
 def as_shell(facts: dict[str, str]) -> str:

@@ -55,6 +55,7 @@ def test_a_shell_reads_any_value_and_runs_none(tmp_path):
     ("kind: network\nfeatures: ../fbank", "features is '../fbank', wanted the name of a file"),
     ("kind: network\nfeatures: mfcc", "no features 'mfcc' in "),
     ("kind: network\nfeatures: fbank\nfrontend:", "frontend: expected keys, found None"),
+    ("kind: network\nfeatures: fbank\ninit: xvector", "init: expected keys, found 'xvector'"),
     ("kind: network\nfeatures: fbank", "backend is None, wanted a chain or named chains"),
     ("kind: ivector\nfeatures: fbank\nbackend: [segments]", "backend: no part 'segments' of a chain; "),
     ("kind: ivector\nfeatures: fbank\nbackend: {lda_dim: 3}", "backend: lda_dim: a chain is 3, wanted words such as"),
