@@ -40,7 +40,10 @@ def run(connection: socket.socket, words: list[str]) -> int:
     connection.sendmsg([len(call).to_bytes(8, "big")],
                        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
     connection.sendall(call)
-    code = int.from_bytes(connection.recv(2), "big", signed=True)
+    answer = connection.recv(2, socket.MSG_WAITALL)
+    if len(answer) < 2:
+        sys.exit("tests/warm/client.py: error: the server ended before the program")
+    code = int.from_bytes(answer, "big", signed=True)
     if code < 0:
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
