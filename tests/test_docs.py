@@ -108,7 +108,7 @@ def smaller(block, checkout, address):
     block = block.replace("\\\n", " ")
     for old, new in (("/corpora/VoxCeleb", f"{around}/VoxCeleb"), ("../shared/corpora/minivox", f"{around}/VoxCeleb1"),
                      ("egs/voxceleb/first_look/simulated", f"{around}/VoxCeleb1"),
-                     ("egs/voxceleb/first_look/data/test/trials/simulated_test", "work/mine/data/test/trials/pairs"),
+                     ("egs/voxceleb/first_look/data/test/trials/simulated_test", "work/mine/data/test/trials/test"),
                      ("egs/voxceleb/first_look/exp/xvector", "work/mine/exp/vgg_power"),
                      ("/kaldi/egs/voxceleb/v2", f"{around}/kaldi"), ("--valid-speakers 40", "--valid-speakers 3"),
                      ("--conversations 20", "--conversations 2"),
