@@ -11,6 +11,7 @@ vbx=true            # whether VBx assigns the windows anew
 fa=0.3              # VBx: scale of likelihoods
 fb=17               # VBx: scale of the speakers' prior; higher: fewer speakers
 loop=0.99           # VBx: probability that the next window has the same speaker
+cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda
 # <bundle> <recording> <rttm>
 . "$(dirname "$0")/../utils/step.sh"
@@ -20,8 +21,11 @@ require_file "$bundle" "$recording"
 record=$(dirname "$rttm")/.done.${rttm##*/}
 up_to_date "$record" "$bundle" "$recording" && exit 0
 step_begins
-mkdir -p "$(dirname "$rttm")"
-python3 -m steps.diarization.diarize ${chain:+--chain "$chain"} --window "$window" --shift "$shift" --bias="$bias" --vbx "$vbx" \
-  --fa "$fa" --fb "$fb" --loop "$loop" --device "$device" "$bundle" "$recording" "$rttm"
+gpu=()
+[ "$device" = cpu ] || gpu=(--gpu 1)
+# shellcheck disable=SC2086  # cmd holds words
+$cmd ${gpu[@]+"${gpu[@]}"} "$(dirname "$rttm")/log/${rttm##*/}.log" \
+  python3 -m steps.diarization.diarize ${chain:+--chain "$chain"} --window "$window" --shift "$shift" --bias="$bias" --vbx "$vbx" \
+    --fa "$fa" --fb "$fb" --loop "$loop" --device "$device" "$bundle" "$recording" "$rttm"
 mark_done "$record" "$bundle" "$recording" -- "$rttm"
 log "$(cut -d ' ' -f 8 "$rttm" | sort -u | wc -l) speakers, $(wc -l < "$rttm") turns"
