@@ -1,9 +1,10 @@
 """What is in a corpus's audio files: each is decoded once, and measured; the measurements are kept for the next call.
 
 A fingerprint finds the same recording again in another format, at another level, rate or number of channels, or cut
-differently: bits that say whether the energy grows from one band to the next, and that growth from one frame to a later
-one (Haitsma and Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002), of which the SKETCH words with the
-smallest hashes are kept (min-wise hashing: Broder, "On the Resemblance and Containment of Documents", 1997).
+differently. The energy differences between neighbouring bands either grow or fall from a frame to a later one; one bit
+per pair of bands says which, and the bits of a frame are a word (Haitsma and Kalker, "A Highly Robust Audio
+Fingerprinting System", ISMIR 2002). The SKETCH words with the smallest hashes are kept (min-wise hashing: Broder, "On
+the Resemblance and Containment of Documents", 1997).
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The summary of a corpus before training: what is in it, what is odd about it, and reasons not to train on it."""
+"""Summarise a corpus before training: its contents, what looks odd, and reasons not to train on it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

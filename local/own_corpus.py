@@ -1,4 +1,4 @@
-"""Any folder of recordings: its audio files, who speaks in each, in which session, and ids for Kaldi's tables.
+"""Find the audio files of any folder, with the speaker and session of each, and make ids for Kaldi's tables.
 
 A speaker is a folder (at a level below the corpus), a part of the path (a regular expression), or a cell of a table.
 Ids are <speaker>-<session>-<recording>, or <speaker>-<recording> where sessions are not known; each part consists of
@@ -124,7 +124,7 @@ def walk(root: str, skip: str | None = None) -> Iterator[str]:
 def find_recordings(root: Path, naming: Naming, skip: Path | None = None) -> tuple[list[Recording], list[str]]:
     """Return the audio files below `root`, sorted, and remarks on how speakers were found and what was left out.
 
-    Raises InputError if there is no audio, or if nothing could name a speaker.
+    Raises InputError if there is no audio, or no way to tell the speakers.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; name the one that holds the recordings")

@@ -18,7 +18,7 @@ COMPUTED = ("feats.scp", "vad.scp", "utt2num_frames")
 
 
 def without_features(data: DataDir) -> DataDir:
-    """Return the tables of the audio; features stay if there is no audio."""
+    """Return the tables without computed features; without wav.scp, the features are all there is, and stay."""
     dropped = COMPUTED if "wav.scp" in data.columns else ()
     return DataDir(data.ids, {name: column for name, column in data.columns.items() if name not in dropped})
 

@@ -54,9 +54,9 @@ def driver_version() -> str | None:
 
 
 def why_no_gpu() -> str:
-    """Return what PyTorch was built for, what the driver supports, and what to do about it."""
+    """Return why PyTorch finds no GPU: the CUDA of its build, that of the driver; and the remedy."""
     built, driver = torch.version.cuda, driver_version()
-    supports = f"the driver supports CUDA {driver}" if driver else "there is no NVIDIA driver"
+    supports = f"the driver supports CUDA {driver}" if driver else "no NVIDIA driver was found"
     if built is None:
         return f"it was built without CUDA, {supports}; install another build (VOX_TORCH, see docs/faq.md)"
     if driver and int(built.partition(".")[0]) > int(driver.partition(".")[0]):  # minor versions are compatible

@@ -18,7 +18,10 @@ LOG = "log:"
 
 
 def read_values(name: str) -> tuple[list[str], np.ndarray]:
-    """Return the ids and values (float64) of FILE or log:FILE; raises InputError for a value that is not a number."""
+    """Read `FILE` or `log:FILE`; return its ids and values (float64), or their logarithms.
+
+    Raises InputError if a value is not a number.
+    """
     path = Path(name.removeprefix(LOG))
     ids, texts = read_table(path)
     values = np.empty(len(ids))

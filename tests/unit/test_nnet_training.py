@@ -154,10 +154,10 @@ def test_unknown_devices_are_named():
 
 @pytest.mark.parametrize(("built", "driver", "message"), [
     (None, "12.4", "it was built without CUDA, the driver supports CUDA 12.4; install another build"),
-    (None, None, "it was built without CUDA, there is no NVIDIA driver; install another build"),
+    (None, None, "it was built without CUDA, no NVIDIA driver was found; install another build"),
     ("13.0", "12.4", "it was built for CUDA 13.0, the driver supports CUDA 12.4; install a newer driver"),
     ("12.6", "12.4", "it was built for CUDA 12.6, the driver supports CUDA 12.4; check nvidia-smi"),
-    ("12.6", None, "it was built for CUDA 12.6, there is no NVIDIA driver; check nvidia-smi")])
+    ("12.6", None, "it was built for CUDA 12.6, no NVIDIA driver was found; check nvidia-smi")])
 def test_why_there_is_no_gpu(monkeypatch, built, driver, message):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from utils.errors import InputError
 from utils.features.options import read_feature_options, written_out
 from utils.features.vad import read_vad_options, vad_written_out
-from utils.kaldi.data_dir import OPTION_FILES, write_options
+from utils.kaldi.option_files import OPTION_FILES, write_options
 
 
 class Options(NamedTuple):

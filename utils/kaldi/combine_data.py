@@ -15,12 +15,11 @@ from utils.kaldi.data_dir import (
     ALL_TABLES,
     CHANGES,
     DataDir,
-    common_options,
     read_data_dir,
     separate,
     write_data_dir,
-    write_options,
 )
+from utils.kaldi.option_files import common_options, write_options
 from utils.kaldi.segments import SEGMENTS, WHOLE
 
 

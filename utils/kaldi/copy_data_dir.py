@@ -10,12 +10,11 @@ from pathlib import Path
 from utils.errors import run_main
 from utils.kaldi.data_dir import (
     DataDir,
-    common_options,
     read_data_dir,
     separate,
     write_data_dir,
-    write_options,
 )
+from utils.kaldi.option_files import common_options, write_options
 from utils.kaldi.trials import list_files, trial_lines
 
 

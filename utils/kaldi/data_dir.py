@@ -11,8 +11,8 @@ A directory holds text tables, one line per utterance, sorted by utterance in C 
     utt2augment      id10270-x6uYqmx31kE-00001-noise {"kind": "noise", ...}     (see utils/features/augment.py)
     segments         id10270-call7-0012 call7 12.3 17.85     (see utils/kaldi/segments.py)
 
-and spk2utt, the inverse of utt2spk; feats.conf and vad.conf hold the options of the features and of voice
-activity detection. A path in wav.scp is the rest of its line and may hold spaces.
+and spk2utt, the inverse of utt2spk; utils/kaldi/option_files.py has feats.conf and vad.conf. A path in wav.scp is the
+rest of its line and may hold spaces.
 With segments, wav.scp and reco2dur have a line per recording; in memory, they have a value per utterance as well.
 `trials/<list>` (see utils/kaldi/trials.py) names pairs of the directory's utterances.
 
@@ -46,7 +46,6 @@ from utils.kaldi.segments import (
 from utils.kaldi.trials import check_trials
 
 CHANGES = {"utt2speed": "1", "utt2augment": "{}"}  # changes to the audio -> value for "unchanged"
-OPTION_FILES = {"feats.conf": "features", "vad.conf": "voice activity"}  # file with the options -> what they made
 KEY_FILES = ("feats.scp", "wav.scp")  # written last: if one exists, the directory is complete
 TABLES = ("utt2spk", "utt2num_frames", *CHANGES, SEGMENTS, "vad.scp", *KEY_FILES)
 ALL_TABLES = (*TABLES, DURATIONS)  # reco2dur is read only with segments
@@ -384,30 +383,6 @@ def _staged(folder: Path) -> Iterator[Path]:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
         raise
-
-
-def common_options(folders: Sequence[Path]) -> dict[str, str | None]:
-    """Return the texts of feats.conf and vad.conf of data directories, None if some directory lacks the file.
-
-    Raises InputError if they differ.
-    """
-    common: dict[str, str | None] = {}
-    for name, what in OPTION_FILES.items():
-        found = [path.read_text(encoding="utf-8") for folder in folders if (path := folder / name).is_file()]
-        if len(set(found)) > 1:
-            raise InputError(f"{' and '.join(map(str, folders))}: their {name} differ; make the {what} of all alike")
-        common[name] = found[0] if len(found) == len(folders) else None
-    return common
-
-
-def write_options(folder: Path, texts: Mapping[str, str | None]) -> None:
-    """Write feats.conf and vad.conf; remove a file whose text is None."""
-    for name, text in texts.items():
-        if text is None:
-            (folder / name).unlink(missing_ok=True)
-            continue
-        with write_aside(folder / name) as stream:
-            stream.write(text)
 
 
 def spread(rows: Sequence[int], number: int) -> list[int]:

@@ -16,13 +16,12 @@ from utils.arguments import seed
 from utils.errors import InputError, first_five, run_main
 from utils.kaldi.data_dir import (
     DataDir,
-    common_options,
     read_data_dir,
     separate,
     spread,
     write_data_dir,
-    write_options,
 )
+from utils.kaldi.option_files import common_options, write_options
 from utils.kaldi.trials import check_trials, list_files, trial_lines
 
 
