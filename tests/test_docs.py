@@ -154,13 +154,17 @@ def test_commands_and_code(document, checkout, address):
                 shutil.copy(path, checkout.parent / "conf")
         else:
             assert kind == "bash", f"{document}: blocks of {kind} are not tested"
-            run(smaller(text, checkout, address), checkout)
+            run(smaller(text, checkout, address), checkout, ready=document != DOCUMENTS[0])
 
 
-def run(commands, folder):
+def run(commands, folder, ready):
+    """Run commands in the checkout; `ready`: as from a shell that has sourced its path.sh, which the others source."""
+    kept = {key: value for key, value in os.environ.items() if key != "VOX_READY"}
+    if ready:
+        kept |= {"VOX_READY": str(folder), "PATH": f"{folder}/utils:{os.environ['PATH']}"}
+    kept |= {"VOX_VENV": sys.prefix, "VOX_SHARED": str(folder.parent / "nothing")}
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=folder, capture_output=True, text=True,
-                          check=False, env={**{key: value for key, value in os.environ.items() if key != "VOX_READY"},
-                                            "VOX_VENV": sys.prefix, "VOX_SHARED": str(folder.parent / "nothing")})
+                          check=False, env=kept)
     assert done.returncode == 0, f"{commands}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
 
 

@@ -20,7 +20,7 @@ TO_THE_TABLE = ("--systems", "ivector", "--stop-stage", "7")
 MODELS = ("exp/ivector/ubm/final.ubm", "exp/ivector/final.ie", "exp/ivector/backend/plda/plda")
 
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("cold")]
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,8 @@ record = either(lambda path: json.loads(path.read_text(encoding="utf-8")))
 def words(path: Path) -> list[list[str]]:
     """Return the words of each non-empty line."""
     lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
-    return [line.split() for line in lines if line.split()]
+    found = [re.findall(r"[^ \t\v\f\r]+", line) for line in lines]  # str.split() splits at more: 0x1c, U+2003
+    return [line for line in found if line]
 
 
 def trials(path: Path) -> list[str]:
@@ -172,7 +173,7 @@ def configuration(path: Path) -> dict[str, Any]:
 def options(path: Path) -> dict[str, float]:
     """Return the numbers in lines `--name=number`; the last word of a line may be a comment."""
     found = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         word = re.sub(r"(^|\s)#.*", "", line).strip()
         name, _, value = word.removeprefix("--").partition("=")
         if word and name != "feature-type":

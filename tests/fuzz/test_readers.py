@@ -92,7 +92,7 @@ CHANGES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1 << 16), st.inte
 
 
 def fixed_list(path: Path) -> list[str]:
-    return [word for line in trial_lines(path) for word in line.split()]
+    return [word for line in trial_lines(path) for word in line.rstrip("\n").split(" ")]
 
 
 def rows(path: Path) -> list[tuple[str, np.ndarray]]:

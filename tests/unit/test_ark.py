@@ -187,8 +187,9 @@ def test_many_ids_take_little_memory(tmp_path):
     assert len(rows.files) == 40
 
 
-@pytest.mark.parametrize("where", ["gunzip -c x.ark |", "| cat", "x.ark:5[0:2,0:3]", "x.ark:5[:,0:3]", ""])
-def test_commands_and_column_ranges_are_refused(tmp_path, where):
+@pytest.mark.parametrize("where", ["gunzip -c x.ark |", "| cat", "x.ark:5[0:2,0:3]", "x.ark:5[:,0:3]", "",
+                                   "x.ark:99999999999999999999", "x.ark:5[0:99999999999999999999]"])
+def test_commands_and_column_ranges_and_impossible_places_are_refused(tmp_path, where):
     with pytest.raises(InputError):
         parse_location(where)
     if where:
@@ -196,6 +197,13 @@ def test_commands_and_column_ranges_are_refused(tmp_path, where):
         for read in (RowReader, lambda path: list(iterate(path))):
             with pytest.raises(InputError):
                 read(tmp_path / "a.scp")
+
+
+@pytest.mark.parametrize("text", ["[ 1 2\n 3 4 ]", "[\n 1 2\n 3 4 ]", "[ 1 2; 3 4 ]"])
+def test_a_matrix_in_text_may_begin_on_the_line_of_its_bracket(tmp_path, text):
+    (tmp_path / "a.ark").write_text(f"a {text}\n")
+    (name, value), = iterate(tmp_path / "a.ark")
+    assert name == "a" and value.tolist() == [[1, 2], [3, 4]]
 
 
 def test_a_command_in_a_script_leaves_no_trace(tmp_path):

@@ -1,23 +1,29 @@
 """Stands for python3 in tests that run in parallel: has programs run by tests/warm/server.py, which has imported torch.
 
-Only the programs of steps/ and nnet/ are; all other calls, and all calls where VOX_COLD is set, replace this process by
-the interpreter. The program gets this process's arguments, environment, folder and standard streams. Signals are passed
-on; if this process ends, so does the program.
+Served are the programs that need not know their own process or inherit descriptors: not the lock, not the launchers.
+All other calls, and all calls where VOX_COLD is set, replace this process by the interpreter. A program that is served
+gets this process's arguments, environment, folder, umask, limits, niceness, ignored signals and standard streams.
+Signals are passed on; if this process ends, so does the program. Two things differ: it is a session of its own, and it
+does not inherit the lock of a recipe.
 """
 
 import array
 import json
 import os
+import resource
+import select
 import signal
 import socket
 import sys
 
+SERVED = ("steps.", "nnet.", "local.", "utils.kaldi.", "utils.config", "utils.jobs.done")
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
 def main() -> None:
     words = sys.argv[1:]
-    is_ours = len(words) > 1 and words[0] == "-m" and words[1].startswith(("steps.", "nnet."))
+    is_ours = len(words) > 1 and words[0] == "-m" and words[1].startswith(SERVED)
     if is_ours and "VOX_COLD" not in os.environ:
         with socket.socket(socket.AF_UNIX) as connection:
             try:
@@ -32,20 +38,31 @@ def main() -> None:
 
 def run(connection: socket.socket, words: list[str]) -> int:
     """Return the exit code of a program. A signal that ended it ends this process, too."""
-    for number in PASSED_ON:
-        signal.signal(number, lambda number, _frame: connection.sendall(bytes([number])))
+    ignored = [number for number in PASSED_ON if signal.getsignal(number) == signal.SIG_IGN]
     umask = os.umask(0)
     os.umask(umask)
-    call = json.dumps({"words": words, "folder": os.getcwd(), "environment": dict(os.environ), "umask": umask}).encode()
+    call = json.dumps({"words": words, "folder": os.getcwd(), "environment": dict(os.environ), "umask": umask,
+                       "niceness": os.nice(0), "ignored": ignored,
+                       "limits": [(number, *resource.getrlimit(number)) for number in LIMITS]}).encode()
     connection.sendmsg([len(call).to_bytes(8, "big")],
                        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
     connection.sendall(call)
-    answer = connection.recv(2, socket.MSG_WAITALL)
+    # The interpreter itself writes the number of a signal there, also one that comes just before this process waits.
+    connection.setblocking(False)
+    signal.set_wakeup_fd(connection.fileno())
+    for number in PASSED_ON:
+        if number not in ignored:
+            signal.signal(number, lambda *_: None)
+    answer = b""
+    while len(answer) < 2 and select.select([connection], [], []) and (part := connection.recv(2 - len(answer))):
+        answer += part
     if len(answer) < 2:
         sys.exit("tests/warm/client.py: error: the server ended before the program")
     code = int.from_bytes(answer, "big", signed=True)
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the program has left one
+        if -code != signal.SIGKILL:  # which takes no handler
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return code
 

@@ -9,20 +9,24 @@ import atexit
 import contextlib
 import json
 import os
+import resource
 import runpy
 import select
 import signal
 import socket
 import sys
 import traceback
+from typing import Any
 
 import kaldi_native_fbank  # noqa: F401
 import kaldiio  # noqa: F401
 import safetensors.torch  # noqa: F401
 import scipy.linalg
+import scipy.signal  # noqa: F401  (half a second, and more the next two)
 import scipy.special  # noqa: F401
 import soundfile  # noqa: F401
 import torch
+import torch.utils.tensorboard  # noqa: F401
 import yaml  # noqa: F401
 
 
@@ -68,15 +72,14 @@ def answer(connection: socket.socket) -> None:
         connection.sendall(os.waitstatus_to_exitcode(status).to_bytes(2, "big", signed=True))
 
 
-def run(streams: array.array, words: list[str], folder: str, environment: dict[str, str], umask: int) -> None:
+def run(streams: array.array, words: list[str], environment: dict[str, str], **surroundings: Any) -> None:
     """Become the program: `python3 -m words`, with its standard streams."""
     os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
     shared = os.environ["PYTHONPATH"].split(":")
-    os.umask(umask)
-    os.chdir(folder)
+    settle(**surroundings)
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:] = [*environment["PYTHONPATH"].split(":"), *(path for path in sys.path if path not in shared)]
@@ -96,6 +99,17 @@ def run(streams: array.array, words: list[str], folder: str, environment: dict[s
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def settle(folder: str, umask: int, niceness: int, ignored: list[int], limits: list[tuple[int, int, int]]) -> None:
+    """Take over what a process inherits."""
+    os.chdir(folder)
+    os.umask(umask)
+    os.nice(niceness - os.nice(0))
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    for number, soft, hard in limits:
+        resource.setrlimit(number, (soft, hard))
 
 
 if __name__ == "__main__":

@@ -48,12 +48,14 @@ class Location(NamedTuple):
 
 
 def parse_location(where: str) -> Location:
-    """Split the right part of a script's line; raises InputError for pipes and column ranges."""
+    """Split the right part of a script's line; raises InputError for pipes, column ranges, impossible numbers."""
     if where.startswith("|") or where.endswith("|"):
         raise InputError(f"{where!r} is a command and is not run; write its output to a file first")
     path, offset, first, last = _LOCATION.fullmatch(where).groups()
     if path.endswith("]") or not path:
         raise InputError(f"{where!r}: expected path:offset or path:offset[first row:last row]")
+    if any(number and int(number) >= 1 << 62 for number in (offset, first, last)):
+        raise InputError(f"{where!r}: no file is so long; correct the line, or make the table again")
     return Location(path, int(offset or 0), int(first or 0), None if last is None else int(last) + 1)
 
 

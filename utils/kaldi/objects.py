@@ -172,7 +172,7 @@ class KaldiReader:
     def text_array(self, dtype: type | None = np.float32) -> np.ndarray:
         """Read a matrix or a vector in text."""
         text = self._brackets()
-        if text.lstrip(b" \t").startswith(b"\n"):
+        if b"\n" in text or b";" in text:  # the first row may begin on the line of the bracket
             return self._text_rows(text, dtype)
         return self.numbers(text).astype(dtype or np.float64, copy=False)
 
