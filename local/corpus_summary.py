@@ -1,4 +1,4 @@
-"""Summarise a corpus before training: its contents, what looks odd, and reasons not to train on it."""
+"""Summarise a corpus before training: its size, doubtful recordings, and reasons not to train on it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

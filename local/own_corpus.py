@@ -124,7 +124,7 @@ def walk(root: str, skip: str | None = None) -> Iterator[str]:
 def find_recordings(root: Path, naming: Naming, skip: Path | None = None) -> tuple[list[Recording], list[str]]:
     """Return the audio files below `root`, sorted, and remarks on how speakers were found and what was left out.
 
-    Raises InputError if there is no audio, or no way to tell the speakers.
+    Raises InputError if it finds no audio, or cannot tell the speakers apart.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; name the one that holds the recordings")
