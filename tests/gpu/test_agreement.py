@@ -50,8 +50,8 @@ def test_loss_gradients_and_embeddings(name):
     for module in network.modules():
         module.training |= isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
     x, labels = torch.randn(6, 120, network.frontend.output_dim), torch.arange(6) // 2
-    # Gradients are compared in double precision. In fp32, rounding decides which of two near values a maximum takes, and
-    # which side of 0 a ReLU sees. That changes a gradient by up to 1 %, even on one device.
+    # Gradients are compared in double precision. In fp32, rounding decides which of two near values a maximum takes,
+    # and which side of 0 a ReLU sees. That changes a gradient by up to 1 %, even on one device.
     for dtype, loss_tolerance, tolerance in ((torch.float32, 1e-4, 1e-4), (torch.float64, 1e-9, 1e-7)):
         found = []
         for device in ("cpu", DEVICE):
