@@ -2,10 +2,11 @@
 # Sourced by steps/calibrate.sh and steps/fuse.sh after step.sh: trains on one list and applies to another.
 
 train_trials=$1 trials=$3 out=$5
-read -ra train_scores <<< "$2"
-read -ra scores <<< "$4"
-read -ra train_measures <<< "$train_quality"
-read -ra measures <<< "$quality"
+words_of() { [ -z "$1" ] || xargs printf '%s\n' <<< "$1"; }  # names; blanks in a name are quoted, or follow a backslash
+mapfile -t train_scores < <(words_of "$2")
+mapfile -t scores < <(words_of "$4")
+mapfile -t train_measures < <(words_of "$train_quality")
+mapfile -t measures < <(words_of "$quality")
 
 require_file "$train_trials" "${train_scores[@]}" "$trials" "${scores[@]}"
 for list in "$train_trials" "$trials"; do require_file "$(dirname "$list")/../utt2spk"; done

@@ -98,6 +98,38 @@ each() {  # fact [other-fact value]
   done | awk '!seen[$0]++'
 }
 
+# Prints a path in the folder of each of a fusion's systems that have a chain, as steps/fuse.sh takes them.
+of_members() {  # fusion chain path
+  local system
+  for system in ${1#* }; do
+    read_facts "$system"
+    [[ " $chains " != *" $2 "* ]] || sed 's/[^A-Za-z0-9_./]/\\&/g' <<< "$exp/$system/$3"
+  done
+}
+
+# Sets fusions from --fuse, each as "name system system ...": `fusion` of all systems, others named by their systems.
+read_fusions() {
+  local wanted group names name
+  fusions=()
+  IFS=, read -ra wanted <<< "$fuse"
+  for group in ${wanted[@]+"${wanted[@]}"}; do
+    read -ra names <<< "$group"
+    if [ "${names[*]}" = all ]; then
+      read -ra names <<< "$systems"
+      [ "${#names[@]}" -lt 2 ] || fusions+=("fusion ${names[*]}")
+      continue
+    fi
+    for name in ${names[@]+"${names[@]}"}; do
+      [[ " $systems " == *" $name "* ]] || bad_call "--fuse names $name; it is not among the systems: $systems"
+    done
+    [ "${#names[@]}" -gt 1 ] || bad_call "--fuse '$fuse': a fusion is of two systems or more, or of all"
+    name=${names[*]}
+    fusions+=("${name// /+} $name")
+  done
+  [[ " $systems " != *" fusion "* ]] || bad_call "no system can be called fusion; rename its YAML file"
+}
+read_fusions
+
 # Calls a function, which a system's facts are set for, for each system of a kind: one after the other on this machine. On
 # an engine, they run side by side, at most --max-jobs-run of them, but a system that starts from another's model runs after
 # that one. A failure ends neither the others nor what does not need that model; the error names those that failed.

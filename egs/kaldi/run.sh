@@ -11,6 +11,7 @@ ready_features=     # name in conf/features for the features that the directorie
 systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
 conf=               # folder with the systems' YAML files (empty: conf/ of egs/voxceleb)
 backend=            # chains in place of the systems' own, as YAML: "[center, lda100, length, plda]" (empty: their own)
+fuse=all            # systems whose scores are fused, too, by names; fusions separated by commas; all: every one (empty: none)
 scale=full          # full: the papers' settings; mini: those of each YAML's block mini:, for minutes on two CPU cores
 set=                # keys of the systems' YAML files to change: "train.epochs=20 optimizer.lr=1e-3"; may be repeated
 stage=0             # first stage to run

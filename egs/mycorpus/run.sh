@@ -18,6 +18,7 @@ max_missing_trials=0.0 # share of the recordings of --trials that may not be the
 systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
 conf=               # folder with the systems' YAML files (empty: conf/ of egs/voxceleb)
 backend=            # chains in place of the systems' own, as YAML: "[center, lda100, length, plda]" (empty: their own)
+fuse=all            # systems whose scores are fused, too, by names; fusions separated by commas; all: every one (empty: none)
 scale=auto          # full: the papers' settings; mini: for minutes on two CPU cores; auto: by the speakers and hours
 set=                # keys of the systems' YAML files to change: "train.epochs=20 optimizer.lr=1e-3"; may be repeated
 stage=0             # first stage to run

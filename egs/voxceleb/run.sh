@@ -12,6 +12,7 @@ lists=              # trial lists to use, separated by spaces (empty: those foun
 systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
 conf=               # folder with the systems' YAML files (empty: conf/ here)
 backend=            # chains in place of the systems' own, as YAML: "[center, lda100, length, plda]" (empty: their own)
+fuse=all            # systems whose scores are fused, too, by names; fusions separated by commas; all: every one (empty: none)
 scale=full          # full: the papers' settings; mini: those of each YAML's block mini:, for minutes on two CPU cores
 set=                # keys of the systems' YAML files to change: "train.epochs=20 optimizer.lr=1e-3"; may be repeated
 stage=0             # first stage to run
@@ -132,7 +133,7 @@ if stage 5 "back-ends: on all training speakers, and without the held-out ones f
   done
 fi
 
-if stage 6 "scores of every trial list and of the held-out speakers; thresholds from the latter"; then
+if stage 6 "scores of every trial list and of the held-out speakers; thresholds and fusions from the latter"; then
   for system in $systems; do
     read_facts "$system"
     for chain in $chains; do
@@ -149,6 +150,17 @@ if stage 6 "scores of every trial list and of the held-out speakers; thresholds 
     for trials in "$data"/test/trials/*; do
       "$steps/score_segments.sh" "${threads[@]}" --device "$device" --max-shared-speakers "$max_shared_speakers" \
         "$exp/$system" "$exp/$system/segments_test" "$trials" "$exp/$system/scores_test/${trials##*/}.$segments"
+    done
+  done
+  for fusion in ${fusions[@]+"${fusions[@]}"}; do
+    for chain in $(each chains); do
+      held_out=$(of_members "$fusion" "$chain" "held_out/scores/valid.$chain")
+      [ "$(wc -l <<< "$held_out")" -gt 1 ] || continue
+      for trials in "$data"/test/trials/*; do
+        "$steps/fuse.sh" --max-shared-speakers "$max_shared_speakers" "$data/valid/trials/valid" "$held_out" "$trials" \
+          "$(of_members "$fusion" "$chain" "scores_test/${trials##*/}.$chain")" \
+          "$exp/${fusion%% *}/scores_test/${trials##*/}.$chain"
+      done
     done
   done
 fi

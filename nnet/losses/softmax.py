@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, normalize
 
-from utils.config import NotNegative, Positive, Range, Share
+from utils.config import Count, NotNegative, Positive, Range, Share, Whole
+from utils.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,10 @@ class MarginOptions(GrowingOptions):
 
     scale: Positive = 30.0
     margin: Annotated[float, Range(least=0, below=math.pi / 2)] = 0.2
+    sub_centres: Count = 1        # of each speaker; the nearest counts (Deng et al. 2020)
+    top_k: Whole = 0              # other speakers, the nearest ones, whose logits rise (inter-top-K, Zhao et al. 2021)
+    top_k_margin: Annotated[float, Range(least=0, below=math.pi / 2)] = 0.06  # m' by which they rise
+    label_smoothing: Annotated[float, Range(least=0, below=1)] = 0.0  # of the cross-entropy's targets, spread evenly over all speakers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,28 +106,55 @@ class MarginSoftmax(nn.Module):
     Additive angular margin, AAM-softmax (Deng et al. 2019): s cos(theta_y + m)
     Beyond theta_y = pi - m, cos(theta_y + m) would rise again. There, AAM-softmax uses s (cos(theta_y) - m sin(m)),
     which nearly joins it and keeps falling.
+
+    With C `sub_centres` per speaker, cos(theta_j) is the largest over the speaker's centres. With `top_k`, the K largest
+    cosines of other speakers are raised: by m' in AM-softmax, to cos(theta_j - m') in AAM-softmax. m' grows like m.
     """
 
     def __init__(self, input_dim: int, speakers: int, options: MarginOptions) -> None:
         super().__init__()
+        if options.top_k >= speakers:
+            raise InputError(f"loss: top_k is {options.top_k}, wanted fewer than the {speakers} training speakers")
         self.options = options
-        self.weight = nn.Parameter(torch.empty(speakers, input_dim))
-        nn.init.xavier_normal_(self.weight)
+        centres = torch.empty(speakers * options.sub_centres, input_dim)
+        nn.init.xavier_normal_(centres)
+        # A row per speaker, so that training that starts from this model finds the speakers that it knows.
+        self.weight = nn.Parameter(centres.view(speakers, *[options.sub_centres] * (options.sub_centres > 1), input_dim))
         self.margin_share = 1.0
 
     def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        cosines = linear(normalize(x.to(self.weight.dtype)), normalize(self.weight))  # cos(theta_j)
+        options = self.options
+        cosines = linear(normalize(x.to(self.weight.dtype)), normalize(self.weight, dim=-1).flatten(0, -2))
+        if options.sub_centres > 1:
+            cosines = cosines.unflatten(1, (-1, options.sub_centres)).amax(dim=2)  # cos(theta_j)
         true = cosines.gather(1, labels[:, None])  # cos(theta_y)
-        margin = self.options.margin * self.margin_share  # m
+        margins = cosines.scatter(1, labels[:, None], self.lowered(true, options.margin * self.margin_share))
+        if options.top_k:
+            others = cosines.detach().scatter(1, labels[:, None], -math.inf)
+            near = others.topk(options.top_k, dim=1).indices
+            margins = margins.scatter(1, near, self.raised(cosines.gather(1, near), options.top_k_margin * self.margin_share))
+        loss = cross_entropy(options.scale * margins, labels, label_smoothing=options.label_smoothing)
+        return loss, share_right(cosines, labels)
+
+    def lowered(self, cosines: Tensor, margin: float) -> Tensor:
+        """Return the cosines of true speakers with the margin m."""
         if self.options.type == "am_softmax":
-            lowered = true - margin  # cos(theta_y) - m
-        else:
-            sine = (1 - true.square()).clamp_min(1e-7).sqrt()
-            # cos(theta_y + m) = cos(theta_y) cos(m) - sin(theta_y) sin(m), while theta_y < pi - m
-            lowered = torch.where(true > -math.cos(margin), true * math.cos(margin) - sine * math.sin(margin),
-                                  true - margin * math.sin(margin))
-        logits = self.options.scale * cosines.scatter(1, labels[:, None], lowered)
-        return cross_entropy(logits, labels), share_right(cosines, labels)
+            return cosines - margin  # cos(theta_y) - m
+        # cos(theta_y + m) = cos(theta_y) cos(m) - sin(theta_y) sin(m), while theta_y < pi - m
+        return torch.where(cosines > -math.cos(margin),
+                           cosines * math.cos(margin) - sines(cosines) * math.sin(margin),
+                           cosines - margin * math.sin(margin))
+
+    def raised(self, cosines: Tensor, margin: float) -> Tensor:
+        """Return the cosines of the nearest other speakers with the margin m'."""
+        if self.options.type == "am_softmax":
+            return cosines + margin  # cos(theta_j) + m'
+        return cosines * math.cos(margin) + sines(cosines) * math.sin(margin)  # cos(theta_j - m')
+
+
+def sines(cosines: Tensor) -> Tensor:
+    """Return the sines of angles between 0 and pi from their cosines; their slope stays finite at both ends."""
+    return (1 - cosines.square()).clamp_min(1e-7).sqrt()
 
 
 class ASoftmax(nn.Module):

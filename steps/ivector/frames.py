@@ -51,12 +51,18 @@ def blocks(data: Path, options: FrontendOptions, part: range | slice = slice(Non
 
 
 def sample_frames(data: Path, options: FrontendOptions, number: int, seed: int) -> np.ndarray:
-    """Return about `number` frames (all, if there are fewer) drawn evenly from the utterances: N x F."""
-    _, lengths = read_column(data / "utt2num_frames")
-    total = sum(map(int, lengths))
+    """Return about `number` frames (all, if there are fewer) drawn evenly from the utterances: N x F.
+
+    Where the front end leaves unvoiced frames out, only voiced frames count.
+    """
+    if options.vad:
+        lengths = [np.count_nonzero(voiced) for _, voiced in iterate(data / "vad.scp")]
+    else:
+        lengths = [int(length) for length in read_column(data / "utt2num_frames")[1]]
+    total = sum(lengths)
     rng = np.random.default_rng(seed)
     share = min(1.0, number / max(total, 1))
     kept = [x if share == 1 else x[rng.random(len(x)) < share] for _, x in utterances(data, options)]
     x = np.concatenate(kept)
-    print(f"{len(x)} of {total} frames drawn from {len(lengths)} utterances", file=sys.stderr)
+    print(f"{len(x)} of {total}{' voiced' * options.vad} frames drawn from {len(lengths)} utterances", file=sys.stderr)
     return x

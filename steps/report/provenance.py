@@ -46,8 +46,11 @@ class Provenance:
         found = self.judge(record)
         if found.reason:
             return found.reason
-        model = scores.parents[1] / RECORD
-        seed, scale = self.training(model) if model.is_file() else ("-", "-")
+        # A fusion has no model: its scores come from those of several, which its record names.
+        fused = [path for path in map(self.here, read_record(record)["inputs"]) if path.parent.name == scores.parent.name]
+        models = dict.fromkeys(path.parents[1] for path in (scores, *fused))
+        trained = [self.training(model / RECORD) for model in models if (model / RECORD).is_file()] or [("-", "-")]
+        seed, scale = ("+".join(dict.fromkeys(values)) for values in zip(*trained, strict=True))
         return Origin(seed, scale, "+".join(dict.fromkeys(version for _, version in sorted(found.code))))
 
     def training(self, record: Path) -> tuple[str, str]:

@@ -130,17 +130,24 @@ def in_every_row(files: list[Scores]) -> str:
 
 
 def chains_of(files: list[Scores]) -> list[str]:
-    """Return a line for each back-end with the words of its chain, and the systems where chains of a name differ."""
+    """Return a line for each back-end with the words of its chain, and the systems where chains of a name differ; then
+    one for each fusion."""
     systems: dict[tuple[str, str], list[str]] = {}
+    fusions: dict[str, None] = {}
     for one in files:
         said = one.path.parents[1] / "backend" / one.backend / WORDS
+        fused = one.path.parent / f"calibration/{one.path.name}.json"
+        if fused.is_file():
+            names = [Path(path).parents[1].name for path in json.loads(fused.read_text(encoding="utf-8"))["systems"]]
+            fusions[f"{one.system}: the weighted sum of the scores of {', '.join(names)}, fitted on held-out speakers"] = None
+            continue
         words = said.read_text(encoding="utf-8").strip() if said.is_file() else (
             "the mean cosine of the 100 pairs of ten segments of 3.5 s")  # of steps/score_segments.sh
         names = systems.setdefault((one.backend, words), [])
         names.extend([one.system] * (one.system not in names))
     several = Counter(backend for backend, _ in systems)
     return [f"{backend}: {words}" + (f" ({', '.join(names)})" if several[backend] > 1 else "")
-            for (backend, words), names in sorted(systems.items())]
+            for (backend, words), names in sorted(systems.items())] + list(fusions)
 
 
 def main() -> None:

@@ -239,6 +239,31 @@ def test_losses_equal_their_equations(kind, share):
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("kind", ["am_softmax", "aam_softmax"])
+def test_sub_centres_near_speakers_and_smoothing_equal_their_equations(kind):
+    given = {"scale": 5.0, "margin": 0.3, "sub_centres": 2, "top_k": 2, "top_k_margin": 0.1, "label_smoothing": 0.2}
+    make, options = choose(LOSSES, {"type": kind, **given}, "loss")
+    torch.manual_seed(0)
+    module = make(4, 5, options).double()
+    module.margin_share = 0.5
+    x, labels, total = random(6, 4).requires_grad_(), [0, 1, 2, 3, 4, 1], 0.0
+    for row, label in zip(x, labels, strict=True):
+        cosines = [max(centre @ row / row.norm() / centre.norm() for centre in centres) for centres in module.weight]
+        others = sorted((speaker for speaker in range(5) if speaker != label), key=lambda speaker: cosines[speaker])
+        moves = {label: 0.15, others[-1]: -0.05, others[-2]: -0.05}
+        logits = torch.stack([5 * (cosine - moves.get(speaker, 0) if kind == "am_softmax" else
+                                   torch.cos(torch.acos(cosine) + moves.get(speaker, 0)))
+                              for speaker, cosine in enumerate(cosines)])
+        shares = [0.2 / 5 + 0.8 * (speaker == label) for speaker in range(5)]
+        total = total - sum(share * (logit - logits.exp().sum().log()) for share, logit in zip(shares, logits, strict=True))
+    loss, _ = module(x, torch.tensor(labels))
+    torch.testing.assert_close(loss, total / 6)
+    ours, theirs = torch.autograd.grad(loss, x, retain_graph=True)[0], torch.autograd.grad(total / 6, x)[0]
+    torch.testing.assert_close(ours, theirs)
+    with pytest.raises(InputError, match="loss: top_k is 2, wanted fewer than the 2 training speakers"):
+        make(4, 2, options)
+
+
 def test_the_angular_margin_keeps_falling_beyond_pi():
     module = MarginSoftmax(3, 2, MarginOptions(type="aam_softmax", margin=0.5))
     module.weight.data = torch.tensor([[1.0, 0, 0], [0, 0, 1]])  # the other speaker's cosine stays 0

@@ -100,6 +100,25 @@ def test_scores_are_left_out_when_something_on_their_way_changed(work, change, r
     assert left_out == [f"left out: xvector, {files} of scores: {reason}"]
 
 
+def test_a_fusion_has_the_seeds_of_its_systems_and_is_left_out_with_any_of_them(work):
+    exp, lists = work / "exp", work / "data/test/trials"
+    fused = exp / "fusion/scores_test/easy.plda"
+    inputs = [lists / "easy", *(exp / system / "scores_test/easy.plda" for system in ("ivector", "xvector"))]
+    fused.parent.mkdir(parents=True)
+    fused.write_text(inputs[1].read_text())
+    record = fused.with_name(".done.easy.plda")
+
+    def mark_fusion():
+        done.mark(record, done.describe(record, "fuse", {}, list(map(str, inputs))), [fused])
+
+    mark_fusion()
+    assert origins(work)[0] == ("fusion", "easy", "1", "mini", "c1")
+    make(work, "ivector", 2)
+    assert "left out: fusion, 1 file of scores: input exp/ivector/scores_test/easy.plda changed" in score_files(work)[1]
+    mark_fusion()
+    assert origins(work)[0] == ("fusion", "easy", "2+1", "mini", "c1")
+
+
 def test_scores_of_a_list_that_is_gone_or_shorter_are_left_out(work):
     (work / "data/test/trials/hard").unlink()
     (work / "data/test/trials/easy").write_text("".join(TRIALS.splitlines(keepends=True)[:2]))
