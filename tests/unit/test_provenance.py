@@ -114,9 +114,9 @@ def test_a_fusion_has_the_seeds_of_its_systems_and_is_left_out_with_any_of_them(
     mark_fusion()
     assert origins(work)[0] == ("fusion", "easy", "1", "mini", "c1")
     make(work, "ivector", 2)
-    assert "left out: fusion, 1 file of scores: input exp/ivector/scores_test/easy.plda changed" in score_files(work)[1]
-    mark_fusion()
     assert origins(work)[0] == ("fusion", "easy", "2+1", "mini", "c1")
+    (work / "data/xvector.conf").write_text("--num-ceps=30\n")
+    assert "left out: fusion, 1 file of scores: input data/xvector.conf changed" in score_files(work)[1]
 
 
 def test_scores_of_a_list_that_is_gone_or_shorter_are_left_out(work):
