@@ -98,12 +98,14 @@ each() {  # fact [other-fact value]
   done | awk '!seen[$0]++'
 }
 
-# Prints a path in the folder of each of a fusion's systems that have a chain, as steps/fuse.sh takes them.
+# Sets paths to a path in the folder of each of a fusion's systems that have a chain, as steps/fuse.sh takes them, and number.
 of_members() {  # fusion chain path
   local system
+  paths='' number=0
   for system in ${1#* }; do
     read_facts "$system"
-    [[ " $chains " != *" $2 "* ]] || sed 's/[^A-Za-z0-9_./]/\\&/g' <<< "$exp/$system/$3"
+    [[ " $chains " == *" $2 "* ]] || continue
+    paths+="$(sed 's/[^A-Za-z0-9_./]/\\&/g' <<< "$exp/$system/$3") " number=$((number + 1))
   done
 }
 

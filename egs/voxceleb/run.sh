@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# shellcheck disable=SC2154  # systems' facts come from read_facts
+# shellcheck disable=SC2154  # facts and paths come from read_facts and of_members
 # Speaker verification on VoxCeleb: attention-pooled embeddings, x-vectors and i-vectors, stage by
 # stage from wav files to one table and figures. Finished stages are skipped. Without a corpus, it simulates speakers
 # and runs the whole system on them within minutes, in first_look/ here.
@@ -154,12 +154,13 @@ if stage 6 "scores of every trial list and of the held-out speakers; thresholds 
   done
   for fusion in ${fusions[@]+"${fusions[@]}"}; do
     for chain in $(each chains); do
-      held_out=$(of_members "$fusion" "$chain" "held_out/scores/valid.$chain")
-      [ "$(wc -l <<< "$held_out")" -gt 1 ] || continue
+      of_members "$fusion" "$chain" "held_out/scores/valid.$chain"
+      [ "$number" -gt 1 ] || continue
+      held_out=$paths
       for trials in "$data"/test/trials/*; do
-        "$steps/fuse.sh" --max-shared-speakers "$max_shared_speakers" "$data/valid/trials/valid" "$held_out" "$trials" \
-          "$(of_members "$fusion" "$chain" "scores_test/${trials##*/}.$chain")" \
-          "$exp/${fusion%% *}/scores_test/${trials##*/}.$chain"
+        of_members "$fusion" "$chain" "scores_test/${trials##*/}.$chain"
+        "$steps/fuse.sh" --max-shared-speakers "$max_shared_speakers" "$data/valid/trials/valid" "$held_out" \
+          "$trials" "$paths" "$exp/${fusion%% *}/scores_test/${trials##*/}.$chain"
       done
     done
   done
