@@ -111,10 +111,10 @@ of_members() {  # fusion chain path
 
 # Sets fusions from --fuse, each as "name system system ...": `fusion` of all systems, others named by their systems.
 read_fusions() {
-  local wanted group names name
+  local groups group names name
   fusions=()
-  IFS=, read -ra wanted <<< "$fuse"
-  for group in ${wanted[@]+"${wanted[@]}"}; do
+  IFS=, read -ra groups <<< "$fuse"
+  for group in ${groups[@]+"${groups[@]}"}; do
     read -ra names <<< "$group"
     if [ "${names[*]}" = all ]; then
       read -ra names <<< "$systems"
