@@ -72,7 +72,7 @@ def test_the_recipe_ends_with_the_table(finished):
     for name in ("ivector", "vgg_mha", "xvector", "copies"):
         assert name in page
     assert (work / "exp/figures/attention_vgg_mha.pdf").is_file() and (work / "exp/figures/entropy.svg").is_file()
-    assert "<li>ivector: not a network, which has no epochs.</li>" in page
+    assert "<li>fusion, ivector: not a network, which has no epochs.</li>" in page
 
 
 def test_a_log_has_a_short_line_per_step_and_the_details_are_beside_the_jobs(finished):
