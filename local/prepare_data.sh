@@ -7,6 +7,7 @@ voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
 train=              # what to train on: of voxceleb1, voxceleb2, voxceleb2-test (empty: the dev parts of the corpora given)
 lists=              # trial lists to use, separated by spaces (empty: those found in the corpus folder)
 valid_speakers=40   # training speakers held out to validate networks on
+speeds=0.9,1.1      # speeds of the training speakers' copies; 1x0.9: the same speed, formants at 0.9 times their frequency
 max_missing=0.0     # share of audio files that may be missing, empty or unreadable; they are left out
 max_missing_trials=0.0 # share of trials that may lack audio; they are left out
 max_shared_speakers=0.0 # share of a list's speakers that may also be trained on
@@ -32,7 +33,7 @@ detail python3 -m local.prepare_voxceleb ${voxceleb1_root:+--voxceleb1-root "$vo
   ${voxceleb2_root:+--voxceleb2-root "$voxceleb2_root"} --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
   --max-shared-speakers "$max_shared_speakers" ${parts[@]+--train "$(IFS=,; echo "${parts[*]}")"} \
   ${lists[@]+--lists "${lists[@]}" --} "$data"
-"$(dirname "$0")/split_train.sh" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
+"$(dirname "$0")/split_train.sh" --valid-speakers "$valid_speakers" --speeds "$speeds" --seed "$seed" "$data"
 for set in train test; do
   validate "$data/$set"
 done

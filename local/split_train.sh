@@ -5,7 +5,7 @@
 # e.g.: local/split_train.sh --valid-speakers 10 data
 valid_speakers=40   # training speakers held out to validate networks on
 valid_trials=20000  # maximum number of trials among them
-speeds=0.9,1.1      # speeds of the copies
+speeds=0.9,1.1      # speeds of the copies; 1x0.9: the same speed, formants at 0.9 times their frequency
 seed=1              # random seed of the held-out speakers and their trials
 # <data>
 . "$(dirname "$0")/../utils/step.sh"

@@ -114,8 +114,10 @@ class AudioUtterances:
         self.speeds = np.ones(len(self.rows), np.float32)
         if (data / "utt2speed").is_file():
             self.speeds = np.array(array("f", map(self._speed, self._column(data / "utt2speed"))))
-        if (data / "utt2augment").is_file():
-            raise InputError(f"{data} has utt2augment: its copies are augmented already; name the data without them")
+        for table in ("utt2augment", "utt2formants"):
+            if (data / table).is_file():
+                raise InputError(f"{data} has {table}: its copies are changed in a way that a network that reads audio "
+                                 "does not repeat; name the data without them")
 
     def _column(self, path: Path) -> Iterator[str]:
         """Yield the values of a table with one line per utterance; raises InputError if it lists others."""

@@ -66,7 +66,7 @@ def test_the_recipe_ends_with_the_table(finished):
         assert row[5] in done.stdout
     report = (work / "exp/RESULTS.md").read_text()
     for part in ("In every row: seed 1, scale mini, code ", "torch 2.", "egs/voxceleb/run.sh", "| ivector",
-                 "- fusion: the weighted sum of the scores of ivector, xvector, vgg_mha, fitted on held-out speakers\n"):
+                 "- fusion: the weighted sum of the scores of ivector, xvector, vgg_mha, fitted on held-out "):
         assert part in report
     page = (work / "exp/report.html").read_text()
     for name in ("ivector", "vgg_mha", "xvector", "copies"):

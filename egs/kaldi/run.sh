@@ -28,6 +28,7 @@ num_processes=1     # processes per node that share the training of a network, o
 num_nodes=1         # nodes that share the training of a network
 status=false        # report whether each stage is done, stale, partial or to do, and why; run nothing
 seed=1              # random seed
+speeds=0.9,1.1      # speeds of the training speakers' copies; 1x0.9: the same speed, formants at 0.9 times their frequency
 augment=            # kinds of augmented copies to train networks on, too: noise, music, babble, reverb, telephone
 musan_root=         # MUSAN, for augmentation (empty: synthetic noise, no music)
 rirs_root=          # RIRS_NOISES, for augmentation (empty: simulated rooms)
@@ -59,7 +60,7 @@ if stage 0 "data: train, test, and held-out speakers to validate on"; then
   [ -e "$train/wav.scp" ] || require_audio
   "$local/prepare_kaldi.sh" --trials "$trials" --ready-features "$ready_features" \
     --max-shared-speakers "$max_shared_speakers" "$train" "$test" "$data"
-  "$local/split_train.sh" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
+  "$local/split_train.sh" --valid-speakers "$valid_speakers" --speeds "$speeds" --seed "$seed" "$data"
   [ -z "$augment" ] || "$steps/augment_data.sh" --kinds "$augment" --musan-root "$musan_root" --rirs-root "$rirs_root" \
     --seed "$seed" "$data/train_net" "$data/train_aug"
 fi

@@ -28,6 +28,7 @@ num_processes=1     # processes per node that share the training of a network, o
 num_nodes=1         # nodes that share the training of a network
 status=false        # report whether each stage is done, stale, partial or to do, and why; run nothing
 seed=1              # random seed
+speeds=0.9,1.1      # speeds of the training speakers' copies; 1x0.9: the same speed, formants at 0.9 times their frequency
 augment=            # kinds of augmented copies to train networks on, too: noise, music, babble, reverb, telephone
 musan_root=         # MUSAN, for augmentation (empty: synthetic noise, no music)
 rirs_root=          # RIRS_NOISES, for augmentation (empty: simulated rooms)
@@ -46,7 +47,7 @@ root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
 if stage 0 "corpus; data: train, test, and held-out speakers to validate on"; then
   [ -n "$corpus" ] || { "$local/get_speechocean762.sh" --url "$url" "$work/corpus"; corpus=$work/corpus/speechocean762; }
   "$local/prepare_speechocean762.sh" --speakers "$speakers" --utterances "$utterances" --seed "$seed" "$corpus" "$data"
-  "$local/split_train.sh" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
+  "$local/split_train.sh" --valid-speakers "$valid_speakers" --speeds "$speeds" --seed "$seed" "$data"
   [ -z "$augment" ] || "$steps/augment_data.sh" --kinds "$augment" --musan-root "$musan_root" --rirs-root "$rirs_root" \
     --seed "$seed" "$data/train_net" "$data/train_aug"
 fi

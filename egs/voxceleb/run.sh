@@ -29,6 +29,7 @@ num_processes=1     # processes per node that share the training of a network, o
 num_nodes=1         # nodes that share the training of a network
 status=false        # report whether each stage is done, stale, partial or to do, and why; run nothing
 seed=1              # random seed
+speeds=0.9,1.1      # speeds of the training speakers' copies; 1x0.9: the same speed, formants at 0.9 times their frequency
 augment=            # kinds of augmented copies to train networks on, too: noise, music, babble, reverb, telephone
 musan_root=         # MUSAN, for augmentation (empty: synthetic noise, no music)
 rirs_root=          # RIRS_NOISES, for augmentation (empty: simulated rooms)
@@ -66,7 +67,7 @@ if stage 0 "data directories: train, test, and held-out speakers to validate on"
   fi
   "$local/prepare_data.sh" --voxceleb1-root "$corpus" --voxceleb2-root "$voxceleb2_root" \
     --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
-    --max-shared-speakers "$max_shared_speakers" --train "$train" --lists "$lists" --valid-speakers "$valid_speakers" --seed "$seed" "$data"
+    --max-shared-speakers "$max_shared_speakers" --train "$train" --lists "$lists" --valid-speakers "$valid_speakers" --speeds "$speeds" --seed "$seed" "$data"
   [ -z "$augment" ] || "$steps/augment_data.sh" --kinds "$augment" --musan-root "$musan_root" --rirs-root "$rirs_root" \
     --seed "$seed" "$data/train_net" "$data/train_aug"
 fi

@@ -54,7 +54,7 @@ class MarginOptions(GrowingOptions):
     sub_centres: Count = 1        # of each speaker; the nearest counts (Deng et al. 2020)
     top_k: Whole = 0              # other speakers, the nearest ones, whose logits rise (inter-top-K, Zhao et al. 2021)
     top_k_margin: Annotated[float, Range(least=0, below=math.pi / 2)] = 0.06  # m' by which they rise
-    label_smoothing: Annotated[float, Range(least=0, below=1)] = 0.0  # of the cross-entropy's targets, spread evenly over all speakers
+    label_smoothing: Annotated[float, Range(least=0, below=1)] = 0.0  # share of the target spread over all speakers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +107,8 @@ class MarginSoftmax(nn.Module):
     Beyond theta_y = pi - m, cos(theta_y + m) would rise again. There, AAM-softmax uses s (cos(theta_y) - m sin(m)),
     which nearly joins it and keeps falling.
 
-    With C `sub_centres` per speaker, cos(theta_j) is the largest over the speaker's centres. With `top_k`, the K largest
-    cosines of other speakers are raised: by m' in AM-softmax, to cos(theta_j - m') in AAM-softmax. m' grows like m.
+    With `sub_centres`, cos(theta_j) is the largest over the speaker's centres. With `top_k` K, the K largest cosines of
+    other speakers are raised: by m' in AM-softmax, to cos(theta_j - m') in AAM-softmax. m' grows like m.
     """
 
     def __init__(self, input_dim: int, speakers: int, options: MarginOptions) -> None:
@@ -118,8 +118,9 @@ class MarginSoftmax(nn.Module):
         self.options = options
         centres = torch.empty(speakers * options.sub_centres, input_dim)
         nn.init.xavier_normal_(centres)
-        # A row per speaker, so that training that starts from this model finds the speakers that it knows.
-        self.weight = nn.Parameter(centres.view(speakers, *[options.sub_centres] * (options.sub_centres > 1), input_dim))
+        if options.sub_centres > 1:  # a row per speaker: training that starts from this model finds those that it knows
+            centres = centres.view(speakers, options.sub_centres, input_dim)
+        self.weight = nn.Parameter(centres)
         self.margin_share = 1.0
 
     def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,7 +133,8 @@ class MarginSoftmax(nn.Module):
         if options.top_k:
             others = cosines.detach().scatter(1, labels[:, None], -math.inf)
             near = others.topk(options.top_k, dim=1).indices
-            margins = margins.scatter(1, near, self.raised(cosines.gather(1, near), options.top_k_margin * self.margin_share))
+            raised = self.raised(cosines.gather(1, near), options.top_k_margin * self.margin_share)
+            margins = margins.scatter(1, near, raised)
         loss = cross_entropy(options.scale * margins, labels, label_smoothing=options.label_smoothing)
         return loss, share_right(cosines, labels)
 

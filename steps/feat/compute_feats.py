@@ -25,6 +25,7 @@ from utils.features.augment import augment, read_plan
 from utils.features.compute import compute_features
 from utils.features.options import FeatureOptions, read_feature_options
 from utils.files import write_aside
+from utils.formants import move_formants
 from utils.jobs.part import part_of
 from utils.kaldi.ark import ArkWriter
 from utils.kaldi.data_dir import CHANGES, read_audio_table, read_column
@@ -42,6 +43,7 @@ class Utterance(NamedTuple):
     name: str
     path: str     # or a command
     speed: str
+    formants: str
     plan: str     # of its augmentation
     segment: Segment | None  # None: the whole file
 
@@ -100,6 +102,8 @@ def features_of(one: Utterance, options: FeatureOptions, reader: Reader) -> tupl
     """Return the features of an utterance, and the notes on reading it."""
     audio = reader.read(one.path, one.segment)
     samples = audio.samples if float(one.speed) == 1 else change_speed(audio.samples, float(one.speed))
+    if float(one.formants) != 1:
+        samples = move_formants(samples, options.rate, float(one.formants))
     samples = augment(samples, read_plan(one.plan), options.rate, lambda other: reader.read(other).samples)
     try:
         return compute_features(samples, options), audio.notes

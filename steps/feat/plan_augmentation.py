@@ -27,7 +27,7 @@ from utils.kaldi.segments import SEGMENTS
 def augmented(data: DataDir, kinds: list[str], sources: Sources, copies: int, seed: int) -> DataDir:
     """Return the copies, in order; an utterance's plans depend only on the seed, its id and the sources."""
     ids: list[str] = []
-    kept = [name for name in ("utt2spk", "utt2speed", *AUDIO_TABLES) if name in data.columns]
+    kept = [name for name in ("utt2spk", "utt2speed", "utt2formants", *AUDIO_TABLES) if name in data.columns]
     columns: dict[str, list[str]] = {name: [] for name in [*kept, "utt2augment"]}
     for row, name in enumerate(data.ids):
         rng = np.random.default_rng((seed, zlib.crc32(name.encode())))

@@ -47,7 +47,8 @@ class Provenance:
         if found.reason:
             return found.reason
         # A fusion has no model: its scores come from those of several, which its record names.
-        fused = [path for path in map(self.here, read_record(record)["inputs"]) if path.parent.name == scores.parent.name]
+        inputs = map(self.here, read_record(record)["inputs"])
+        fused = [path for path in inputs if path.parent.name == scores.parent.name]
         models = dict.fromkeys(path.parents[1] for path in (scores, *fused))
         trained = [self.training(model / RECORD) for model in models if (model / RECORD).is_file()] or [("-", "-")]
         seed, scale = ("+".join(dict.fromkeys(values)) for values in zip(*trained, strict=True))

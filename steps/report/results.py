@@ -139,7 +139,8 @@ def chains_of(files: list[Scores]) -> list[str]:
         fused = one.path.parent / f"calibration/{one.path.name}.json"
         if fused.is_file():
             names = [Path(path).parents[1].name for path in json.loads(fused.read_text(encoding="utf-8"))["systems"]]
-            fusions[f"{one.system}: the weighted sum of the scores of {', '.join(names)}, fitted on held-out speakers"] = None
+            line = f"{one.system}: the weighted sum of the scores of {', '.join(names)}, fitted on held-out speakers"
+            fusions[line] = None
             continue
         words = said.read_text(encoding="utf-8").strip() if said.is_file() else (
             "the mean cosine of the 100 pairs of ten segments of 3.5 s")  # of steps/score_segments.sh

@@ -33,11 +33,22 @@ def test_copies(data, tmp_path):
     assert out.speakers == ["sp0.9-a", "sp0.9-a", "sp0.9-b", "sp1.1-a", "sp1.1-a", "sp1.1-b"]
     assert out.columns["utt2speed"] == ["0.9"] * 3 + ["1.1"] * 3
     assert out.columns["wav.scp"] == ["/x/a 1.wav", "/x/a2.wav", "/x/b1.wav"] * 2
-    assert not (tmp_path / "out/trials").exists()
+    assert not (tmp_path / "out/trials").exists() and "utt2formants" not in out.columns
+
+
+def test_copies_with_other_formants(data, tmp_path):
+    done = run("--speeds", "1.1,1x0.9,0.9x1.08", data, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    out = read_data_dir(tmp_path / "out")
+    assert out.ids[:3] == ["sp0.9x1.08-a-1", "sp0.9x1.08-a-2", "sp0.9x1.08-b-1"]
+    assert out.columns["utt2speed"] == ["0.9"] * 3 + ["1.1"] * 3 + ["1"] * 3
+    assert out.columns["utt2formants"] == ["1.08"] * 3 + ["1"] * 3 + ["0.9"] * 3
 
 
 @pytest.mark.parametrize(("speeds", "message"), [
     ("0.9,1", "'1' is not a factor"), ("fast", "'fast' is not a factor"), ("0.9,0.90", "a factor is given twice"),
+    ("1x3", "'1x3' is not a factor"), ("0.9x", "'0.9x' is not a factor"), ("1x1", "'1x1' is not a factor other than 1"),
+    ("1x0.9,1.0x0.90", "a factor is given twice"),
     ("-1", "is not a factor"), ("0.9,", "'' is not a factor"), ("99", "'99' is not a factor"),
 ])
 def test_wrong_speeds(data, tmp_path, speeds, message):

@@ -1,6 +1,6 @@
 """Combine data directories into one, e.g. a corpus with its augmented copies.
 
-Tables that every input has are kept. utt2speed and utt2augment are also kept if only some inputs have them (the
+Tables that every input has are kept; utt2speed, utt2formants and utt2augment also if only some inputs have them (the
 audio of the others stays unchanged). Where only some inputs have segments, the utterances of the others become
 recordings. No utterance may be in two inputs. Trial lists are not combined.
 e.g.: python3 -m utils.kaldi.combine_data data/train_all data/train data/train_sp

@@ -8,6 +8,7 @@ A directory holds text tables, one line per utterance, sorted by utterance in C 
     vad.scp          id10270-x6uYqmx31kE-00001 data/mfcc24/test/vad.1.ark:26
     utt2num_frames   id10270-x6uYqmx31kE-00001 827
     utt2speed        sp0.9-id10270-x6uYqmx31kE-00001 0.9     (audio played 0.9 times as fast)
+    utt2formants     sp1x0.9-id10270-x6uYqmx31kE-00001 0.9   (resonances at 0.9 times their frequency, after utt2speed)
     utt2augment      id10270-x6uYqmx31kE-00001-noise {"kind": "noise", ...}     (see utils/features/augment.py)
     segments         id10270-call7-0012 call7 12.3 17.85     (see utils/kaldi/segments.py)
 
@@ -45,12 +46,12 @@ from utils.kaldi.segments import (
 )
 from utils.kaldi.trials import check_trials
 
-CHANGES = {"utt2speed": "1", "utt2augment": "{}"}  # changes to the audio -> value for "unchanged"
+CHANGES = {"utt2speed": "1", "utt2formants": "1", "utt2augment": "{}"}  # changes to the audio -> value for "unchanged"
 KEY_FILES = ("feats.scp", "wav.scp")  # written last: if one exists, the directory is complete
 TABLES = ("utt2spk", "utt2num_frames", *CHANGES, SEGMENTS, "vad.scp", *KEY_FILES)
 ALL_TABLES = (*TABLES, DURATIONS)  # reco2dur is read only with segments
 AUDIO_TABLES = ("wav.scp", SEGMENTS, DURATIONS)  # where an utterance's audio is
-ONE_WORD = ("utt2spk", "utt2num_frames", "utt2speed", DURATIONS)
+ONE_WORD = ("utt2spk", "utt2num_frames", "utt2speed", "utt2formants", DURATIONS)
 TrialLists = Mapping[str, Iterable[str]]  # name of a list -> its lines
 # An id becomes part of file names and of space-separated lines. "\n" is not included: a check joins the ids with it.
 BAD_ID = re.compile(r"[^\S\n]|[\x00-\x09\x0b-\x1f\x7f/]|\.\.")
@@ -66,6 +67,11 @@ def plausible_speed(value: str) -> bool:
     return re.fullmatch(r"\d+(\.\d+)?", value) is not None and 0.1 <= float(value) <= 10
 
 
+def plausible_formants(value: str) -> bool:
+    """Whether `value` is a factor of a voice's resonances from 0.5 to 2, as in utt2formants."""
+    return re.fullmatch(r"\d+(\.\d+)?", value) is not None and 0.5 <= float(value) <= 2
+
+
 def plausible_segment(value: str) -> bool:
     """Whether `value` is `recording start end`, as in segments, with a recording's id of one word."""
     segment = read_segment(value)
@@ -75,6 +81,7 @@ def plausible_segment(value: str) -> bool:
 VALUE_CHECKS: dict[str, tuple[Callable[[str], bool], str]] = {
     "utt2num_frames": (positive_integer, "a number of frames above 0"),
     "utt2speed": (plausible_speed, "a speed factor from 0.1 to 10"),
+    "utt2formants": (plausible_formants, "a factor of the formants from 0.5 to 2"),
     "utt2spk": (lambda value: value != "" and "\n" not in value and not BAD_ID.search(value),
                 "a speaker id, one word without blanks, `/` and `..`"),
     SEGMENTS: (plausible_segment, SEGMENT_MEANING),
