@@ -32,7 +32,7 @@ def settable_keys(config: dict[str, Any], where: str) -> list[str]:
 
 
 def from_model(config: dict[str, Any], model: Path, path: Path) -> dict[str, Any]:
-    """Return the configuration in `path` as one that fine-tunes a model; one that names a model of its own stays as it is.
+    """Return the configuration in `path` as one that fine-tunes a model; one with a model of its own stays as it is.
 
     Raises InputError if the system is no network or not the model's, or its file of features is.
     """
@@ -50,8 +50,15 @@ def from_model(config: dict[str, Any], model: Path, path: Path) -> dict[str, Any
     return config
 
 
+def system_of(model: Path) -> str:
+    """Return the name of the system that a bundle, or the folder of a trained network, is of."""
+    from nnet.bundle import is_bundle, read_manifest  # as above
+
+    return read_manifest(model)["system"] if is_bundle(model) else model.resolve().name
+
+
 def main() -> None:
-    systems.main(facts_of_chains, settable_keys, from_model)
+    systems.main(facts_of_chains, settable_keys, from_model, system_of)
 
 
 if __name__ == "__main__":

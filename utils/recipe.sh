@@ -83,8 +83,8 @@ systems=$(python3 -m steps.systems --scale "$resolve_at" --conf "$conf" --exp "$
   ${backend:+--backend "$backend"} ${init:+--init "$init"} ${set:+--set "$set"} ${picked[@]+"${picked[@]}"} \
   ${names[@]+"${names[@]}"})
 
-# Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online, init_from (see utils/systems.py), and
-# chains, segments, copies, of its back-ends (see steps/systems.py);
+# Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online, init_from (see utils/systems.py),
+# and chains, segments, copies, of its back-ends (see steps/systems.py);
 # config; feats, the folder of its data with features; noises, the options that name corpora for online augmentation.
 read_facts() {  # system
   # shellcheck source=/dev/null

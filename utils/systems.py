@@ -16,7 +16,6 @@ names the scale. Beside it, facts.sh holds the facts that the recipe's shell scr
 """
 
 import argparse
-import json
 import re
 import shlex
 import sys
@@ -35,6 +34,7 @@ from utils.strict_yaml import parse_yaml
 KINDS = ("ivector", "network")
 SCALE_LINE = "# scale: "
 FromModel = Callable[[dict[str, Any], Path, Path], dict[str, Any]]  # of a configuration, a model and a file
+SystemOf = Callable[[Path], str]  # of a model
 FactsOfChains = Callable[[dict[str, Any], str], dict[str, str]]  # of a configuration and its file: see steps/systems.py
 
 
@@ -86,22 +86,15 @@ def facts_of(config: dict[str, Any], path: Path, augmented: bool, of_chains: Fac
             "init_from": str(init.get("model", "")), **chains}
 
 
-def system_of(model: Path | None) -> list[str]:
-    """Return the name of the system that a bundle or the folder of a trained network is of; nothing without one."""
-    if model is None:
-        return []
-    bundle = model / "bundle.json"
-    return [str(json.loads(bundle.read_text(encoding="utf-8"))["system"]) if bundle.is_file() else model.resolve().name]
-
-
 def as_shell(facts: dict[str, str]) -> str:
     """Return facts as lines that a shell can source, with quoted values."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items())
 
 
-def main(of_chains: FactsOfChains, keys_of: KeysOf, from_model: FromModel) -> None:
+def main(of_chains: FactsOfChains, keys_of: KeysOf, from_model: FromModel, system_of: SystemOf) -> None:
     """Run the program. of_chains: returns the facts of a configuration's chains, or raises InputError; keys_of: see
-    utils/settings.py; from_model: returns a configuration that starts from the model of --init."""
+    utils/settings.py; from_model: returns a configuration that starts from the model of --init; system_of: returns the
+    name of the system that this model is of."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--conf", type=Path, required=True)
@@ -114,7 +107,7 @@ def main(of_chains: FactsOfChains, keys_of: KeysOf, from_model: FromModel) -> No
     parser.add_argument("--augmented", action="store_true", help="augmented copies exist for training")
     parser.add_argument("systems", nargs="*")
     arguments = parser.parse_args()
-    names = names_of(arguments.systems or system_of(arguments.init), arguments.conf)
+    names = names_of(arguments.systems or ([system_of(arguments.init)] if arguments.init else []), arguments.conf)
     given = {"backend": parse_yaml(arguments.backend, "--backend")} if arguments.backend else {}
     configs = {name: load_config(arguments.conf / f"{name}.yaml", arguments.scale) | given for name in names}
     if arguments.init:
