@@ -119,8 +119,7 @@ def test_an_engine_gives_the_same_table(cold, engine, finished, corpus, conf, tm
     work, _ = finished
     done = run(corpus, conf, tmp_path, "--cmd", engine, "--num-threads", "2", "--systems", "ivector xvector")
     assert done.returncode == 0, done.stderr[-3000:]
-    expected = [row for row in results(work) if row[0] != "vgg_mha"]
-    assert results(tmp_path) == expected
+    assert alone(tmp_path) == [row for row in alone(work) if row[0] != "vgg_mha"]
     log = next((tmp_path / "exp/ivector/embeddings_test/log").glob("extract.1.log")).read_text()
     assert "# Running on" in log
     assert (tmp_path / "exp/ivector/embeddings_test/log/q").is_dir()
@@ -229,12 +228,31 @@ def test_a_change_redoes_what_depends_on_it_and_no_more(finished, corpus, conf, 
     done = run(corpus, other, copy, "--systems", "ivector xvector", "--stage", "3")
     assert done.returncode == 0, done.stderr[-2000:]
     assert f"{copy}/exp/xvector: up to date" in done.stderr
-    pairs = list(zip(results(copy), results(work), strict=True))
+    pairs = list(zip(alone(copy), alone(work), strict=True))
     assert all(now == before for now, before in pairs if now[0] != "ivector")
     assert any(now != before for now, before in pairs if now[0] == "ivector")
     made = {(row[0], *row[-3:-1]) for row in rows_of(copy)[1:]}
-    assert made == {("ivector", "2", "mini"), ("vgg_mha", "1", "mini"), ("xvector", "1", "mini")}
+    assert made == {("fusion", "2+1", "mini"), ("ivector", "2", "mini"), ("vgg_mha", "1", "mini"),
+                    ("xvector", "1", "mini")}
     assert "In every row: scale mini" in (copy / "exp/RESULTS.md").read_text()
+
+
+@pytest.mark.long
+def test_fine_tuning_starts_from_a_bundle(finished, corpus, conf, tmp_path):
+    work, _ = finished
+    copy, bundle = tmp_path / "work", work / "exp/xvector/bundle"
+    (copy / "exp").mkdir(parents=True)
+    shutil.copytree(work / "data", copy / "data", symlinks=True)
+    words = ("--init", str(bundle), "--seed", "1", "--stage", "3", "--set", "init.head_epochs=1")
+    done = run(corpus, conf, copy, "--systems", "xvector", *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    log = (copy / "exp/xvector/log/train.log").read_text()
+    assert f"starting from {bundle}: 0 of 9 speakers known, the classifier alone for 1 epochs" in log
+    assert {row[0] for row in results(copy)[1:]} == {"xvector"}
+    again = run(corpus, conf, copy, "--systems", "xvector", *words)
+    assert "exp/xvector: up to date" in again.stderr
+    done = run(corpus, conf, copy, "--systems", "ivector", *words)
+    assert done.returncode == 1 and "kind is ivector; --init is for networks" in done.stderr.splitlines()[-1]
 
 
 def rows_of(work):

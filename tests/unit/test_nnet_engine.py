@@ -335,6 +335,26 @@ def test_the_classifier_is_trained_first_with_everything_else_frozen(corpus, tmp
     assert changes >= {"encoder", "head", "loss"}
 
 
+@pytest.mark.parametrize("place", [3, 7, 9])  # in the classifier's epoch, at its end, and after it
+def test_fine_tuning_killed_in_either_phase_ends_with_the_same_bits(corpus, tmp_path, place):
+    trainer(corpus, tmp_path / "old").run()
+    config = changed(init={"model": "old", "head_epochs": 1, "rate": 0.5}, train={"epochs": 2, "checkpoint_steps": 2})
+    trainer(corpus, tmp_path / "whole", config).run()
+    killed = trainer(corpus, tmp_path / "x", config)
+    step = killed.train_step
+
+    def train_step(number, batch):
+        if number == place:
+            raise Killed
+        return step(number, batch)
+
+    killed.train_step = train_step
+    with pytest.raises(Killed):
+        killed.run()
+    trainer(corpus, tmp_path / "x", config).run()
+    assert same(weights(tmp_path / "x"), weights(tmp_path / "whole"))
+
+
 def test_large_margin_fine_tuning_goes_on_from_the_recipes_xvector(corpus, tmp_path):
     conf = ROOT / "egs/voxceleb/conf"
     base, tuned = (load_config(conf / f"{name}.yaml", "mini") for name in ("xvector", "xvector_lm"))
