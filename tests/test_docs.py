@@ -109,7 +109,7 @@ def smaller(block, checkout, address):
     for old, new in (("/corpora/VoxCeleb", f"{around}/VoxCeleb"), ("../shared/corpora/minivox", f"{around}/VoxCeleb1"),
                      ("egs/voxceleb/first_look/simulated", f"{around}/VoxCeleb1"),
                      ("egs/voxceleb/first_look/data/test/trials/simulated_test", "work/mine/data/test/trials/test"),
-                     ("egs/voxceleb/first_look/exp/xvector", "work/mine/exp/vgg_power"),
+                     ("egs/voxceleb/first_look/exp/vgg_mha", "work/mine/exp/vgg_power"),
                      ("/kaldi/egs/voxceleb/v2", f"{around}/kaldi"), ("--valid-speakers 40", "--valid-speakers 3"),
                      ("--conversations 20", "--conversations 2"),
                      ("/corpora/mine", f"{around}/mine"), ("/corpora/speechocean762", f"{around}/speechocean762"),

@@ -50,7 +50,7 @@ root=$(cd "$here/../.." && pwd); steps=$root/steps local=$root/local
 # Without a corpus or a stage: a first look, in its own folder. Options that are given take precedence.
 if ! given voxceleb1_root && ! given voxceleb2_root && ! given stage; then
   default_to valid_speakers 5
-  default_to systems "ivector xvector vgg_attention vgg_mha"
+  default_to systems "ivector vgg_attention vgg_mha"
   default_to scale mini
   default_to work "$here/first_look"
   default_to voxceleb1_root simulated
