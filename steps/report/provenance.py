@@ -5,6 +5,8 @@ Scores are valid as long as no input in this chain has changed. Their origin is 
 scale of its configuration, and the code versions of all steps in the chain.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,8 +49,8 @@ class Provenance:
         if found.reason:
             return found.reason
         # A fusion has no model: its scores come from those of several, which its record names.
-        inputs = map(self.here, read_record(record)["inputs"])
-        fused = [path for path in inputs if path.parent.name == scores.parent.name]
+        inputs = self.paths(read_record(record)["inputs"])
+        fused = [path for path in inputs.values() if path.parent.name == scores.parent.name]
         models = dict.fromkeys(path.parents[1] for path in (scores, *fused))
         trained = [self.training(model / RECORD) for model in models if (model / RECORD).is_file()] or [("-", "-")]
         seed, scale = ("+".join(dict.fromkeys(values)) for values in zip(*trained, strict=True))
@@ -57,7 +59,7 @@ class Provenance:
     def training(self, record: Path) -> tuple[str, str]:
         """Return the seed and the scale in a model's record."""
         said = read_record(record)
-        configurations = [self.here(name) for name in said["inputs"] if name.endswith(".yaml")]
+        configurations = [path for name, path in self.paths(said["inputs"]).items() if name.endswith(".yaml")]
         return said["options"].get("seed", "-"), next(map(scale_of, configurations), "-")
 
     def judge(self, record: Path) -> Judged:
@@ -67,8 +69,9 @@ class Provenance:
         self.known[record] = Judged(None, frozenset())  # a record that leads back to itself ends here
         said = read_record(record)
         reason, code = None, {(said.get("finished", ""), said.get("code", "unknown"))}
+        paths = self.paths(said["inputs"])
         for name, then in said["inputs"].items():
-            path = self.here(name)
+            path = paths[name]
             shown = path.relative_to(self.work) if path.is_relative_to(self.work) else path
             try:
                 reason = reason or (None if fingerprint(path) == then else f"input {shown} changed")
@@ -80,14 +83,18 @@ class Provenance:
         self.known[record] = Judged(reason, frozenset(code))
         return self.known[record]
 
-    def here(self, name: str) -> Path:
-        """Return the present path of an input that a record names: a work folder may be moved or copied."""
-        path = Path(name).absolute()
-        if path.is_relative_to(self.work):
-            return path
-        tails = (self.work.joinpath(*path.parts[place:]) for place, part in enumerate(path.parts)
-                 if part in ("data", "exp"))
-        return next((tail for tail in tails if tail.exists()), path)
+    def paths(self, names: Iterable[str]) -> dict[str, Path]:
+        """Return the present paths of a record's inputs: the work folder may have been moved or copied since.
+
+        Its place then is the folder that holds the `data` or `exp` of most inputs; an input elsewhere, such as the
+        model that a training started from, has stayed where it was.
+        """
+        found = {name: Path(name).absolute() for name in names}
+        roots = Counter(path.parents[len(path.parts) - place - 1] for path in found.values()
+                        for place, part in enumerate(path.parts) if part in ("data", "exp"))
+        then = max(roots, key=lambda root: (roots[root], len(root.parts)), default=self.work)
+        moved = {name: self.work / path.relative_to(then) for name, path in found.items() if path.is_relative_to(then)}
+        return found | {name: path for name, path in moved.items() if path.exists()}
 
     @staticmethod
     def makers(path: Path) -> list[Path]:

@@ -143,6 +143,24 @@ def test_a_work_folder_may_be_moved_or_copied(work):
         score_files(copy)
 
 
+def test_a_model_that_training_started_from_may_be_of_another_work_folder(work, tmp_path):
+    """Even of a system of the same name: it is not taken for the one in this folder."""
+    other = tmp_path / "other/exp/xvector/model.safetensors"
+    other.parent.mkdir(parents=True)
+    other.write_text("weights")
+    exp = work / "exp/xvector"
+    mark(exp / ".done", [exp / "system.yaml", work / "data/xvector/train", other], ["model.safetensors"], seed="3")
+    mark(exp / "embeddings_test/.done", [exp / "model.safetensors", work / "data/xvector/test"], ["xvector.scp"])
+    for name in ("easy", "hard"):
+        score(work, "xvector", name)
+    assert ("xvector", "easy", "3", "mini", "c1") in origins(work)
+    other.write_text("other weights")
+    assert {row[0] for row in origins(work)} == {"ivector"}
+    other.write_text("weights")
+    shutil.move(work, tmp_path / "moved")
+    assert ("xvector", "hard", "3", "mini", "c1") in origins(tmp_path / "moved")
+
+
 def test_the_scale_is_a_line_of_the_resolved_configuration_and_of_the_networks(tmp_path):
     def call(module, *words):
         done = subprocess.run(["python3", "-m", module, *map(str, words)], cwd=ROOT, capture_output=True, text=True,
