@@ -25,6 +25,7 @@ from nnet.embed import Model, load
 from steps.backend import COMPARISONS, TRANSFORMS
 from steps.backend.chain import COHORT, WORDS
 from steps.use.scoring import CALIBRATION, Scoring
+from utils.arguments import licence_line
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 from utils.jobs.done import code_version
@@ -97,15 +98,13 @@ def make_bundle(exp: Path, out: Path, licence: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="utils/bundle", description=__doc__,
                                      formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--licence", default="not stated", help="one line on who may use it for what "
-                        "(default: %(default)s)")
+    parser.add_argument("--licence", type=licence_line, default="not stated",
+                        help="one line on who may use it for what (default: %(default)s)")
     parser.add_argument("--or-warn", action="store_true",
                         help="print a warning if the system cannot be bundled, instead of an error")
     parser.add_argument("exp", type=Path, help="folder of a trained system, such as egs/voxceleb/exp/xvector")
     parser.add_argument("out", type=Path, help="the new folder")
     arguments = parser.parse_args()
-    if len(arguments.licence.splitlines()) != 1:
-        raise InputError(f"--licence is {arguments.licence!r}, wanted one line")
     try:
         make_bundle(arguments.exp, arguments.out, arguments.licence)
     except InputError as error:

@@ -13,7 +13,8 @@ from nnet.poolings import POOLINGS
 from utils.config import choose
 from utils.errors import InputError
 
-KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "multi_head", "heads": 1},
+KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "statistics", "deviation": "wespeaker"},
+         {"type": "multi_head", "heads": 1},
          {"type": "multi_head", "heads": 3}, {"type": "multi_head", "heads": 2, "scaled": True},
          {"type": "self_attentive"}, {"type": "self_attentive", "hidden": False}, {"type": "attentive_statistics"},
          {"type": "channel_attentive_statistics", "hidden": 4}, {"type": "multi_head_mlp", "heads": 2},
@@ -97,6 +98,14 @@ def attention_in_loops(kind, h, module):
     return torch.stack([sum(weights[j] * vectors[j][i] for j in range(heads)) for i in range(size)])
 
 
+def deviation_in_loops(kind, square, frames):
+    """The standard deviation of values whose squared distances from their mean have the sum `square`."""
+    convention = kind.get("deviation", "floored")
+    if convention == "wespeaker":
+        return (square / max(frames - 1, 1) + 1e-7).sqrt()
+    return (square / frames).clamp_min({"floored": 1e-6, "speechbrain": 1e-12}[convention]).sqrt()
+
+
 def pool_in_loops(kind, h, module):
     """Pool the frames (T x d, a list of lists of scalars) of one utterance by the equation."""
     frames, dim = h.shape
@@ -106,8 +115,8 @@ def pool_in_loops(kind, h, module):
         mean = [sum(h[t, i] for t in range(frames)) / frames for i in range(dim)]
         if kind["type"] == "temporal":
             return torch.stack(mean)
-        variance = [sum((h[t, i] - mean[i]) ** 2 for t in range(frames)) / frames for i in range(dim)]
-        return torch.stack(mean + [v.clamp_min(1e-6).sqrt() for v in variance])
+        squares = [sum((h[t, i] - mean[i]) ** 2 for t in range(frames)) for i in range(dim)]
+        return torch.stack(mean + [deviation_in_loops(kind, square, frames) for square in squares])
     heads = kind["heads"]
     size = dim // heads
     out = []
