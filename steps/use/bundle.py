@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 
 from local.simulated_voice import RATE, draw_speaker, utter
-from nnet.bundle import EMBEDDING, FORMAT, MANIFEST, RECORDING, VERSION, digest_of, files_of, seal_of
+from nnet.bundle import EMBEDDING, FORMAT, MANIFEST, RECORDING, VERSION, check_files, digest_of, files_of, seal_of
 from nnet.embed import Model, load
 from steps.backend import COMPARISONS, TRANSFORMS
 from steps.backend.chain import COHORT, WORDS
@@ -69,8 +69,12 @@ def manifest_of(model: Model, folder: Path, name: str, licence: str) -> dict[str
     return {**said, "seal": seal_of(said)}
 
 
-def make_bundle(exp: Path, out: Path, licence: str) -> None:
-    """Bundle the system of a model folder; raises InputError if `out` exists or the system cannot be used on audio."""
+def make_bundle(exp: Path, out: Path, licence: str, embeds: bool = True) -> None:
+    """Bundle the system of a model folder; raises InputError if `out` exists or the system cannot be used on audio.
+
+    embeds: false for a network whose features cannot be computed: its bundle has no self-check, and only a training can
+    start from it.
+    """
     if os.path.lexists(out):
         raise InputError(f"{out} exists; remove it, or name another folder")
     model = load(exp)
@@ -81,12 +85,13 @@ def make_bundle(exp: Path, out: Path, licence: str) -> None:
         for name, path in model_files(exp).items():
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, aside / name)
-        soundfile.write(aside / RECORDING, simulated_recording(), RATE, subtype="PCM_16")
-        write_vector(aside / EMBEDDING, model.embed(aside / RECORDING))
+        if embeds:
+            soundfile.write(aside / RECORDING, simulated_recording(), RATE, subtype="PCM_16")
+            write_vector(aside / EMBEDDING, model.embed(aside / RECORDING))
         with write_aside(aside / MANIFEST) as stream:
             json.dump(manifest_of(model, aside, exp.resolve().name, licence), stream, indent=1)
             stream.write("\n")
-        load(aside)
+        load(aside) if embeds else check_files(aside)
         for chain in aside.glob("backend/*"):
             Scoring.load(aside, chain.name)
         os.rename(aside, out)
