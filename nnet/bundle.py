@@ -3,7 +3,8 @@
     bundle.json          the format and its version; kind, rate and dimension of the system; its licence; versions of
                          the programs that made it; the SHA-256 of every other file, and of all this
     self_check.flac      a recording of a simulated voice
-    self_check.vec       its embedding, on the machine that made the bundle
+    self_check.vec       its embedding, on the machine that made the bundle; both are missing where the features cannot
+                         be computed here, so that only a training can start from the bundle (utils/import_checkpoint)
     config.yaml, model.safetensors              a network, with the options of its features and its voice activity
     system.yaml, final.ubm, final.ie, *.conf    an i-vector system
     backend/, calibration.json                  what scoring needs, where it is trained

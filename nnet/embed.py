@@ -243,13 +243,17 @@ def load(folder: str | os.PathLike, device: str = "cpu") -> Model:
     """Return the trained system of a model folder or bundle, network or i-vector; device: cpu, cuda or cuda:N.
 
     Raises InputError if the folder has no system, a file is damaged, or the files do not match; and for a bundle if a
-    file has changed, or the system no longer gives the embedding of the bundle's self-check.
+    file has changed, the system no longer gives the embedding of the bundle's self-check, or its features cannot be
+    computed (utils/import_checkpoint).
     """
     folder, where = Path(folder), find_device(device)
     if not is_bundle(folder):
         return _load(folder, where)
     check_files(folder)
     model = _load(folder, where)
+    if model.features is None:
+        raise InputError(f"{folder}: its network takes features that cannot be computed here, so it embeds no audio; "
+                         "only a training can start from it (--init)")
     check_embedding(model)
     return model
 

@@ -1,9 +1,14 @@
-"""Masks and weights over the frames of a padded batch."""
+"""Masks, weights and standard deviations over the frames of a padded batch."""
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 VARIANCE_FLOOR = 1e-6  # keeps the gradient of the standard deviation finite on constant frames
+# Conventions of the standard deviation: ours, and those of toolkits whose weights are imported (nnet/toolkits.py).
+Deviation = Literal["floored", "wespeaker", "speechbrain"]
+FLOORS = {"floored": VARIANCE_FLOOR, "wespeaker": 1e-7, "speechbrain": 1e-12}  # of the variance
 
 
 def frame_weights(h: Tensor, lengths: Tensor | None) -> Tensor:
@@ -29,6 +34,19 @@ def softmax_over_frames(scores: Tensor, lengths: Tensor | None) -> Tensor:
 def weighted_mean(weights: Tensor, h: Tensor) -> Tensor:
     """Return sum_t weights_t h_t: B x T and B x T x d give B x d."""
     return torch.bmm(weights[:, None], h)[:, 0]
+
+
+def deviation(variance: Tensor, weights: Tensor, convention: Deviation) -> Tensor:
+    """Return the standard deviation over the frames, of the variance v that is divided by their number T: B x d.
+
+    weights: those of `frame_weights`, B x T.
+        floored, speechbrain   sqrt(max(v, floor))
+        wespeaker              sqrt(T / (T - 1) v + floor), for T > 1
+    """
+    if convention == "wespeaker":
+        frames = (weights > 0).sum(dim=1, keepdim=True)
+        return (variance * frames / (frames - 1).clamp_min(1) + FLOORS[convention]).sqrt()
+    return variance.clamp_min(FLOORS[convention]).sqrt()
 
 
 def head_means(weights: Tensor, h: Tensor) -> Tensor:

@@ -28,6 +28,13 @@ def share(option: str) -> Callable[[str], float]:
     return read
 
 
+def licence_line(text: str) -> str:
+    """Read the value of --licence; raises InputError unless it is one line."""
+    if len(text.splitlines()) != 1:
+        raise InputError(f"--licence is {text!r}, wanted one line")
+    return text
+
+
 def prior_of(text: str) -> float:
     """Read the value of --prior, a probability; raises InputError unless it is between 0 and 1, without both."""
     try:

@@ -27,11 +27,11 @@ from nnet.poolings.attention import (
     SelfAttentivePooling,
 )
 from nnet.poolings.cross_attention import CrossAttentive, CrossOptions
-from nnet.poolings.moments import NoOptions, StatisticsPooling, TemporalPooling
+from nnet.poolings.moments import NoOptions, StatisticsOptions, StatisticsPooling, TemporalPooling
 
 POOLINGS = {
     "temporal": (TemporalPooling, NoOptions),
-    "statistics": (StatisticsPooling, NoOptions),
+    "statistics": (StatisticsPooling, StatisticsOptions),
     "multi_head": (MultiHeadAttention, HeadsOptions),
     "self_attentive": (SelfAttentivePooling, SelfAttentiveOptions),
     "attentive_statistics": (AttentiveStatistics, PlainOptions),

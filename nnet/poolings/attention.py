@@ -10,7 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nnet.padding import VARIANCE_FLOOR, frame_weights, head_means, softmax_over_frames
+from nnet.padding import (
+    FLOORS,
+    VARIANCE_FLOOR,
+    Deviation,
+    deviation,
+    frame_weights,
+    head_means,
+    softmax_over_frames,
+)
 from utils.config import Count, Probability
 from utils.errors import InputError
 
@@ -134,10 +142,13 @@ class AttentiveStatistics(nn.Module):
 
 @dataclass(frozen=True)
 class ChannelOptions:
-    """Channel- and context-dependent statistics."""
+    """Channel- and context-dependent statistics; the defaults are the paper's."""
 
     type: str
     hidden: Count = 128
+    context: bool = True   # false: the attention sees h_t alone, as in wespeaker's networks without GLOB in their names
+    norm: bool = False     # ReLU and batch norm before tanh, as in speechbrain
+    deviation: Deviation = "floored"  # of sigma and of the result (nnet/padding.py)
 
 
 class ChannelAttentiveStatistics(nn.Module):
@@ -149,22 +160,31 @@ class ChannelAttentiveStatistics(nn.Module):
 
     def __init__(self, input_dim: int, options: ChannelOptions) -> None:
         super().__init__()
-        self.output_dim = 2 * input_dim
-        self.w, self.v = nn.Linear(3 * input_dim, options.hidden), nn.Linear(options.hidden, input_dim)
+        self.output_dim, self.context, self.deviation = 2 * input_dim, options.context, options.deviation
+        seen = 3 * input_dim if options.context else input_dim
+        self.w, self.v = nn.Linear(seen, options.hidden), nn.Linear(options.hidden, input_dim)
+        self.norm = nn.BatchNorm1d(options.hidden) if options.norm else None
 
     def weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the attention weights: B x T x d."""
-        uniform = frame_weights(h, lengths)[..., None]
-        mean = (uniform * h).sum(dim=1, keepdim=True)  # m: B x 1 x d
-        deviation = (uniform * (h - mean).square()).sum(dim=1, keepdim=True).clamp_min(VARIANCE_FLOOR).sqrt()  # sigma
-        seen = torch.cat([h, mean.expand_as(h), deviation.expand_as(h)], dim=2)  # [h_t, m, sigma]: B x T x 3d
-        return softmax_over_frames(self.v(self.w(seen).tanh()), lengths)  # w_tc = softmax_t(a_tc)
+        hidden = self.w(self.seen(h, lengths) if self.context else h)
+        if self.norm is not None:
+            hidden = self.norm(hidden.relu().transpose(1, 2)).transpose(1, 2)
+        return softmax_over_frames(self.v(hidden.tanh()), lengths)  # w_tc = softmax_t(a_tc)
+
+    def seen(self, h: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return what the attention sees, [h_t, m, sigma]: B x T x 3d."""
+        uniform = frame_weights(h, lengths)
+        mean = (uniform[..., None] * h).sum(dim=1, keepdim=True)  # m: B x 1 x d
+        variance = (uniform[..., None] * (h - mean).square()).sum(dim=1)
+        sigma = deviation(variance, uniform, self.deviation)[:, None]
+        return torch.cat([h, mean.expand_as(h), sigma.expand_as(h)], dim=2)
 
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
         weights = self.weights(h, lengths)
         mean = (weights * h).sum(dim=1, keepdim=True)
         variance = (weights * (h - mean).square()).sum(dim=1)
-        return torch.cat([mean[:, 0], variance.clamp_min(VARIANCE_FLOOR).sqrt()], dim=1)
+        return torch.cat([mean[:, 0], variance.clamp_min(FLOORS[self.deviation]).sqrt()], dim=1)
 
 
 @dataclass(frozen=True)

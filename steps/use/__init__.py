@@ -1,1 +1,1 @@
-"""The programs behind utils/bundle, embed, verify, enrol, identify and export_onnx: using a trained system."""
+"""The programs behind utils/bundle, embed, verify, enrol, identify, export_onnx, import_checkpoint."""

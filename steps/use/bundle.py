@@ -20,11 +20,12 @@ import numpy as np
 import soundfile
 
 from local.simulated_voice import RATE, draw_speaker, utter
-from nnet.bundle import EMBEDDING, FORMAT, MANIFEST, RECORDING, VERSION, digest_of, files_of, seal_of
+from nnet.bundle import EMBEDDING, FORMAT, MANIFEST, RECORDING, VERSION, check_files, digest_of, files_of, seal_of
 from nnet.embed import Model, load
 from steps.backend import COMPARISONS, TRANSFORMS
 from steps.backend.chain import COHORT, WORDS
 from steps.use.scoring import CALIBRATION, Scoring
+from utils.arguments import licence_line
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 from utils.jobs.done import code_version
@@ -68,8 +69,12 @@ def manifest_of(model: Model, folder: Path, name: str, licence: str) -> dict[str
     return {**said, "seal": seal_of(said)}
 
 
-def make_bundle(exp: Path, out: Path, licence: str) -> None:
-    """Bundle the system of a model folder; raises InputError if `out` exists or the system cannot be used on audio."""
+def make_bundle(exp: Path, out: Path, licence: str, embeds: bool = True) -> None:
+    """Bundle the system of a model folder; raises InputError if `out` exists or the system cannot be used on audio.
+
+    embeds: false for a network whose features cannot be computed: its bundle has no self-check, and only a training can
+    start from it.
+    """
     if os.path.lexists(out):
         raise InputError(f"{out} exists; remove it, or name another folder")
     model = load(exp)
@@ -80,12 +85,13 @@ def make_bundle(exp: Path, out: Path, licence: str) -> None:
         for name, path in model_files(exp).items():
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, aside / name)
-        soundfile.write(aside / RECORDING, simulated_recording(), RATE, subtype="PCM_16")
-        write_vector(aside / EMBEDDING, model.embed(aside / RECORDING))
+        if embeds:
+            soundfile.write(aside / RECORDING, simulated_recording(), RATE, subtype="PCM_16")
+            write_vector(aside / EMBEDDING, model.embed(aside / RECORDING))
         with write_aside(aside / MANIFEST) as stream:
             json.dump(manifest_of(model, aside, exp.resolve().name, licence), stream, indent=1)
             stream.write("\n")
-        load(aside)
+        load(aside) if embeds else check_files(aside)
         for chain in aside.glob("backend/*"):
             Scoring.load(aside, chain.name)
         os.rename(aside, out)
@@ -97,15 +103,13 @@ def make_bundle(exp: Path, out: Path, licence: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="utils/bundle", description=__doc__,
                                      formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--licence", default="not stated", help="one line on who may use it for what "
-                        "(default: %(default)s)")
+    parser.add_argument("--licence", type=licence_line, default="not stated",
+                        help="one line on who may use it for what (default: %(default)s)")
     parser.add_argument("--or-warn", action="store_true",
                         help="print a warning if the system cannot be bundled, instead of an error")
     parser.add_argument("exp", type=Path, help="folder of a trained system, such as egs/voxceleb/exp/xvector")
     parser.add_argument("out", type=Path, help="the new folder")
     arguments = parser.parse_args()
-    if len(arguments.licence.splitlines()) != 1:
-        raise InputError(f"--licence is {arguments.licence!r}, wanted one line")
     try:
         make_bundle(arguments.exp, arguments.out, arguments.licence)
     except InputError as error:

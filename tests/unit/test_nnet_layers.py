@@ -13,20 +13,44 @@ from nnet.poolings import POOLINGS
 from utils.config import choose
 from utils.errors import InputError
 
-KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "multi_head", "heads": 1},
+KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "statistics", "deviation": "wespeaker"},
+         {"type": "multi_head", "heads": 1},
          {"type": "multi_head", "heads": 3}, {"type": "multi_head", "heads": 2, "scaled": True},
          {"type": "self_attentive"}, {"type": "self_attentive", "hidden": False}, {"type": "attentive_statistics"},
-         {"type": "channel_attentive_statistics", "hidden": 4}, {"type": "multi_head_mlp", "heads": 2},
+         {"type": "channel_attentive_statistics", "hidden": 4},
+         {"type": "channel_attentive_statistics", "hidden": 3, "context": False, "deviation": "wespeaker"},
+         {"type": "channel_attentive_statistics", "hidden": 3, "norm": True, "deviation": "speechbrain"},
+         {"type": "channel_attentive_statistics", "hidden": 3, "deviation": "wespeaker"},
+         {"type": "multi_head_mlp", "heads": 2},
          {"type": "global_multi_head", "heads": 3},
          {"type": "global_multi_head", "heads": 5, "resolutions": True},
          {"type": "global_multi_head", "heads": 2, "shared": True},
          {"type": "double_multi_head", "heads": 3, "mask": 0.0},
          {"type": "double_multi_head", "heads": 3, "mask": 0.0, "scaled": True}]
 PAIRWISE = {"type": "cross_attentive"}
+FLOORS = {"floored": 1e-6, "wespeaker": 1e-7, "speechbrain": 1e-12}  # of the variance, by convention
 
 
 def random(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def settle(module):
+    """Give batch norm's layers means, variances, factors and offsets; return the module, ready to embed."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.BatchNorm1d):
+            size = len(part.running_mean)
+            part.running_mean.copy_(random(size))
+            part.running_var.copy_(random(size, seed=1).square() + 0.1)
+            part.weight.data.copy_(random(size, seed=2))
+            part.bias.data.copy_(random(size, seed=3))
+    return module.eval()
+
+
+def normalised(value, norm, channel):
+    """Batch norm of one value of a channel."""
+    scale = norm.weight[channel] / (norm.running_var[channel] + norm.eps).sqrt()
+    return (value - norm.running_mean[channel]) * scale + norm.bias[channel]
 
 
 def softmax(scores):
@@ -70,16 +94,19 @@ def attention_in_loops(kind, h, module):
                 out += [variance.clamp_min(1e-6).sqrt() for variance in variances]
         return torch.stack(out)
     if name == "channel_attentive_statistics":
-        mean, deviation = pool_in_loops({"type": "statistics"}, h, None).chunk(2)
+        mean, deviation = pool_in_loops(kind | {"type": "statistics"}, h, None).chunk(2)
         w, g, v, b = module.w.weight, module.w.bias, module.v.weight, module.v.bias
-        seen = [[*h[t], *mean, *deviation] for t in range(frames)]
-        hidden = [[(dot(seen[t], w[i]) + g[i]).tanh() for i in range(len(g))] for t in range(frames)]
+        seen = [[*h[t], *mean, *deviation] if kind.get("context", True) else h[t] for t in range(frames)]
+        hidden = [[dot(seen[t], w[i]) + g[i] for i in range(len(g))] for t in range(frames)]
+        if kind.get("norm"):
+            hidden = [[normalised(relu(value), module.norm, i) for i, value in enumerate(row)] for row in hidden]
+        hidden = [[value.tanh() for value in row] for row in hidden]
         means, deviations = [], []
         for c in range(dim):
             weights = softmax([dot(hidden[t], v[c]) + b[c] for t in range(frames)])
             means.append(sum(weights[t] * h[t, c] for t in range(frames)))
             variance = sum(weights[t] * (h[t, c] - means[c]) ** 2 for t in range(frames))
-            deviations.append(variance.clamp_min(1e-6).sqrt())
+            deviations.append(variance.clamp_min(FLOORS[kind.get("deviation", "floored")]).sqrt())
         return torch.stack(means + deviations)
     vectors = []
     for j in range(heads):
@@ -97,6 +124,14 @@ def attention_in_loops(kind, h, module):
     return torch.stack([sum(weights[j] * vectors[j][i] for j in range(heads)) for i in range(size)])
 
 
+def deviation_in_loops(kind, square, frames):
+    """The standard deviation of values whose squared distances from their mean have the sum `square`."""
+    convention = kind.get("deviation", "floored")
+    if convention == "wespeaker":
+        return (square / max(frames - 1, 1) + 1e-7).sqrt()
+    return (square / frames).clamp_min(FLOORS[convention]).sqrt()
+
+
 def pool_in_loops(kind, h, module):
     """Pool the frames (T x d, a list of lists of scalars) of one utterance by the equation."""
     frames, dim = h.shape
@@ -106,8 +141,8 @@ def pool_in_loops(kind, h, module):
         mean = [sum(h[t, i] for t in range(frames)) / frames for i in range(dim)]
         if kind["type"] == "temporal":
             return torch.stack(mean)
-        variance = [sum((h[t, i] - mean[i]) ** 2 for t in range(frames)) / frames for i in range(dim)]
-        return torch.stack(mean + [v.clamp_min(1e-6).sqrt() for v in variance])
+        squares = [sum((h[t, i] - mean[i]) ** 2 for t in range(frames)) for i in range(dim)]
+        return torch.stack(mean + [deviation_in_loops(kind, square, frames) for square in squares])
     heads = kind["heads"]
     size = dim // heads
     out = []
@@ -124,7 +159,7 @@ def pool_in_loops(kind, h, module):
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("frames", [1, 2, 7])
 def test_poolings_equal_their_equations(kind, frames):
-    module = make_part(POOLINGS, "pooling", kind, 6).double()
+    module = settle(make_part(POOLINGS, "pooling", kind, 6).double())
     h = random(2, frames, 6).requires_grad_()
     pooled = module(h)
     assert pooled.shape == (2, module.output_dim)
@@ -137,9 +172,17 @@ def test_poolings_equal_their_equations(kind, frames):
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("convention", FLOORS)
+@pytest.mark.parametrize("kind", ["statistics", "channel_attentive_statistics"])
+def test_the_deviation_of_constant_frames_is_that_of_the_convention(kind, convention):
+    module = make_part(POOLINGS, "pooling", {"type": kind, "deviation": convention}, 3).double()
+    deviation = module(torch.ones(1, 4, 3, dtype=torch.float64))[:, 3:]
+    torch.testing.assert_close(deviation, torch.full_like(deviation, FLOORS[convention] ** 0.5))
+
+
 @pytest.mark.parametrize("kind", [*KINDS, PAIRWISE], ids=str)
 def test_poolings_ignore_padding(kind):
-    module = make_part(POOLINGS, "pooling", kind, 12)
+    module = make_part(POOLINGS, "pooling", kind, 12).eval()
     h = random(3, 9, 12).float()
     lengths = torch.tensor([9, 4, 1])
     pooled = module(h, lengths)
@@ -279,11 +322,13 @@ def small(encoder):
                              "relu_first": True},
                "saep": {"type": "saep", "d_k": 8, "d_ff": 12},
                "ecapa": {"type": "ecapa", "channels": 8, "groups": 4, "squeeze": 3, "output": 12},
+               "mirrored": {"type": "ecapa", "channels": 8, "groups": 4, "squeeze": 3, "output": 12,
+                            "padding": "reflect", "output_norm": True},
                "last": thin | {"stem_stride": [2, 3], "frequency": "convolution"}}
     return make_part(ENCODERS, "encoder", mapping[encoder], 16)
 
 
-SMALL = ("tdnn", "vgg", "resnet", "se", "last", "saep", "ecapa")
+SMALL = ("tdnn", "vgg", "resnet", "se", "last", "saep", "ecapa", "mirrored")
 
 
 @pytest.mark.parametrize("encoder", SMALL)
@@ -317,7 +362,7 @@ def test_every_pooling_stands_on_every_encoder(encoder, kind):
 def test_receptive_field_is_the_shortest_utterance(encoder):
     module = small(encoder).eval()
     frames, _ = module(torch.zeros(1, module.receptive_field, 16))
-    assert frames.shape[1] == 1
+    assert frames.shape[1] == (5 if encoder == "mirrored" else 1)  # more than the 4 frames to be mirrored
 
 
 def test_residual_encoders_have_the_papers_sizes():
@@ -344,10 +389,7 @@ def test_residual_encoders_have_the_papers_sizes():
 def test_ecapas_res2_block_equals_its_definition():
     module = small("ecapa").double().eval()
     block = module.blocks[1]  # dilation 3
-    for part in block.modules():
-        if isinstance(part, torch.nn.BatchNorm1d):
-            part.running_mean.copy_(random(len(part.running_mean)))
-            part.running_var.copy_(random(len(part.running_var), seed=1).square() + 0.1)
+    settle(block)
     x = random(1, 8, 11)
 
     def layer(part, x, dilation=0):
@@ -361,8 +403,7 @@ def test_ecapas_res2_block_equals_its_definition():
                     at = t + (k - w.shape[2] // 2) * dilation
                     if 0 <= at < x.shape[1]:
                         total = total + dot(w[c, :, k], x[:, at])
-                out[c, t] = (relu(total) - norm.running_mean[c]) / (norm.running_var[c] + norm.eps).sqrt()
-                out[c, t] = out[c, t] * norm.weight[c] + norm.bias[c]
+                out[c, t] = normalised(relu(total), norm, c)
         return out
 
     groups = layer(block.first, x[0]).chunk(4)
