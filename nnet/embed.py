@@ -28,12 +28,13 @@ from torch.overrides import TorchFunctionMode
 
 from nnet.bundle import check_embedding, check_files, is_bundle
 from nnet.config import NetworkConfig, read_network_config
-from nnet.device import find_device
+from nnet.device import moved
 from nnet.model import Network
 from nnet.training.checkpoint import read_weights
 from nnet.utterances import Utterances, open_utterances
 from utils.ahead import Item, in_order
 from utils.audio import SOUNDLESS, read_audio, read_samples
+from utils.device import find_device
 from utils.errors import InputError, first_five
 from utils.features.compute import compute_features
 from utils.features.frontend import apply_frontend
@@ -327,10 +328,10 @@ def pieces(utterance: np.ndarray, shortest: int, longest: int) -> list[np.ndarra
 @torch.inference_mode()
 def embed_batch(network: Network, batch: list[np.ndarray], device: torch.device) -> np.ndarray:
     """Return B x E embeddings of utterances, padded to the longest: frames after the front end, or samples."""
-    lengths = torch.tensor([len(utterance) for utterance in batch], device=device)
-    x = pad_sequence([torch.from_numpy(utterance) for utterance in batch], batch_first=True).to(device)
+    lengths = torch.tensor([len(utterance) for utterance in batch])
+    x = pad_sequence([torch.from_numpy(utterance) for utterance in batch], batch_first=True)
     embed = network.embed if x.dim() == 2 else network.embed_features
-    return embed(x, lengths).float().cpu().numpy()
+    return embed(moved(x, device), moved(lengths, device)).float().cpu().numpy()
 
 
 def embed_block(network: Network, utterances: Sequence[np.ndarray], device: torch.device, batch_frames: int,
