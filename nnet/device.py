@@ -2,7 +2,10 @@
 
 import ctypes
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +36,8 @@ def has_bf16(device: torch.device, processor: Path = Path("/proc/cpuinfo")) -> b
     processor: the kernel's list of the processor's features; without that file the answer is no.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # PyTorch asks the current one
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     try:
         words = set(processor.read_text(encoding="utf-8").split())
     except OSError:
@@ -44,3 +48,16 @@ def has_bf16(device: torch.device, processor: Path = Path("/proc/cpuinfo")) -> b
 def moved(x: Tensor, device: torch.device) -> Tensor:
     """Return a CPU's tensor on a device. To a GPU it goes from pinned memory, and nothing waits for it."""
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+
+def one_at_a_time(compute: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """Return a function for several threads. On a GPU, the calls wait for each other: one batch must fit its memory."""
+    if device.type != "cuda":
+        return compute
+    lock = threading.Lock()
+
+    def alone(*arguments: Any) -> Any:
+        with lock:
+            return compute(*arguments)
+
+    return alone

@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from nnet.bundle import check_embedding, check_files, is_bundle
 from nnet.config import NetworkConfig, read_network_config
-from nnet.device import moved
+from nnet.device import moved, one_at_a_time
 from nnet.model import Network
 from nnet.training.checkpoint import read_weights
 from nnet.utterances import Utterances, open_utterances
@@ -261,7 +261,8 @@ def _load(folder: Path, where: torch.device) -> Model:
 
         ivectors = IvectorModel(folder, where)
         frontend = ivectors.config.frontend
-        return Model(folder, kept_options(folder, frontend.vad), frontend, ivectors.frames_dim, ivectors.dim, ivectors)
+        return Model(folder, kept_options(folder, frontend.vad), frontend, ivectors.frames_dim, ivectors.dim,
+                     one_at_a_time(ivectors, where))
     if not (folder / "model.safetensors").is_file():
         raise InputError(f"{folder}: no trained system: neither model.safetensors nor final.ie; name the folder of one "
                          "under exp, or a bundle")
@@ -276,7 +277,8 @@ def _load(folder: Path, where: torch.device) -> Model:
         return embed_block(network, utterances, where, batch_frames, MAX_FRAMES)
 
     sees, frontend = network.encoder.receptive_field, network.frontend
-    return Model(folder, config.options, config.frontend, frontend.output_dim, network.head.embedding_dim, embedder,
+    return Model(folder, config.options, config.frontend, frontend.output_dim, network.head.embedding_dim,
+                 one_at_a_time(embedder, where),
                  sees if frontend.stored else frontend.samples_of(sees), not frontend.stored, network)
 
 

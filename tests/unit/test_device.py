@@ -1,14 +1,19 @@
 """--device: which one it is, why there is none, and how it computes. No GPU is needed."""
 
+import contextlib
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import pytest
 import torch
 import yaml
 from made_up import CONFIG
+from made_up_systems import write_untrained
 
-from nnet.device import moved
+from nnet import embed
+from nnet.device import has_bf16, moved, one_at_a_time
 from nnet.training import train
 from nnet.training.distributed import start_processes
 from tests.in_process import call
@@ -81,6 +86,40 @@ def test_only_training_rounds_to_tf32(monkeypatch, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     done = call("nnet.training.train", "--device", "cuda", tmp_path / "config.yaml", *[tmp_path] * 3)
     assert "far enough" in done.stderr and torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize(("where", "together"), [(CPU, 3), (torch.device("cuda"), 1)])
+def test_threads_share_a_gpus_memory(where, together):
+    """So that one of them computes at a time; on a CPU, each has its core."""
+    inside, most, meet = [], [], threading.Barrier(3)
+
+    def compute(value):
+        inside.append(value)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meet.wait(0.2)  # until all are inside, if they may be
+        most.append(len(inside))
+        inside.remove(value)
+        return -value
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(one_at_a_time(compute, where), range(3))) == [0, -1, -2]
+    assert max(most) == together
+
+
+def test_a_loaded_model_computes_one_batch_at_a_time(monkeypatch, tmp_path):
+    devices = []
+    monkeypatch.setattr(embed, "one_at_a_time", lambda compute, where: devices.append(where) or compute)
+    embed.load(write_untrained(tmp_path / "model"))
+    assert devices == [CPU]
+
+
+def test_the_gpu_that_is_used_is_asked_for_bf16(monkeypatch):
+    """With an old and a new GPU in one machine."""
+    current = []
+    monkeypatch.setattr(torch.cuda, "device", lambda where: mock.MagicMock(
+        __enter__=lambda _: current.append(where.index), __exit__=lambda *_: current.pop()))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current == [1])
+    assert [has_bf16(torch.device("cuda", number)) for number in (0, 1)] == [False, True]
 
 
 def test_copies_to_a_gpu_are_pinned_and_do_not_wait():
