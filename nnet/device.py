@@ -1,12 +1,14 @@
-"""Devices that a network runs on, and settings of their memory and precision."""
+"""What a device can do, and how tensors get there; settings of the memory. utils/device.py finds the device."""
 
 import ctypes
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-
-from utils.errors import InputError
+from torch import Tensor
 
 # Parameters of the C library's mallopt, and their values.
 MALLOPT = ((-4, 0),   # M_MMAP_MAX: large blocks come from the heap, too, ...
@@ -34,7 +36,8 @@ def has_bf16(device: torch.device, processor: Path = Path("/proc/cpuinfo")) -> b
     processor: the kernel's list of the processor's features; without that file the answer is no.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # PyTorch asks the current one
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     try:
         words = set(processor.read_text(encoding="utf-8").split())
     except OSError:
@@ -42,39 +45,19 @@ def has_bf16(device: torch.device, processor: Path = Path("/proc/cpuinfo")) -> b
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})  # Intel and AMD; ARM
 
 
-def driver_version() -> str | None:
-    """Return the CUDA version that the machine's NVIDIA driver supports, such as 12.4; None without a driver."""
-    version = ctypes.c_int()
-    try:
-        if ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version)):
-            return None
-    except (OSError, AttributeError):
-        return None
-    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """Return a CPU's tensor on a device. To a GPU it goes from pinned memory, and nothing waits for it."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
-def why_no_gpu() -> str:
-    """Return why PyTorch finds no GPU: the CUDA of its build, that of the driver; and the remedy."""
-    built, driver = torch.version.cuda, driver_version()
-    supports = f"the driver supports CUDA {driver}" if driver else "no NVIDIA driver was found"
-    if built is None:
-        return f"it was built without CUDA, {supports}; install another build (VOX_TORCH, see docs/faq.md)"
-    if driver and int(built.partition(".")[0]) > int(driver.partition(".")[0]):  # minor versions are compatible
-        return (f"it was built for CUDA {built}, {supports}; install a newer driver or another build (VOX_TORCH, see "
-                "docs/faq.md)")
-    return f"it was built for CUDA {built}, {supports}; check nvidia-smi and CUDA_VISIBLE_DEVICES"
+def one_at_a_time(compute: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """Return a function for several threads. On a GPU, the calls wait for each other: one batch must fit its memory."""
+    if device.type != "cuda":
+        return compute
+    lock = threading.Lock()
 
+    def alone(*arguments: Any) -> Any:
+        with lock:
+            return compute(*arguments)
 
-def find_device(name: str) -> torch.device:
-    """Return the device `cpu`, `cuda` or `cuda:N`; raises InputError when this machine lacks it."""
-    if name == "cpu":
-        return torch.device(name)
-    kind, _, number = name.partition(":")
-    if kind != "cuda" or (number and not number.isdigit()):
-        raise InputError(f"--device {name}: wanted cpu, cuda or cuda:N")
-    if not torch.cuda.is_available():
-        raise InputError(f"--device {name}: PyTorch {torch.__version__} finds no GPU here: {why_no_gpu()}, or use "
-                         "--device cpu")
-    if int(number or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs, counted from 0")
-    return torch.device(name)
+    return alone

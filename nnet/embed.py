@@ -28,12 +28,13 @@ from torch.overrides import TorchFunctionMode
 
 from nnet.bundle import check_embedding, check_files, is_bundle
 from nnet.config import NetworkConfig, read_network_config
-from nnet.device import find_device
+from nnet.device import moved, one_at_a_time
 from nnet.model import Network
 from nnet.training.checkpoint import read_weights
 from nnet.utterances import Utterances, open_utterances
 from utils.ahead import Item, in_order
 from utils.audio import SOUNDLESS, read_audio, read_samples
+from utils.device import find_device
 from utils.errors import InputError, first_five
 from utils.features.compute import compute_features
 from utils.features.frontend import apply_frontend
@@ -264,7 +265,8 @@ def _load(folder: Path, where: torch.device) -> Model:
 
         ivectors = IvectorModel(folder, where)
         frontend = ivectors.config.frontend
-        return Model(folder, kept_options(folder, frontend.vad), frontend, ivectors.frames_dim, ivectors.dim, ivectors)
+        return Model(folder, kept_options(folder, frontend.vad), frontend, ivectors.frames_dim, ivectors.dim,
+                     one_at_a_time(ivectors, where))
     if not (folder / "model.safetensors").is_file():
         raise InputError(f"{folder}: no trained system: neither model.safetensors nor final.ie; name the folder of one "
                          "under exp, or a bundle")
@@ -279,7 +281,8 @@ def _load(folder: Path, where: torch.device) -> Model:
         return embed_block(network, utterances, where, batch_frames, MAX_FRAMES)
 
     sees, frontend = network.encoder.receptive_field, network.frontend
-    return Model(folder, config.options, config.frontend, frontend.output_dim, network.head.embedding_dim, embedder,
+    return Model(folder, config.options, config.frontend, frontend.output_dim, network.head.embedding_dim,
+                 one_at_a_time(embedder, where),
                  sees if frontend.stored else frontend.samples_of(sees), not frontend.stored, network)
 
 
@@ -331,10 +334,10 @@ def pieces(utterance: np.ndarray, shortest: int, longest: int) -> list[np.ndarra
 @torch.inference_mode()
 def embed_batch(network: Network, batch: list[np.ndarray], device: torch.device) -> np.ndarray:
     """Return B x E embeddings of utterances, padded to the longest: frames after the front end, or samples."""
-    lengths = torch.tensor([len(utterance) for utterance in batch], device=device)
-    x = pad_sequence([torch.from_numpy(utterance) for utterance in batch], batch_first=True).to(device)
+    lengths = torch.tensor([len(utterance) for utterance in batch])
+    x = pad_sequence([torch.from_numpy(utterance) for utterance in batch], batch_first=True)
     embed = network.embed if x.dim() == 2 else network.embed_features
-    return embed(x, lengths).float().cpu().numpy()
+    return embed(moved(x, device), moved(lengths, device)).float().cpu().numpy()
 
 
 def embed_block(network: Network, utterances: Sequence[np.ndarray], device: torch.device, batch_frames: int,

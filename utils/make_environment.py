@@ -18,34 +18,55 @@ from utils.files import write_aside
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements.txt"
 TESTS = ROOT / "tests/requirements.txt"
+LOCK = ROOT / "requirements.lock"
 BUILD = re.compile(r"cpu|cu\d{2,3}|rocm\d+(\.\d+)*|xpu")  # of PyTorch, as in 2.13.0+cu126
-TORCH = ((2, 11), (2, 15))  # supported releases; requirements.txt pins the one to install
+RANGE = re.compile(r"([A-Za-z0-9][\w.-]*?)((?:>=|<)\d+(?:\.\d+)*(?:,(?:>=|<)\d+(?:\.\d+)*)*)")
 
 
-def pins(*paths: Path) -> dict[str, str]:
-    """Return package -> version from files with lines `package==version`."""
+def entries(*paths: Path) -> list[str]:
+    """Return the lines of lists of packages, without comments."""
     lines = "\n".join(path.read_text(encoding="utf-8") for path in paths).splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    return [line for line in lines if line and not line.startswith("#")]
 
 
-def fits(name: str, have: str, pinned: str) -> bool:
-    """Whether a version can replace the pinned one, by the rules in requirements.txt."""
-    (major, minor), (wanted_major, wanted_minor) = release(have), release(pinned)
-    if name == "torch":
-        return TORCH[0] <= (major, minor) <= TORCH[1]
-    return major == wanted_major and (minor >= wanted_minor if major else minor == wanted_minor)
+def pins(path: Path) -> dict[str, str]:
+    """Return package -> version from a file with lines `package==version`."""
+    return dict(line.split("==") for line in entries(path))
 
 
-def release(version: str) -> tuple[int, int]:
-    """Return the major and the minor number."""
-    numbers = [int(part) for part in re.findall(r"\d+", version)]
-    return tuple([*numbers, 0, 0][:2])
+def ranges(*paths: Path) -> dict[str, str]:
+    """Return package -> range of versions from files with lines such as `torch>=2.11,<2.16`.
+
+    Of pip's conditions only >= and < are known; raises InputError for others.
+    """
+    found = {}
+    for line in entries(*paths):
+        match = RANGE.fullmatch(line)
+        if not match:
+            raise InputError(f"{' or '.join(map(str, paths))}: {line!r}: wanted a package and its range of versions, "
+                             "with >= and < only, such as numpy>=2.4,<3")
+        found[match[1]] = match[2]
+    return found
+
+
+def fits(have: str, wanted: str) -> bool:
+    """Whether a version lies in a range, such as 2.13.0+cpu in >=2.11,<2.16."""
+    conditions = [re.fullmatch("(>=|<)(.+)", part).groups() for part in wanted.split(",")]
+    return all((release(have) >= release(limit)) == (sign == ">=") for sign, limit in conditions)
+
+
+def release(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version: 2.13.0+cu126 has 2 and 13. Zeros at the end do not count: 2.0 is 2."""
+    numbers = [int(part) for part in re.match(r"[\d.]*", version)[0].split(".") if part]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
 
 
 def misfits(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
-    """Return which of the `wanted` packages are missing from `found` or have an unsuitable version."""
-    return [f"{name} {found.get(name.lower(), 'missing')} (wanted {version})" for name, version in wanted.items()
-            if name.lower() not in found or not fits(name, found[name.lower()], version)]
+    """Return which of the `wanted` packages are missing from `found` or have a version outside their range."""
+    return [f"{name} {found.get(name.lower(), 'missing')} (wanted {versions})" for name, versions in wanted.items()
+            if name.lower() not in found or not fits(found[name.lower()], versions)]
 
 
 def running() -> dict[str, str]:
@@ -64,9 +85,11 @@ def torch_build() -> str:
 def install(folder: Path) -> None:
     """Install requirements.txt and tests/requirements.txt in the virtual environment `folder`, one process at a time.
 
-    A complete environment is only updated; one from an interrupted installation is created anew.
+    The versions are those of requirements.lock; VOX_TORCH adds the build of PyTorch. A complete environment is only
+    updated; one from an interrupted installation is created anew.
     """
-    wanted, build = pins(REQUIREMENTS, TESTS), torch_build()
+    locked, build = pins(LOCK), torch_build()
+    wanted = {name: locked[name] for name in ranges(REQUIREMENTS, TESTS)}
     if build:
         wanted["torch"] += f"+{build}"
     marker = folder / "requirements.txt"
@@ -84,7 +107,8 @@ def install(folder: Path) -> None:
         index = "PIP_EXTRA_INDEX_URL must name the index of that build of PyTorch" if build else \
             "without a network, set VOX_VENV to an environment that has it"
         run([str(folder / "bin/python3"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "-r", str(REQUIREMENTS), "-r", str(TESTS), *chosen], f"cannot install requirements.txt; {index}")
+             "-r", str(REQUIREMENTS), "-r", str(TESTS), "-c", str(LOCK), *chosen],
+            f"cannot install requirements.txt; {index}")
         with write_aside(marker) as stream:
             stream.writelines(f"{name}=={version}\n" for name, version in wanted.items())
 
@@ -99,7 +123,7 @@ def is_whole(folder: Path) -> bool:
         return False
     filled = {name.lower(): version for name, version in pins(marker).items()}
     build = torch_build()
-    return not misfits(pins(REQUIREMENTS), filled) and (not build or filled["torch"].endswith(f"+{build}"))
+    return not misfits(ranges(REQUIREMENTS), filled) and (not build or filled["torch"].endswith(f"+{build}"))
 
 
 def run(command: list[str], failure: str) -> None:
@@ -117,7 +141,7 @@ def main() -> None:
         return
     active = os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX")
     if not chosen and active and Path(sys.prefix).resolve() == Path(active).resolve():
-        wrong = misfits(pins(REQUIREMENTS), running())
+        wrong = misfits(ranges(REQUIREMENTS), running())
         if not wrong:
             print(active)
             return

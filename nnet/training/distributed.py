@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from utils.device import find_device
 from utils.errors import InputError
 
 
@@ -83,7 +84,7 @@ def start_processes(device: str) -> tuple[Processes, str]:
         raise InputError(f"--device {device}: with {count} processes, wanted cpu or cuda; each takes its own GPU")
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(find_device(device))
     # Long enough for the others to wait while the first validates.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device != "cpu" else "gloo", timeout=timedelta(hours=6))
     if dist.get_rank() == 0:

@@ -26,7 +26,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from nnet.config import NetworkConfig, plain, read_network_config, training_part
-from nnet.device import find_device, has_bf16, keep_freed_memory
+from nnet.device import has_bf16, keep_freed_memory
 from nnet.model import make_network
 from nnet.training.averaging import make_average
 from nnet.training.checkpoint import load_checkpoint, save_checkpoint
@@ -38,6 +38,7 @@ from nnet.training.optimizers import learning_rate, make_optimizer
 from nnet.training.signals import Stopper
 from nnet.training.validation import Validation
 from utils.arguments import seed
+from utils.device import find_device
 from utils.errors import InputError, run_main
 from utils.features.model_features import check_options, kept_options
 from utils.files import write_aside
@@ -331,7 +332,7 @@ def main() -> None:
     stopper = Stopper()
     config = read_network_config(arguments.config, arguments.init)
     processes, device = start_processes(arguments.device)
-    trainer = Trainer(config, arguments.train, arguments.valid, arguments.exp, find_device(device),
+    trainer = Trainer(config, arguments.train, arguments.valid, arguments.exp, find_device(device, tf32=True),
                       arguments.seed, processes, stopper, arguments.musan_root, arguments.rirs_root)
     trainer.run()
     processes.leave()

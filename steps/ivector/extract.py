@@ -9,6 +9,7 @@ from steps.ivector.extractor import Posterior
 from steps.ivector.frames import AT_ONCE
 from steps.ivector.model import read_system
 from steps.ivector.utterance_stats import UtteranceStatistics
+from utils.device import find_device
 from utils.errors import run_main
 from utils.features.model_features import check_options, kept_options
 from utils.files import count_lines
@@ -28,12 +29,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
+    device = find_device(arguments.device)
     torch.set_num_threads(arguments.num_threads)
     config, ubm, model = read_system(arguments.exp)
     wanted = kept_options(arguments.exp, config.frontend.vad)
     check_options(arguments.data, wanted, arguments.exp, remark=arguments.job == 1)
-    posterior = Posterior(model, arguments.device)
-    stream = UtteranceStatistics(config, arguments.data, ubm, arguments.device, 1, arguments.posteriors)
+    posterior = Posterior(model, device)
+    stream = UtteranceStatistics(config, arguments.data, ubm, device, 1, arguments.posteriors)
     part = part_of(count_lines(arguments.data / "feats.scp"), arguments.job, arguments.nj, AT_ONCE)
     require_space(arguments.out, 4.0 * len(part) * model.m.shape[2], "the i-vectors of this job")
     with ArkWriter(arguments.out / f"ivector.{arguments.job}") as writer:

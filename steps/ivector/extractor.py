@@ -54,7 +54,8 @@ class Extractor:
 class Posterior:
     """The E-step: distributions of x for blocks of utterances. device, dtype: those of counts and sums."""
 
-    def __init__(self, model: Extractor, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: Extractor, device: str | torch.device = "cpu",
+                 dtype: torch.dtype = torch.float32) -> None:
         self.offset = model.offset
         self.dim = model.m.shape[2]
         projected = torch.cat([block_p @ block_m for block_p, block_m in zip(
@@ -115,6 +116,7 @@ class Statistics:
         self.second = torch.zeros(gaussians, features, features, dtype=torch.float64)
         self.x_sum = torch.zeros(dim, dtype=torch.float64)
         self.x_scatter = torch.zeros(dim, dim, dtype=torch.float64)
+        self.small = [gaussians, dim, dim * dim]
         self.utterances = 0
         self.large: list[Tensor] | None = None   # y and r in float64
         self.recent: list[Tensor] | None = None  # y and r of the last blocks
@@ -123,9 +125,10 @@ class Statistics:
     def add(self, counts: Tensor, sums: Tensor, means: Tensor, covariances: Tensor) -> None:
         """Add a block of utterances: their statistics and the E-step's results."""
         second = covariances.baddbmm_(means[:, :, None], means[:, None, :])
-        self.counts += counts.sum(0).double().cpu()
-        self.x_sum += means.sum(0).double().cpu()
-        self.x_scatter += second.sum(0).double().cpu()
+        sums_of_block = counts.sum(0), means.sum(0), second.sum(0)
+        small = torch.cat([part.double().flatten() for part in sums_of_block]).cpu()  # one copy: a GPU waits for each
+        for total, part in zip((self.counts, self.x_sum, self.x_scatter), small.split(self.small), strict=True):
+            total += part.view_as(total)
         self.utterances += len(counts)
         if self.recent is None:
             self.recent = [means.new_zeros(shape) for shape in self.shapes]

@@ -67,7 +67,7 @@ class DiagGmm:
         precision = 1 / self.variances
         return self.constants() + x @ (self.means * precision).T - 0.5 * x.square() @ precision.T
 
-    def to(self, device: str, dtype: torch.dtype) -> "DiagGmm":
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> "DiagGmm":
         """Return a copy on a device."""
         return DiagGmm(*(part.to(device, dtype) for part in (self.weights, self.means, self.variances)))
 
@@ -92,7 +92,7 @@ class FullGmm:
         """Return the mixture without the off-diagonal covariances, for selecting Gaussians."""
         return DiagGmm(self.weights, self.means, torch.diagonal(self.covariances, dim1=1, dim2=2).contiguous())
 
-    def to(self, device: str, dtype: torch.dtype) -> "FullGmm":
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> "FullGmm":
         """Return a copy on a device."""
         return FullGmm(*(part.to(device, dtype) for part in (self.weights, self.means, self.covariances)))
 

@@ -22,6 +22,7 @@ from steps.ivector.gmm_files import read_full, write_full
 from steps.ivector.threads import in_order
 from steps.ivector.utterance_stats import UtteranceStatistics, with_means
 from utils.arguments import seed
+from utils.device import find_device
 from utils.errors import InputError, run_main
 from utils.features.model_features import check_options, keep_options, kept_options
 from utils.files import count_lines
@@ -34,7 +35,7 @@ from utils.versions import write_versions
 class ExtractorTraining:
     """EM of the total-variability model, by parts and iterations that are kept as files."""
 
-    def __init__(self, config: IvectorConfig, data: Path, ubm: FullGmm, work: Path, device: str = "cpu",
+    def __init__(self, config: IvectorConfig, data: Path, ubm: FullGmm, work: Path, device: str | torch.device = "cpu",
                  threads: int = 1, seed: int = 1, posteriors: str | None = None) -> None:
         self.options: ExtractorOptions = config.extractor
         if posteriors and self.options.update_ubm:
@@ -146,13 +147,14 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder of unfinished work")
     parser.add_argument("exp", type=Path)
     arguments = parser.parse_args()
-    threads = arguments.num_threads if arguments.device == "cpu" else 1
+    device = find_device(arguments.device)
+    threads = arguments.num_threads if device.type == "cpu" else 1
     torch.set_num_threads(1)  # blocks side by side, one core each
     ubm = read_full(arguments.ubm)
     first = {arguments.iteration, arguments.accumulate} <= {None, 1} and not arguments.update
     config, before = read_ivector_config(arguments.config), arguments.ubm.parent
     options = check_options(arguments.data, kept_options(before, config.frontend.vad), before, remark=first)
-    training = ExtractorTraining(config, arguments.data, ubm, arguments.work, arguments.device, threads, arguments.seed,
+    training = ExtractorTraining(config, arguments.data, ubm, arguments.work, device, threads, arguments.seed,
                                  arguments.posteriors)
     if arguments.accumulate:
         training.accumulate(arguments.iteration, arguments.accumulate, arguments.nj)

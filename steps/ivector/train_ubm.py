@@ -23,6 +23,7 @@ from steps.ivector.gmm_files import read_diagonal, write_diagonal, write_full
 from steps.ivector.grouped import second_order
 from steps.ivector.threads import in_order
 from utils.arguments import seed
+from utils.device import find_device
 from utils.errors import InputError, run_main
 from utils.features.model_features import keep_options, kept_options
 from utils.tensor_file import load_tensors, save_tensors
@@ -175,13 +176,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("exp", type=Path, help="folder for the mixtures")
     arguments = parser.parse_args()
-    threads = arguments.num_threads if arguments.device == "cpu" else 1
+    device = find_device(arguments.device)
+    threads = arguments.num_threads if device.type == "cpu" else 1
     torch.set_num_threads(1)  # blocks side by side, one core each
     config = read_ivector_config(arguments.config)
     started = time.perf_counter()
     keep_options(arguments.exp, kept_options(arguments.data, config.frontend.vad))
     frames = sample_frames(arguments.data, config.frontend, config.ubm.num_frames, arguments.seed)
-    x = torch.from_numpy(frames).to(arguments.device)
+    x = torch.from_numpy(frames).to(device)
     work = arguments.exp / "unfinished"
     if arguments.diagonal:
         diagonal = read_start(arguments.diagonal, config.ubm.num_gaussians, x.shape[1])

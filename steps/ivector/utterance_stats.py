@@ -21,7 +21,7 @@ from utils.errors import InputError
 def block_statistics(pairs: Pairs, x: Tensor, lengths: np.ndarray, count: int) -> tuple[Tensor, Tensor]:
     """Return counts (U x C) and first-order sums (U x C x D) of U utterances, whose frames follow each other in x."""
     frames, gaussians, weights = pairs
-    owners = torch.repeat_interleave(torch.from_numpy(lengths).to(x.device))
+    owners = torch.repeat_interleave(torch.from_numpy(lengths).to(x.device), output_size=len(x))
     cells = owners[frames] * count + gaussians
     counts = x.new_zeros(len(lengths) * count).index_add_(0, cells, weights)
     sums = x.new_zeros(len(counts), x.shape[1]).index_add_(0, cells, x[frames] * weights[:, None])
@@ -34,8 +34,8 @@ class UtteranceStatistics:
     posteriors: a Kaldi file of posteriors (script or archive), in the order of feats.scp; None: the UBM computes them.
     """
 
-    def __init__(self, config: IvectorConfig, data: Path, ubm: FullGmm, device: str, threads: int,
-                 posteriors: str | None = None) -> None:
+    def __init__(self, config: IvectorConfig, data: Path, ubm: FullGmm, device: str | torch.device,
+                 threads: int, posteriors: str | None = None) -> None:
         self.config, self.data, self.device, self.threads, self.posteriors = config, data, device, threads, posteriors
         self.shape = tuple(ubm.means.shape)
         self.ubm = ubm.to(device, torch.float32)
@@ -119,7 +119,7 @@ class UtteranceStatistics:
             taken.append(alignment)
         sizes, gaussians, weights = (torch.from_numpy(np.concatenate(column)).to(self.device)
                                      for column in zip(*taken, strict=True))
-        return Pairs(torch.repeat_interleave(sizes), gaussians, weights)
+        return Pairs(torch.repeat_interleave(sizes, output_size=len(gaussians)), gaussians, weights)
 
 
 def with_means(ubm: FullGmm, model: Extractor) -> FullGmm:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from nnet.device import find_device, keep_freed_memory
+from nnet.device import keep_freed_memory
 from nnet.embed import MAX_FRAMES, embed_utterances, load_network, utterances_for
+from utils.device import find_device
 from utils.errors import run_main
 from utils.jobs.part import part_of
 from utils.kaldi.ark import ArkWriter

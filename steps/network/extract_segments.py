@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from nnet.device import find_device
 from nnet.embed import load_network, utterances_for
 from nnet.model import Network
 from nnet.utterances import Utterances
+from utils.device import find_device
 from utils.errors import InputError, run_main
 from utils.jobs.part import part_of
 from utils.kaldi.ark import ArkWriter

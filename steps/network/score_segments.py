@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from nnet.device import find_device
 from nnet.embed import load_network
 from nnet.model import Network
 from nnet.poolings.cross_attention import Side
 from steps.backend.scoring import Sides, score_trials
 from utils.arguments import share
+from utils.device import find_device
 from utils.errors import InputError, run_main
 from utils.kaldi.ark import RowReader, read_vectors
 from utils.kaldi.shared_speakers import check_trials, trained_speakers

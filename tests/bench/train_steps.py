@@ -23,10 +23,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnet.config import NetworkConfig, network_config
-from nnet.device import find_device, keep_freed_memory
+from nnet.device import keep_freed_memory
 from nnet.training.data import Batch, batches_ahead
 from nnet.training.train import Trainer
 from utils.config import SCALES, load_config
+from utils.device import find_device
 from utils.errors import run_main
 from utils.features.options import read_feature_options
 from utils.kaldi.ark import ArkWriter
@@ -135,7 +136,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(arguments.num_threads)
-    device = find_device(arguments.device)
+    device = find_device(arguments.device, tf32=True)
     config = network_config(load_config(arguments.config, arguments.scale), str(arguments.config))
     wanted = {"batch_size": arguments.batch_size, "chunk_frames": arguments.chunk_frames,
               "precision": arguments.precision}

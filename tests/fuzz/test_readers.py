@@ -214,9 +214,9 @@ SCORES = "a-1 a-2 1.5\na-1 b-1 -2\n"
 READERS: dict[str, tuple[Callable[..., Any], ...]] = {
     "matrix.ark": (write_table, table, plain.table, plain.plain_table),
     "text.ark": (lambda path: write_table(path, binary=False), table, plain.table),
-    "cm.ark": (lambda path: write_table(path, compression=2), table, plain.table),
-    "cm2.ark": (lambda path: write_table(path, compression=3), table, plain.table),
-    "cm3.ark": (lambda path: write_table(path, compression=5), table, plain.table),
+    "cm.ark": (lambda path: write_table(path, compression=2), table, plain.compressed),
+    "cm2.ark": (lambda path: write_table(path, compression=3), table, plain.compressed),
+    "cm3.ark": (lambda path: write_table(path, compression=5), table, plain.compressed),
     "vectors.ark": (write_vectors, vectors, plain.vectors, plain.plain_vectors),
     "table.scp": (write_table, table, plain.script),
     "rows.scp": (write_table, rows, plain.script),

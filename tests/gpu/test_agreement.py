@@ -20,6 +20,7 @@ from tests.unit.made_up import FEATURES
 from tests.unit.made_up_systems import write_untrained
 from tests.unit.test_nnet_configs import CONF, NETWORKS
 from utils.config import load_config
+from utils.device import find_device
 from utils.features.frontend import FrontendOptions
 from utils.features.options import read_feature_options
 
@@ -29,10 +30,8 @@ pytestmark = pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available
 
 @pytest.fixture(autouse=True)
 def single_precision():
-    """Convolutions in fp32; PyTorch's default is TF32 for them, fp32 for matrix products."""
-    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
-    yield
-    torch.backends.cudnn.allow_tf32 = before
+    """As in all programs: convolutions in fp32, not in PyTorch's TF32."""
+    find_device(DEVICE)
 
 
 def near(ours, theirs, tolerance):

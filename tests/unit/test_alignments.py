@@ -48,6 +48,7 @@ def test_gselect_comes_back(tmp_path, binary):
 
 @pytest.mark.parametrize(("content", "reason"), [
     (b"u [ 1 0.5 ] [ 2 ]\n", "expected posteriors"), (b"u [ 1 nan ]\n", "infinite"), (b"u [ -1 1 ]\n", "below 0"),
+    (b"\v [ 1 1 ]\n", "expected posteriors"),
     (b"u \0B\4\xff\xff\xff\x7f\4\1\0\0\0", "truncated"), (b"u \0B\4\xff\xff\xff\xff", "negative size -1"),
     (b"u \0B\4\1\0\0\0\4\1\0\0\0\x08\1\0\0\0\x08\0\0\x80?", "numbers of 4 bytes")])
 def test_damaged_posteriors_are_errors(tmp_path, content, reason):

@@ -7,7 +7,7 @@ import pytest
 
 from utils.errors import InputError
 from utils.kaldi.ark import ArkWriter, iterate
-from utils.kaldi.compressed import encode
+from utils.kaldi.compressed import Header, decode, encode
 from utils.kaldi.objects import KaldiReader
 
 
@@ -61,3 +61,13 @@ def test_a_column_at_the_top_of_the_range():
     points = np.frombuffer(encode(matrix, 2)[19:35], "<u2").reshape(2, 4)
     assert points.tolist() == [[0, 1, 2, 3], [65532, 65533, 65534, 65535]]
     assert np.abs(stored(matrix, 2) - matrix).max() <= 3 * 1000 / 65535 + 1e-3
+
+
+@pytest.mark.parametrize(("kind", "codes"), [
+    ("CM", np.array([0, 1, 32768, 65535], "<u2")), ("CM2", np.array([0, 65535, 32768], "<u2")),
+    ("CM3", np.uint8([0, 255, 128]))])
+def test_a_range_near_the_largest_float_does_not_overflow(kind, codes):
+    """Where range * code would, as in kaldiio."""
+    content = codes.tobytes() + (bytes([0, 255, 192]) if kind == "CM" else b"")
+    found = decode(Header(kind, np.float32(0), np.float32(3e38), 3, 1), content)
+    np.testing.assert_allclose(found[:, 0], [0, 3e38, 1.5e38], rtol=5e-3)

@@ -1,11 +1,15 @@
 """Which Python environment path.sh uses, and its messages if there is none."""
 
 import os
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from utils import make_environment
 
@@ -13,21 +17,46 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def misfits(monkeypatch, **changes):
-    """Return the misfits of an environment with requirements.txt's pins, some changed, and without the tests' tools."""
+    """Return the misfits of an environment with the locked versions, some changed, and without the tests' tools."""
     class Found:
         def __init__(self, name, version):
             self.metadata, self.version = {"Name": name}, version
-    wanted = make_environment.pins(make_environment.REQUIREMENTS)
-    versions = {**wanted, **changes}
+    wanted = make_environment.ranges(make_environment.REQUIREMENTS)
+    locked = make_environment.pins(make_environment.LOCK)
+    versions = {**{name: locked[name] for name in wanted}, **changes}
     monkeypatch.setattr(make_environment.metadata, "distributions",
                         lambda: [Found(name, version) for name, version in versions.items() if version])
     return make_environment.misfits(wanted, make_environment.running())
 
 
-def test_the_pins_are_exact_and_name_torch():
-    pins = make_environment.pins(make_environment.REQUIREMENTS, make_environment.TESTS)
-    assert pins["torch"] == "2.13.0" and "pytest" in pins
-    assert all(version[0].isdigit() for version in pins.values())
+def lists():
+    return [make_environment.REQUIREMENTS, *sorted(ROOT.glob("*/requirements*.txt"))]
+
+
+def test_the_lock_lies_in_the_ranges_of_all_lists():
+    locked = make_environment.pins(make_environment.LOCK)
+    assert locked["torch"] == "2.13.0" and {path.name for path in lists()} == {
+        "requirements.txt", "requirements_demo.txt", "requirements_onnx.txt"}
+    for path in lists():
+        wanted = make_environment.ranges(path)
+        assert wanted and make_environment.misfits(wanted, {name.lower(): locked[name] for name in wanted}) == []
+
+
+def test_the_lock_has_all_that_the_packages_need():
+    """But for the CUDA libraries, which each PyTorch for GPUs names itself."""
+    locked = {canonicalize_name(name) for name in make_environment.pins(make_environment.LOCK)}
+    todo, seen = list(make_environment.ranges(*lists())), set()
+    while todo:
+        name = canonicalize_name(todo.pop())
+        if name in seen or name.startswith(("cuda-", "nvidia-", "triton")):
+            continue
+        seen.add(name)
+        try:
+            needs = map(Requirement, metadata.requires(name) or [])
+        except metadata.PackageNotFoundError:  # a tool that is not installed here
+            continue
+        todo += [other.name for other in needs if not other.marker or other.marker.evaluate({"extra": ""})]
+    assert len(seen) > 30 and seen - locked == set()
 
 
 @pytest.mark.parametrize(("torch", "fits"), [("2.13.0+cu130", True), ("2.11.0", True), ("2.15.1", True),
@@ -36,18 +65,30 @@ def test_torch_may_be_any_release_that_the_code_runs_on(monkeypatch, torch, fits
     assert (misfits(monkeypatch, torch=torch) == []) == fits
 
 
-@pytest.mark.parametrize(("have", "pinned", "fits"), [
-    ("3.11.0", "3.11.2", True), ("3.12", "3.11.2", True), ("3.10.9", "3.11.2", False), ("4.0.0", "3.11.2", False),
-    ("0.10.9", "0.10.1", True), ("0.11.0", "0.10.1", False), ("0.9.9", "0.10.1", False), ("18", "18.0.1", True),
-    ("18", "18.1.0", False)])
-def test_a_patch_level_does_not_matter_and_a_newer_minor_version_does_after_1_0(have, pinned, fits):
-    assert make_environment.fits("package", have, pinned) == fits
+@pytest.mark.parametrize(("have", "wanted", "fits"), [
+    ("3.11.0", ">=3.11,<4", True), ("3.12", ">=3.11,<4", True), ("3.10.9", ">=3.11,<4", False),
+    ("4.0.0", ">=3.11,<4", False), ("4.0.0rc1", ">=3.11,<4", False), ("0.10.9", ">=0.10,<0.11", True),
+    ("0.11.0", ">=0.10,<0.11", False), ("0.9.9", ">=0.10,<0.11", False), ("18", ">=18.0.0", True),
+    ("18", ">=18.1", False), ("18.1", "<18.1.0", False), ("2.9", ">=2.11", False), ("unknown", ">=1", False)])
+def test_a_version_lies_in_a_range(have, wanted, fits):
+    assert make_environment.fits(have, wanted) == fits
+
+
+@pytest.mark.parametrize("line", ["numpy", "numpy==2.4.6", "numpy~=2.4", "numpy>=2.4,!=2.5", "numpy >=2.4",
+                                  "numpy>=2.*", "numpy>=2.4; python_version > '3'", "numpy>2", "numpy<=2",
+                                  "-r other.txt"])
+def test_other_conditions_are_refused(tmp_path, line):
+    path = tmp_path / "requirements.txt"
+    path.write_text(f"# why\ntorch>=2.11,<2.16\n{line}\n")
+    with pytest.raises(make_environment.InputError, match="wanted a package and its range of versions") as error:
+        make_environment.ranges(path)
+    assert repr(line) in str(error.value) and str(path) in str(error.value)
 
 
 def test_what_does_not_fit_is_named(monkeypatch):
-    pins = make_environment.pins(make_environment.REQUIREMENTS)
-    assert misfits(monkeypatch, numpy="1.26.4", av=None) == [f"numpy 1.26.4 (wanted {pins['numpy']})",
-                                                             f"av missing (wanted {pins['av']})"]
+    wanted = make_environment.ranges(make_environment.REQUIREMENTS)
+    assert misfits(monkeypatch, numpy="1.26.4", av=None) == [f"numpy 1.26.4 (wanted {wanted['numpy']})",
+                                                             f"av missing (wanted {wanted['av']})"]
 
 
 def source_path(**changes):
@@ -74,17 +115,19 @@ def test_without_a_fitting_python_one_line_says_what_to_do(tmp_path):
         (tmp_path / tool).symlink_to(f"/usr/bin/{tool}" if Path(f"/usr/bin/{tool}").exists() else f"/bin/{tool}")
     done = source_path(PATH=str(tmp_path))
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("path.sh: error: no Python 3.11, 3.12 or 3.13 found")
+    assert done.stderr.strip().splitlines()[-1].startswith("path.sh: error: no Python 3.11, 3.12, 3.13 or 3.14 found")
 
 
 def test_an_interrupted_installation_is_not_taken_for_whole(tmp_path):
-    lists = make_environment.REQUIREMENTS.read_text() + make_environment.TESTS.read_text()
+    filled = make_environment.LOCK.read_text()
     assert not make_environment.is_whole(tmp_path)
-    (tmp_path / "requirements.txt").write_text(lists)
+    (tmp_path / "requirements.txt").write_text(filled)
     assert make_environment.is_whole(tmp_path)
-    (tmp_path / "requirements.txt").write_text(lists.replace("numpy==2", "numpy==1"))
+    (tmp_path / "requirements.txt").write_text(filled.replace("numpy==2", "numpy==1"))
     assert not make_environment.is_whole(tmp_path)
-    (tmp_path / "requirements.txt").write_text(lists.replace("pytest==9", "pytest==8").replace("ruff==", "ruff==9."))
+    (tmp_path / "requirements.txt").write_text(re.sub(r"(numpy==.*\.)\d+", r"\g<1>999", filled))
+    assert make_environment.is_whole(tmp_path)  # another patch level is in the range
+    (tmp_path / "requirements.txt").write_text(filled.replace("pytest==9", "pytest==8").replace("ruff==", "ruff==9."))
     assert make_environment.is_whole(tmp_path)  # the tests' tools do not count
 
 
@@ -94,8 +137,9 @@ def test_a_build_of_pytorch_that_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(make_environment, "run", lambda command, failure: commands.append((command, failure)))
     monkeypatch.setenv("VOX_TORCH", "cpu")
     make_environment.install(tmp_path / "env")
-    pin = make_environment.pins(make_environment.REQUIREMENTS)["torch"]
+    pin = make_environment.pins(make_environment.LOCK)["torch"]
     command, failure = commands[-1]
+    assert command[command.index("-c") + 1] == str(make_environment.LOCK)  # not the newest versions
     assert command[-1] == f"torch=={pin}+cpu" and "PIP_EXTRA_INDEX_URL" in failure
     assert make_environment.pins(tmp_path / "env/requirements.txt")["torch"] == f"{pin}+cpu"
     assert make_environment.is_whole(tmp_path / "env")
@@ -128,7 +172,7 @@ def test_an_old_bash_is_told_in_one_line(tmp_path):
 def test_an_interrupted_installation_is_taken_up_again(tmp_path, monkeypatch):
     """In a folder with a blank in its name; nothing is installed, so no network is needed."""
     (tmp_path / "none.txt").write_text("# no package\n")
-    for name in ("REQUIREMENTS", "TESTS"):
+    for name in ("REQUIREMENTS", "TESTS", "LOCK"):
         monkeypatch.setattr(make_environment, name, tmp_path / "none.txt")
     folder = tmp_path / "my env"
     (folder / "bin").mkdir(parents=True)

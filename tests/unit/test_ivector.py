@@ -216,6 +216,21 @@ def test_statistics_of_utterances_equal_plain_loops():
     torch.testing.assert_close(second, torch.einsum("tc,td,te->cde", posteriors, x, x))
 
 
+def test_the_sums_over_utterances_leave_the_device_in_one_copy(monkeypatch):
+    """A GPU waits at each copy."""
+    copies, copy = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda x: copies.append(x) or copy(x))
+    generator = torch.Generator().manual_seed(1)
+    counts, sums, means = (torch.rand(size, generator=generator) for size in ((5, 4), (5, 4, 3), (5, 2)))
+    covariances = torch.eye(2).repeat(5, 1, 1)
+    stats = Statistics(4, 3, 2)
+    stats.add(counts, sums, means, covariances.clone())
+    assert len(copies) == 1
+    torch.testing.assert_close(stats.counts, counts.sum(0).double())
+    torch.testing.assert_close(stats.x_sum, means.sum(0).double())
+    torch.testing.assert_close(stats.x_scatter, (covariances.sum(0) + means.T @ means).double())
+
+
 def test_projections_of_nearly_dependent_factors_stay_finite():
     """Where R is singular, the old M stays along the missing direction; elsewhere M is Y R^-1."""
     r = torch.eye(3).double().repeat(2, 1, 1)

@@ -148,11 +148,18 @@ def test_damage_is_one_clear_error(content, message):
 @pytest.mark.parametrize(("content", "method"), [
     (b"\0B\4\1\0", "int32"), (b"x", "int32"), (b"4294967296", "int32"), (b"\0B\2\1\0", "real"), (b"one", "real"),
     (b"\0BX", "boolean"), (b"yes", "boolean"), (b"\0B\4\xff\xff\xff\x7f", "int32_vector"), (b"[ 1.5 ]", "int32_vector"),
+    (b"[ 1 2\n3 ]", "vector"), (b"[ 1\r2 ]", "vector"),
     (b"[ 1 2 ]", "packed"), (b"\0BFP \4\xff\xff\0\0", "packed"), (b"\0BFV \4\xff\xff\0\0", "vector"), (b"", "token"),
 ])
 def test_damaged_primitives(content, method):
     with pytest.raises(InputError, match="^file: at byte "):
         getattr(reader(content), method)()
+
+
+def test_words_end_at_all_white_space():
+    """As in Kaldi, where a vertical tab can be no id."""
+    kaldi = reader(b"\v one\ftwo\v\n")
+    assert [kaldi.token(), kaldi.token(), kaldi.at_end()] == ["one", "two", True]
 
 
 def test_writer_refuses_wrong_dimensions():

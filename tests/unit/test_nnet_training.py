@@ -16,9 +16,8 @@ import yaml
 from made_up import CONFIG, write_data
 from safetensors.torch import load_file
 
-from nnet import device
 from nnet.config import network_config, training_part
-from nnet.device import find_device, has_bf16
+from nnet.device import has_bf16
 from nnet.embed import embed_batch, embed_utterances, load_network
 from nnet.training.data import TrainingSet, batches_ahead
 from nnet.training.optimizers import learning_rate
@@ -142,35 +141,6 @@ def test_bad_validation_trials_are_named(corpus, tmp_path, line, message):
     (bad / "trials/valid").write_text(line, newline="")
     with pytest.raises(InputError, match=message):
         Validation(bad, network_config(CONFIG, "x"))
-
-
-def test_unknown_devices_are_named():
-    assert find_device("cpu") == CPU
-    with pytest.raises(InputError, match="--device gpu: wanted cpu, cuda or cuda:N"):
-        find_device("gpu")
-    with pytest.raises(InputError, match="--device cuda:99: "):
-        find_device("cuda:99")
-
-
-@pytest.mark.parametrize(("built", "driver", "message"), [
-    (None, "12.4", "it was built without CUDA, the driver supports CUDA 12.4; install another build"),
-    (None, None, "it was built without CUDA, no NVIDIA driver was found; install another build"),
-    ("13.0", "12.4", "it was built for CUDA 13.0, the driver supports CUDA 12.4; install a newer driver"),
-    ("12.6", "12.4", "it was built for CUDA 12.6, the driver supports CUDA 12.4; check nvidia-smi"),
-    ("12.6", None, "it was built for CUDA 12.6, no NVIDIA driver was found; check nvidia-smi")])
-def test_why_there_is_no_gpu(monkeypatch, built, driver, message):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.version, "cuda", built)
-    monkeypatch.setattr(device, "driver_version", lambda: driver)
-    with pytest.raises(InputError, match=f"finds no GPU here: {message}.*, or use --device cpu"):
-        find_device("cuda")
-
-
-def test_the_driver_that_is_there():
-    """A version, or None without a driver."""
-    found = device.driver_version()
-    assert found is None or re.fullmatch(r"\d+\.\d+", found)
-
 
 
 def start_and_save(corpus, exp, seed):

@@ -24,7 +24,7 @@ from utils.kaldi import compressed
 
 MATRICES, VECTORS = ("FM", "DM", "CM", "CM2", "CM3"), ("FV", "DV")
 _TYPES = {"F": np.dtype("<f4"), "D": np.dtype("<f8")}
-_SPACE = b" \t\r\n"
+_SPACE = b" \t\n\v\f\r"  # as C's isspace, which Kaldi uses
 _BLOCK = 1 << 16
 
 
@@ -128,7 +128,10 @@ class KaldiReader:
     def vector(self, dtype: type | None = None) -> np.ndarray:
         """Read a vector. dtype: type of the result; None keeps the stored type of binary and makes text float64."""
         if not self.binary:
-            return self.numbers(self._brackets()).astype(dtype or np.float64, copy=False)
+            text = self._brackets()
+            if b"\n" in text or b"\r" in text:
+                self.fail("a line end inside a vector; is it a matrix?")
+            return self.numbers(text).astype(dtype or np.float64, copy=False)
         kind = self.expect(*VECTORS)
         return self._values(kind, self.shape(kind), dtype)
 
