@@ -1,11 +1,12 @@
 """The keys of a network's configuration; unknown keys and invalid values are errors that name them.
 
-`python3 -m nnet.config CONF OUT` writes the keys that training depends on, with defaults filled in: all but back-end
-and scoring. OUT is rewritten only if it changed.
+`python3 -m nnet.config [--init FOLDER] CONF OUT` writes the keys that training depends on, with defaults filled in: all
+but back-end and scoring. OUT is rewritten only if it changed.
 """
 
 import argparse
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +20,8 @@ from nnet.losses.softmax import LossOptions
 from nnet.poolings import POOLINGS
 from nnet.training.averaging import AVERAGES, AverageOptions
 from nnet.training.optimizers import OPTIMIZERS, SCHEDULES, OptimizerOptions, ScheduleOptions
-from utils.config import Count, NotNegative, Probability, Share, Whole, build, choice, choose
-from utils.errors import run_main
+from utils.config import Count, NotNegative, Positive, Probability, Share, Whole, build, choice, choose
+from utils.errors import InputError, run_main
 from utils.features.model_features import Options
 from utils.files import write_if_changed
 from utils.settings import keys_of
@@ -29,6 +30,8 @@ from utils.systems import SCALE_LINE, scale_of
 
 # Keys that training writes into the model's own configuration.
 BY_TRAINING = ("vad_options", "feature_dim", "speakers", "feature_options")
+NETWORK = ("features", "frontend", "encoder", "pooling", "head")  # the keys that make the network, but for its classifier
+FINE_TUNING = {"head_epochs": 2, "rate": 0.1}  # `init` of a system that --init starts from a model
 Operation = Literal["relu", "batch_norm"]
 
 
@@ -102,6 +105,8 @@ class InitOptions:
 
     model: str                        # its folder; a bare name is a folder next to the new model's
     freeze: tuple[Literal["frontend", "encoder", "pooling", "head"], ...] = ()  # parts that stay as they are
+    head_epochs: Whole = 0            # the first of train.epochs, in which the classifier alone is trained, at optimizer.lr
+    rate: Positive = 1.0              # factor of optimizer.lr in the other epochs; the schedule begins with them
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,9 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         train, stored = self.train, FRONTENDS[self.frontend.type][0].stored
+        if self.init and self.init.head_epochs >= train.epochs:
+            raise ValueError(f"init: head_epochs is {self.init.head_epochs} and train: epochs {train.epochs}; wanted fewer "
+                             "than those")
         if self.online and (self.vad or train.shuffle_mb):
             raise ValueError("online: frontend.vad and train.shuffle_mb are for stored features; leave them out")
         if self.online and getattr(self.frontend, "cmn", "") == "utterance":
@@ -176,9 +184,58 @@ def settable_keys(mapping: dict[str, Any], where: str) -> list[str]:
     return list(keys_of(NetworkConfig, mapping, tables, ("kind", *BY_TRAINING)))
 
 
-def read_network_config(path: str) -> NetworkConfig:
-    """Read a resolved configuration, as `utils.config resolve` prints it."""
-    return network_config(read_yaml(Path(path)), path)
+def read_network_config(path: str, init: Path | None = None) -> NetworkConfig:
+    """Read a resolved configuration, as `utils.config resolve` prints it; init: the model to start from."""
+    mapping = read_yaml(Path(path))
+    return network_config(start_from(mapping, init, path) if init else mapping, path)
+
+
+def start_from(mapping: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    """Return a configuration that fine-tunes the network in `folder`, a bundle or exp/<system>.
+
+    It takes over the keys in NETWORK, and keeps those of training; `init` gets the folder and, where it has none, the
+    values in FINE_TUNING. Raises InputError if there is no network in `folder`, or one of another type.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise InputError(f"--init: no network in {folder} (config.yaml); name a bundle or the folder of a trained network")
+    theirs = plain(read_network_config(str(folder / "config.yaml")))
+    for part, default in (("frontend", "kaldi"), ("encoder", None), ("pooling", None)):
+        ours = mapping.get(part, {}).get("type", default)
+        if ours != theirs[part]["type"]:
+            raise InputError(f"{where}: {part}.type is {ours}, {folder} has {theirs[part]['type']}; choose the system whose "
+                             "network it is, or start from another model")
+    init = FINE_TUNING | (mapping.get("init") or {}) | {"model": str(folder.absolute())}
+    return mapping | {part: theirs[part] for part in NETWORK} | {"init": init}
+
+
+def network_difference(ours: NetworkConfig, theirs: NetworkConfig) -> tuple[str, Any, Any] | None:
+    """Return the first key of the network in which two configurations differ, with both values; dropout may differ."""
+    one, other = (dict(_flat(_network_of(config))) for config in (ours, theirs))
+    for key in [*one, *other]:
+        if one.get(key) != other.get(key) and key.split(".")[-1] != "dropout":
+            return key, one.get(key), other.get(key)
+    return None
+
+
+def _network_of(config: NetworkConfig) -> dict[str, Any]:
+    """Return the parts of a network with the defaults of their options."""
+    tables = {"encoder": ENCODERS, "pooling": POOLINGS}
+    parts = {name: choose(table, getattr(config, name), name)[1] for name, table in tables.items()}
+    return {name: dataclasses.asdict(part) for name, part in
+            {"frontend": config.frontend, **parts, "head": config.head}.items()}
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested mappings and lists with their dotted keys; items of a list are numbered from 1."""
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        items = enumerate(value, start=1)
+    else:
+        yield key, list(value) if isinstance(value, tuple) else value
+        return
+    for name, item in items:
+        yield from _flat(item, f"{key}.{name}" if key else str(name))
 
 
 def plain(config: NetworkConfig) -> dict[str, Any]:
@@ -200,8 +257,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("config", help="resolved configuration, as `utils.config resolve` prints it")
     parser.add_argument("out", help="YAML file")
+    parser.add_argument("--init", type=Path, help="bundle, or folder of a trained network, to start from")
     arguments = parser.parse_args()
-    config = read_network_config(arguments.config)
+    config = read_network_config(arguments.config, arguments.init)
     text = yaml.safe_dump(training_part(config), sort_keys=False, width=100)
     write_if_changed(arguments.out, f"{SCALE_LINE}{scale_of(Path(arguments.config))}\n{text}")
 

@@ -1,10 +1,13 @@
 """The program that the recipe's shell calls: utils/systems.py, with chains and the keys of each kind."""
 
+from pathlib import Path
 from typing import Any
 
 from steps.backend import chains_of
 from utils import systems
-from utils.errors import run_main
+from utils.errors import InputError, run_main
+from utils.features.model_features import compare_options
+from utils.features.options import read_feature_options, written_out
 
 
 def facts_of_chains(config: dict[str, Any], where: str) -> dict[str, str]:
@@ -28,8 +31,27 @@ def settable_keys(config: dict[str, Any], where: str) -> list[str]:
     return kind.settable_keys(config, where)
 
 
+def from_model(config: dict[str, Any], model: Path, path: Path) -> dict[str, Any]:
+    """Return the configuration in `path` as one that fine-tunes a model; one that names a model of its own stays as it is.
+
+    Raises InputError if the system is no network or not the model's, or its file of features is.
+    """
+    from nnet.config import read_network_config, start_from  # imports torch: seconds, only spent on --init
+
+    if config.get("kind") != "network":
+        raise InputError(f"{path}: kind is {config.get('kind')}; --init is for networks, choose some with --systems")
+    if (config.get("init") or {}).get("model"):
+        return config
+    config = start_from(config, model, str(path))
+    kept = read_network_config(str(model / "config.yaml")).feature_options
+    features = path.parent / f"features/{config['features']}.conf"
+    if kept is not None and features.is_file():  # another option would stop the training, after hours of features
+        compare_options(features, "features", written_out(read_feature_options(features)), kept, model)
+    return config
+
+
 def main() -> None:
-    systems.main(facts_of_chains, settable_keys)
+    systems.main(facts_of_chains, settable_keys, from_model)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ num_nodes=1         # number of nodes
 seed=1              # random seed of weights, batches and masks
 musan_root=         # MUSAN, for online augmentation (empty: synthetic noise, no music)
 rirs_root=          # RIRS_NOISES, for online augmentation (empty: simulated rooms)
+init=               # bundle, or folder of a trained network, to fine-tune (empty: as the configuration says)
 max_shared_speakers=0.0 # share of the validation speakers that may also be trained on
 # <config> <train-data> <valid-data> <exp>
 . "$(dirname "$0")/../utils/step.sh"
@@ -17,12 +18,14 @@ config=$1; train=$2; valid=$3; exp=$4
 require_file "$config" "$train/feats.scp" "$train/utt2spk" "$valid/feats.scp" "$valid/trials/valid"
 network=$exp/network.yaml   # without the back-end, so that changing it does not repeat the training
 ! in_status || network=$VOX_SCRATCH/network.yaml
-python3 -m nnet.config "$config" "$network"
+from=(${init:+--init "$init"})
+python3 -m nnet.config ${from[@]+"${from[@]}"} "$config" "$network"
 inputs=("$network" "$train" "$valid")
 ! leaves_unvoiced_out "$config" || add_voicing "$train" "$valid"
-init=$(python3 -m utils.config get "$config" init.model --default "")   # a model to start from
+init=$(python3 -m utils.config get "$network" init.model --default "")   # a model to start from
 case $init in "" | /*) ;; *) init=$(dirname "$exp")/$init ;; esac
-[ -z "$init" ] || inputs+=("$init"/{model.safetensors,speakers})
+[ -z "$init" ] || inputs+=("$init/model.safetensors")
+[ -z "$init" ] || [ -f "$init/bundle.json" ] || inputs+=("$init/speakers")   # bundles do not name theirs
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 validate "$train"
 validate "$valid"
@@ -37,7 +40,7 @@ start=(python3 -m)
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "${resources[@]}" "$exp/log/train.log" \
   "${start[@]}" nnet.training.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
-    ${musan_root:+--musan-root "$musan_root"} ${rirs_root:+--rirs-root "$rirs_root"} "$config" "$train" "$valid" "$exp"
+    ${musan_root:+--musan-root "$musan_root"} ${rirs_root:+--rirs-root "$rirs_root"} ${from[@]+"${from[@]}"} "$config" "$train" "$valid" "$exp"
 mark_done "$exp/.done" "${inputs[@]}" -- "$exp"/{model.safetensors,config.yaml,versions.yaml,speakers,train_seconds}
 rm -r "$exp/unfinished"
 IFS=$'\t' read -r epoch _ loss _ _ eer _ < <(tail -n 1 "$exp/log/train.tsv")

@@ -74,12 +74,16 @@ resolve_at=$scale
 [ "$scale ${picks_sizes:-}" != "auto true" ] || { resolve_at=mini resolved=$VOX_SCRATCH/systems; }
 picked=(${VOX_PICKED:+--picked "$VOX_PICKED"})
 ! $begun || picked+=(--quiet)
+# Fine-tuning: without --systems, the system that the model is of.
+init=${init:-}
+case $init in "" | /*) ;; *) init=$PWD/$init ;; esac
+[ -z "$init" ] || given systems || systems=
 read -ra names <<< "$systems"
 systems=$(python3 -m steps.systems --scale "$resolve_at" --conf "$conf" --exp "$resolved" ${augment:+--augmented} \
-  ${backend:+--backend "$backend"} ${set:+--set "$set"} ${picked[@]+"${picked[@]}"} \
+  ${backend:+--backend "$backend"} ${init:+--init "$init"} ${set:+--set "$set"} ${picked[@]+"${picked[@]}"} \
   ${names[@]+"${names[@]}"})
 
-# Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online, init (see utils/systems.py), and
+# Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online, init_from (see utils/systems.py), and
 # chains, segments, copies, of its back-ends (see steps/systems.py);
 # config; feats, the folder of its data with features; noises, the options that name corpora for online augmentation.
 read_facts() {  # system
@@ -143,8 +147,8 @@ for_each() {  # kind function
       read_facts "$system"
       [ "$kind" = "$wanted" ] || continue
       if ! $on_engine || [ -n "${VOX_STATUS:-}" ]; then ! $first || "$2"; continue; fi
-      [ "$([ -n "$init" ] && echo false || echo true)" = $first ] || continue
-      if [ -n "$init" ] && [ -n "${running[$init]:-}" ] && ! wait "${running[$init]}"; then failed+=" $system"; continue; fi
+      [ "$([ -n "$init_from" ] && echo false || echo true)" = $first ] || continue
+      if [ -n "$init_from" ] && [ -n "${running[$init_from]:-}" ] && ! wait "${running[$init_from]}"; then failed+=" $system"; continue; fi
       while [ "$max_jobs_run" != 0 ] && [ "$(jobs -rp | grep -cvx "$VOX_KEEPER")" -ge "$max_jobs_run" ]; do sleep 1; done
       (export VOX_BESIDE=true; "$2") &
       running[$system]=$!

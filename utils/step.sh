@@ -122,6 +122,7 @@ step_record=()
 for option in "${step_options[@]}"; do
   case $option in
     nj | cmd | device | num_threads | num_processes | num_nodes | command) ;;
+    init) ;;  # part of the network's configuration, an input of train_network.sh
     held_out | copies_data | copies_embeddings) ;;  # inputs of train_backend.sh, whose place may change
     max_shared_speakers) [ "${script##*/}" != prepare_data.sh ] || step_record+=(--option "$option=${!option}") ;;  # chooses lists
     *) step_record+=(--option "$option=${!option}") ;;

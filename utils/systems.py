@@ -9,13 +9,14 @@ names the scale. Beside it, facts.sh holds the facts that the recipe's shell scr
     sets='train test train_sp train_aug'
     vad=false
     online=false
-    init=''
+    init_from=''
     chains='cosine plda'
     segments=''
     copies=false
 """
 
 import argparse
+import json
 import re
 import shlex
 import sys
@@ -33,6 +34,7 @@ from utils.strict_yaml import parse_yaml
 
 KINDS = ("ivector", "network")
 SCALE_LINE = "# scale: "
+FromModel = Callable[[dict[str, Any], Path, Path], dict[str, Any]]  # of a configuration, a model and a file
 FactsOfChains = Callable[[dict[str, Any], str], dict[str, str]]  # of a configuration and its file: see steps/systems.py
 
 
@@ -81,7 +83,15 @@ def facts_of(config: dict[str, Any], path: Path, augmented: bool, of_chains: Fac
     sets = ["train", "test", *["train_sp"] * copies, *["train_aug"] * augmented]
     return {"kind": kind, "features": features, "train_set": f"{train_set}{'_aug' * augmented}", "sets": " ".join(sets),
             "vad": str(bool(frontend.get("vad"))).lower(), "online": str(online).lower(),
-            "init": str(init.get("model", "")), **chains}
+            "init_from": str(init.get("model", "")), **chains}
+
+
+def system_of(model: Path | None) -> list[str]:
+    """Return the name of the system that a bundle or the folder of a trained network is of; nothing without one."""
+    if model is None:
+        return []
+    bundle = model / "bundle.json"
+    return [str(json.loads(bundle.read_text(encoding="utf-8"))["system"]) if bundle.is_file() else model.resolve().name]
 
 
 def as_shell(facts: dict[str, str]) -> str:
@@ -89,9 +99,9 @@ def as_shell(facts: dict[str, str]) -> str:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items())
 
 
-def main(of_chains: FactsOfChains, keys_of: KeysOf) -> None:
+def main(of_chains: FactsOfChains, keys_of: KeysOf, from_model: FromModel) -> None:
     """Run the program. of_chains: returns the facts of a configuration's chains, or raises InputError; keys_of: see
-    utils/settings.py."""
+    utils/settings.py; from_model: returns a configuration that starts from the model of --init."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--conf", type=Path, required=True)
@@ -100,12 +110,16 @@ def main(of_chains: FactsOfChains, keys_of: KeysOf) -> None:
     parser.add_argument("--set", default="", help="keys of the configurations to change: train.epochs=20 ...")
     parser.add_argument("--picked", default="", help="settings like --set, for the systems that have their keys")
     parser.add_argument("--quiet", action="store_true", help="do not name the systems that lack a key of --set")
+    parser.add_argument("--init", type=Path, help="bundle, or folder of a trained network, that the systems start from")
     parser.add_argument("--augmented", action="store_true", help="augmented copies exist for training")
     parser.add_argument("systems", nargs="*")
     arguments = parser.parse_args()
-    names = names_of(arguments.systems, arguments.conf)
+    names = names_of(arguments.systems or system_of(arguments.init), arguments.conf)
     given = {"backend": parse_yaml(arguments.backend, "--backend")} if arguments.backend else {}
     configs = {name: load_config(arguments.conf / f"{name}.yaml", arguments.scale) | given for name in names}
+    if arguments.init:
+        configs = {name: from_model(config, arguments.init, arguments.conf / f"{name}.yaml")
+                   for name, config in configs.items()}
     picked, settings = parse_settings(arguments.picked), parse_settings(arguments.set)
     if picked or settings:
         configs, remarks = change(configs, settings, keys_of, picked)

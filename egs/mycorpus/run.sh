@@ -21,6 +21,7 @@ backend=            # chains in place of the systems' own, as YAML: "[center, ld
 fuse=all            # systems whose scores are fused, too, by names; fusions separated by commas; all: every one (empty: none)
 scale=auto          # full: the papers' settings; mini: for minutes on two CPU cores; auto: by the speakers and hours
 set=                # keys of the systems' YAML files to change: "train.epochs=20 optimizer.lr=1e-3"; may be repeated
+init=               # bundle, or folder of a trained network, to fine-tune; without --systems, its system (empty: train anew)
 stage=0             # first stage to run
 stop_stage=8        # last stage to run
 work=               # folder of data/ and exp/ (empty: this folder)

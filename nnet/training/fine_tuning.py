@@ -1,35 +1,45 @@
-"""Training that starts from a trained model: large-margin fine-tuning, new speakers, a frozen encoder."""
+"""Training that starts from a trained model: large-margin fine-tuning, new speakers, a frozen encoder.
 
-import dataclasses
+In the first `init.head_epochs` epochs, everything but the classifier is as in `init.freeze`: its weights stay, and it is in
+evaluation mode, so that batch norm uses and keeps the statistics of the old speakers, and nothing is dropped. After them,
+batch norm takes those of each batch, as in any training.
+"""
+
 import sys
 from pathlib import Path
 
 from torch import nn
 
-from nnet.config import InitOptions, NetworkConfig, read_network_config
+from nnet.bundle import check_files, is_bundle
+from nnet.config import InitOptions, NetworkConfig, network_difference, read_network_config
 from nnet.training.checkpoint import read_weights
 from utils.errors import InputError
 from utils.features.model_features import check_options
 
+PARTS = ("frontend", "encoder", "pooling", "head")  # of a network, besides its classifier, the loss
+
 
 def initialise(network: nn.Module, speakers: list[str], config: NetworkConfig, train: Path, exp: Path) -> None:
-    """Copy a trained model's weights into `network`, and freeze the parts in `init.freeze`.
+    """Copy a trained model's weights into `network`.
 
-    The classifier's rows are copied for the speakers that the model knows; the others keep their random start.
-    Raises InputError if the model is missing or damaged, has other layers, or was trained on features that differ from
-    those of `train`.
+    The classifier's rows are copied for the speakers that the model knows; the others keep their random start. Bundles do
+    not name their speakers. Raises InputError if the model is missing or damaged, has another network, or was trained on
+    features that differ from those of `train`.
     """
     options = config.init
     folder = exp.parent / options.model  # an absolute path stays as it is
     if not (folder / "model.safetensors").is_file():
         raise InputError(f"init: model: no {folder}/model.safetensors; train {options.model} first")
+    bundle = is_bundle(folder)
+    if bundle:
+        check_files(folder)
     theirs = read_network_config(str(folder / "config.yaml"))
     check_options(train, theirs.options, folder)
-    for field in dataclasses.fields(theirs.frontend):
-        one, other = (getattr(part.frontend, field.name) for part in (config, theirs))
-        if one != other:
-            raise InputError(f"frontend: {field.name} is {one}, {folder} was trained on {other}; wanted the same")
-    old, names = read_weights(folder / "model.safetensors"), read_speakers(folder, theirs.speakers)
+    if difference := network_difference(config, theirs):
+        key, one, other = difference
+        raise InputError(f"init: {key} is {one}, {folder} has {other}; front end, encoder, pooling and head must be the "
+                         "model's: --init takes them over, --set changes them back")
+    old, names = read_weights(folder / "model.safetensors"), [] if bundle else read_speakers(folder, theirs.speakers)
     known = {name: row for row, name in enumerate(names)}
     pairs = [(row, known[name]) for row, name in enumerate(speakers) if name in known]
     weights = network.state_dict()
@@ -41,14 +51,13 @@ def initialise(network: nn.Module, speakers: list[str], config: NetworkConfig, t
                 value[ours] = rows[others]
         elif name not in old or old[name].shape != value.shape:
             found = list(old[name].shape) if name in old else "nothing"
-            raise InputError(f"init: {folder}: {name} is {found}, here {list(value.shape)}; encoder, pooling and "
-                             "head must be the model's")
+            raise InputError(f"init: {folder}: {name} is {found}, here {list(value.shape)}; its weights and its config.yaml "
+                             "do not match, train it again")
         else:
             value.copy_(old[name])
-    for part in options.freeze:
-        getattr(network, part).requires_grad_(False)
     print(f"starting from {folder}: {len(pairs)} of {len(speakers)} speakers known"
-          + (f", {', '.join(options.freeze)} frozen" if options.freeze else ""), file=sys.stderr)
+          + (f", {', '.join(options.freeze)} frozen" if options.freeze else "")
+          + (f", the classifier alone for {options.head_epochs} epochs" if options.head_epochs else ""), file=sys.stderr)
 
 
 def read_speakers(folder: Path, count: int | None) -> list[str]:
@@ -60,8 +69,12 @@ def read_speakers(folder: Path, count: int | None) -> list[str]:
     return names
 
 
-def training_mode(network: nn.Module, options: InitOptions | None) -> None:
-    """Set the modes of a training step: frozen parts keep their batch-norm statistics, too."""
+def training_mode(network: nn.Module, options: InitOptions | None, head_alone: bool = False) -> None:
+    """Set which parts of a training step learn, and their modes: frozen parts keep their batch-norm statistics, too.
+
+    head_alone: only the classifier learns.
+    """
     network.train()
-    for part in options.freeze if options else ():
-        getattr(network, part).eval()
+    for part in PARTS if options else ():
+        frozen = head_alone or part in options.freeze
+        getattr(network, part).requires_grad_(not frozen).train(not frozen)

@@ -83,6 +83,9 @@ class Trainer:
             initialise(self.network, self.data.speakers, config, train, exp)
         self.network = share_batch_norms(self.network, processes, device).to(device)
         training_mode(self.network, config.init)
+        if config.init and config.init.head_epochs and not any(True for _ in self.network.loss.parameters()):
+            raise InputError(f"init: head_epochs is {config.init.head_epochs}, but loss: type {config.loss.type} has no "
+                             "classifier to train; set init.head_epochs to 0")
         chunk, sees = self.data.utterances.shape(config.train.chunk_frames), self.network.encoder.receptive_field
         if chunk[0] < (sees if len(chunk) == 2 else self.network.frontend.samples_of(sees)):
             raise InputError(f"train: chunk_frames is {config.train.chunk_frames}, fewer than the {sees} frames that "
@@ -99,6 +102,8 @@ class Trainer:
         require_space(exp, 10 * size, "the model and its checkpoints")  # weights, best, average, moments; old and new
         self.checkpoint = exp / "checkpoint.safetensors"
         self.steps = config.train.epochs * self.data.steps_per_epoch
+        self.head_epochs, self.rest = (config.init.head_epochs, config.init.rate) if config.init else (0, 1.0)
+        self.head_steps = self.head_epochs * self.data.steps_per_epoch  # in which the classifier alone is trained
         self.step, self.best_eer, self.bad_epochs, self.drops, self.seconds = 0, math.inf, 0, 0, 0.0
         self.best: dict[str, Tensor] = {}
         self.rows: list[str] = []
@@ -140,7 +145,7 @@ class Trainer:
     def run(self) -> None:
         """Train to the end and write the model; raises SystemExit(REQUEUE) if a signal asks to stop earlier."""
         self.resume()
-        self.model = self.processes.wrap(self.network)
+        self.begin_phase()
         self.watch = Watch(self.exp / "log", self.step, self.device) if self.processes.writes else None
         if self.step == (len(self.rows) + 1) * self.data.steps_per_epoch:
             self.end_epoch()  # it was stopped in validation
@@ -188,8 +193,17 @@ class Trainer:
 
     def rate(self, step: int) -> float:
         """Return the learning rate at a step."""
-        epochs = self.config.train.epochs
-        return self.config.optimizer.lr * learning_rate(self.config.schedule, step, self.steps, epochs, self.drops)
+        if step < self.head_steps:
+            return self.config.optimizer.lr
+        epochs = self.config.train.epochs - self.head_epochs
+        return self.config.optimizer.lr * self.rest * learning_rate(
+            self.config.schedule, step - self.head_steps, self.steps - self.head_steps, epochs, self.drops)
+
+    def begin_phase(self) -> None:
+        """Set what learns from this step on: the classifier alone, or everything but `init.freeze`."""
+        training_mode(self.network, self.config.init, self.step < self.head_steps)
+        self.model = None  # releases the hooks of an earlier wrapper
+        self.model = self.processes.wrap(self.network)
 
     def can_stop_at_once(self, yes: bool) -> None:
         """Set whether a signal may end the process at once, because all is saved, as in a long validation."""
@@ -257,7 +271,9 @@ class Trainer:
         network = self.average.network
         rate = self.rate(self.step - 1)
         eer = self.processes.from_first(self.validation.eer(network, self.device) if self.processes.writes else 0.0)
-        training_mode(self.network, self.config.init)
+        training_mode(self.network, self.config.init, self.step < self.head_steps)
+        if self.head_steps and self.step == self.head_steps:
+            self.begin_phase()
         if eer < self.best_eer:
             self.best_eer, self.bad_epochs = eer, 0
             self.best = {name: value.clone() for name, value in network.state_dict().items()}
@@ -304,6 +320,7 @@ def main() -> None:
     parser.add_argument("--num-threads", type=int, default=2, help="threads on a CPU (default: %(default)s)")
     parser.add_argument("--musan-root", type=Path, help="MUSAN, for `online:`; without it, noise is synthetic")
     parser.add_argument("--rirs-root", type=Path, help="RIRS_NOISES, for `online:`; without it, rooms are simulated")
+    parser.add_argument("--init", type=Path, help="bundle, or folder of a trained network, to start from")
     parser.add_argument("config", help="resolved configuration, as `utils.config resolve` prints it")
     parser.add_argument("train", type=Path, help="data directory with features: the training speakers")
     parser.add_argument("valid", type=Path, help="data directory with features and trials/valid: other speakers")
@@ -312,7 +329,7 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(arguments.num_threads)
     stopper = Stopper()
-    config = read_network_config(arguments.config)
+    config = read_network_config(arguments.config, arguments.init)
     processes, device = start_processes(arguments.device)
     trainer = Trainer(config, arguments.train, arguments.valid, arguments.exp, find_device(device),
                       arguments.seed, processes, stopper, arguments.musan_root, arguments.rirs_root)

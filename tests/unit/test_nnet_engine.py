@@ -308,10 +308,30 @@ def test_new_speakers_on_an_old_model_with_a_frozen_encoder(corpus, tmp_path):
         if name.startswith("encoder."):
             assert torch.equal(value, old[name]), name  # batch-norm statistics, too
     assert not torch.equal(new["head.layers.0.affine.weight"], old["head.layers.0.affine.weight"])
-    with pytest.raises(InputError, match="init: .*encoder, pooling and head must be the model's"):
+    with pytest.raises(InputError, match="init: head.layers.1.dim is 13, .* has 12; front end, encoder"):
         trainer(corpus, tmp_path / "other", config | {"head": {"layers": [{"dim": 13, "embedding": "affine"}]}})
     with pytest.raises(InputError, match="train nowhere first"):
         trainer(corpus, tmp_path / "other", config | {"init": {"model": "nowhere"}})
+
+
+def test_the_classifier_is_trained_first_with_everything_else_frozen(corpus, tmp_path):
+    trainer(corpus, tmp_path / "old").run()
+    old = weights(tmp_path / "old")
+    config = changed(init={"model": "old", "head_epochs": 1, "rate": 0.5}, train={"epochs": 2, "keep": "last"})
+    run = trainer(corpus, tmp_path / "new", config)
+    step, seen = run.train_step, {}
+
+    def train_step(number, batch):
+        seen[number] = {name: value.clone() for name, value in run.network.state_dict().items()}
+        return step(number, batch)
+
+    run.train_step = train_step
+    run.run()
+    assert run.rate(7) == pytest.approx(0.5 * run.rate(6))  # 7 steps per epoch; the schedule is constant
+    for name, value in seen[7].items():  # after the epoch of the classifier: batch-norm statistics are the old ones, too
+        assert name.startswith("loss.") != torch.equal(value, old[name]), name
+    changes = {name.split(".")[0] for name, value in weights(tmp_path / "new").items() if not torch.equal(value, old[name])}
+    assert changes >= {"encoder", "head", "loss"}
 
 
 def test_large_margin_fine_tuning_goes_on_from_the_recipes_xvector(corpus, tmp_path):

@@ -25,10 +25,10 @@ def test_facts_are_what_the_recipe_needs(tmp_path):
     text = ("kind: network\nfeatures: fbank\nfrontend: {vad: true}\n"
             "backend: {a: [center, cosine], s: [segments]}\ntrain_set: train_net_sp\n")
     network = {"kind": "network", "features": "fbank", "train_set": "train_net_sp", "sets": "train test train_sp",
-               "vad": "true", "online": "false", "chains": "a", "segments": "s", "copies": "false", "init": ""}
+               "vad": "true", "online": "false", "chains": "a", "segments": "s", "copies": "false", "init_from": ""}
     copies = {"train_set": "train_net_sp_aug", "sets": "train test train_sp train_aug"}
     ivector = {"kind": "ivector", "features": "fbank", "train_set": "train_net", "sets": "train test",
-               "vad": "false", "online": "false", "chains": "cosine", "segments": "", "copies": "false", "init": ""}
+               "vad": "false", "online": "false", "chains": "cosine", "segments": "", "copies": "false", "init_from": ""}
     assert facts(tmp_path, text) == network
     assert facts(tmp_path, text, augmented=True) == network | copies
     assert facts(tmp_path, f"{text}online: {{add: 0.5}}\n", augmented=True) == network | {"online": "true"}

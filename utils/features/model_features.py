@@ -49,7 +49,7 @@ def check_options(data: Path, wanted: Options, model: Path, remark: bool = True)
     found = kept_options(data, wanted.vad != {})
     for what, ours, theirs in zip(OPTION_FILES.values(), found, wanted, strict=True):
         if ours is not None and theirs is not None:
-            _compare(data, what, ours, theirs, model)
+            compare_options(data, what, ours, theirs, model)
         elif remark:
             silent, other = (data, model) if ours is None else (model, data)
             print(f"warning: {silent} does not name the options of its {what}; they were not compared with those of "
@@ -57,7 +57,8 @@ def check_options(data: Path, wanted: Options, model: Path, remark: bool = True)
     return found
 
 
-def _compare(data: Path, what: str, found: Mapping[str, Any], wanted: Mapping[str, Any], model: Path) -> None:
+def compare_options(data: Path, what: str, found: Mapping[str, Any], wanted: Mapping[str, Any], model: Path) -> None:
+    """Raise InputError on the first of the options in which `data`, or a file of options, and `model` differ."""
     for name in [*wanted, *found]:
         ours, theirs = (_shown(options.get(name)) for options in (found, wanted))
         if ours != theirs:
