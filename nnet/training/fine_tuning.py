@@ -1,8 +1,8 @@
 """Training that starts from a trained model: large-margin fine-tuning, new speakers, a frozen encoder.
 
-In the first `init.head_epochs` epochs, everything but the classifier is as in `init.freeze`: its weights stay, and it is in
-evaluation mode, so that batch norm uses and keeps the statistics of the old speakers, and nothing is dropped. After them,
-batch norm takes those of each batch, as in any training.
+In the first `init.head_epochs` epochs, everything but the classifier is as in `init.freeze`: its weights stay, and it
+is in evaluation mode, so that batch norm uses and keeps the statistics of the old speakers, and nothing is dropped.
+After them, batch norm takes those of each batch, as in any training.
 """
 
 import sys
@@ -22,9 +22,9 @@ PARTS = ("frontend", "encoder", "pooling", "head")  # of a network, besides its 
 def initialise(network: nn.Module, speakers: list[str], config: NetworkConfig, train: Path, exp: Path) -> None:
     """Copy a trained model's weights into `network`.
 
-    The classifier's rows are copied for the speakers that the model knows; the others keep their random start. Bundles do
-    not name their speakers. Raises InputError if the model is missing or damaged, has another network, or was trained on
-    features that differ from those of `train`.
+    The classifier's rows are copied for the speakers that the model knows; the others keep their random start. Bundles
+    do not name their speakers. Raises InputError if the model is missing or damaged, has another network, or was
+    trained on features that differ from those of `train`.
     """
     options = config.init
     folder = exp.parent / options.model  # an absolute path stays as it is
@@ -37,8 +37,8 @@ def initialise(network: nn.Module, speakers: list[str], config: NetworkConfig, t
     check_options(train, theirs.options, folder)
     if difference := network_difference(config, theirs):
         key, one, other = difference
-        raise InputError(f"init: {key} is {one}, {folder} has {other}; front end, encoder, pooling and head must be the "
-                         "model's: --init takes them over, --set changes them back")
+        raise InputError(f"init: {key} is {one}, {folder} has {other}; front end, encoder, pooling and head must be "
+                         "the model's: --init takes them over, --set changes them back")
     old, names = read_weights(folder / "model.safetensors"), [] if bundle else read_speakers(folder, theirs.speakers)
     known = {name: row for row, name in enumerate(names)}
     pairs = [(row, known[name]) for row, name in enumerate(speakers) if name in known]
@@ -51,13 +51,14 @@ def initialise(network: nn.Module, speakers: list[str], config: NetworkConfig, t
                 value[ours] = rows[others]
         elif name not in old or old[name].shape != value.shape:
             found = list(old[name].shape) if name in old else "nothing"
-            raise InputError(f"init: {folder}: {name} is {found}, here {list(value.shape)}; its weights and its config.yaml "
-                             "do not match, train it again")
+            raise InputError(f"init: {folder}: {name} is {found}, here {list(value.shape)}; its weights and its "
+                             "config.yaml do not match, train it again")
         else:
             value.copy_(old[name])
     print(f"starting from {folder}: {len(pairs)} of {len(speakers)} speakers known"
           + (f", {', '.join(options.freeze)} frozen" if options.freeze else "")
-          + (f", the classifier alone for {options.head_epochs} epochs" if options.head_epochs else ""), file=sys.stderr)
+          + (f", the classifier alone for {options.head_epochs} epochs" if options.head_epochs else ""),
+          file=sys.stderr)
 
 
 def read_speakers(folder: Path, count: int | None) -> list[str]:

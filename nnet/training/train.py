@@ -84,8 +84,8 @@ class Trainer:
         self.network = share_batch_norms(self.network, processes, device).to(device)
         training_mode(self.network, config.init)
         if config.init and config.init.head_epochs and not any(True for _ in self.network.loss.parameters()):
-            raise InputError(f"init: head_epochs is {config.init.head_epochs}, but loss: type {config.loss.type} has no "
-                             "classifier to train; set init.head_epochs to 0")
+            raise InputError(f"init: head_epochs is {config.init.head_epochs}, but loss: type {config.loss.type} has "
+                             "no classifier to train; set init.head_epochs to 0")
         chunk, sees = self.data.utterances.shape(config.train.chunk_frames), self.network.encoder.receptive_field
         if chunk[0] < (sees if len(chunk) == 2 else self.network.frontend.samples_of(sees)):
             raise InputError(f"train: chunk_frames is {config.train.chunk_frames}, fewer than the {sees} frames that "
@@ -277,7 +277,7 @@ class Trainer:
         if eer < self.best_eer:
             self.best_eer, self.bad_epochs = eer, 0
             self.best = {name: value.clone() for name, value in network.state_dict().items()}
-        else:
+        elif self.step > self.head_steps:  # before, the embeddings cannot change
             self.bad_epochs += 1
             plateau = self.config.schedule.patience
             self.drops += 1 if plateau and self.bad_epochs % plateau == 0 else 0

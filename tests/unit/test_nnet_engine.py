@@ -328,10 +328,10 @@ def test_the_classifier_is_trained_first_with_everything_else_frozen(corpus, tmp
     run.train_step = train_step
     run.run()
     assert run.rate(6) == 0.01 and run.rate(7) == pytest.approx(0.5 * 0.01 / 3)  # a warm-up of 3 steps begins
-    for name, value in seen[7].items():  # after the epoch of the classifier: batch-norm statistics are the old ones, too
+    for name, value in seen[7].items():  # after the classifier's epoch: batch-norm statistics are the old ones, too
         assert name.startswith("loss.") != torch.equal(value, old[name]), name
-    changes = {name.split(".")[0] for name, value in weights(tmp_path / "new").items() if not torch.equal(value, old[name])}
-    assert changes >= {"encoder", "head", "loss"}
+    new = weights(tmp_path / "new")
+    assert {name.split(".")[0] for name in new if not torch.equal(new[name], old[name])} >= {"encoder", "head", "loss"}
 
 
 def test_large_margin_fine_tuning_goes_on_from_the_recipes_xvector(corpus, tmp_path):

@@ -28,7 +28,8 @@ def test_facts_are_what_the_recipe_needs(tmp_path):
                "vad": "true", "online": "false", "chains": "a", "segments": "s", "copies": "false", "init_from": ""}
     copies = {"train_set": "train_net_sp_aug", "sets": "train test train_sp train_aug"}
     ivector = {"kind": "ivector", "features": "fbank", "train_set": "train_net", "sets": "train test",
-               "vad": "false", "online": "false", "chains": "cosine", "segments": "", "copies": "false", "init_from": ""}
+               "vad": "false", "online": "false", "chains": "cosine", "segments": "", "copies": "false",
+               "init_from": ""}
     assert facts(tmp_path, text) == network
     assert facts(tmp_path, text, augmented=True) == network | copies
     assert facts(tmp_path, f"{text}online: {{add: 0.5}}\n", augmented=True) == network | {"online": "true"}
