@@ -33,7 +33,7 @@ from utils.systems import SCALE_LINE, scale_of
 BY_TRAINING = ("vad_options", "feature_dim", "speakers", "feature_options")
 # The keys that make the network, but for its classifier.
 NETWORK = ("features", "frontend", "encoder", "pooling", "head")
-FINE_TUNING = {"head_epochs": 2, "rate": 0.1}  # `init` of a system that --init starts from a model
+HEAD_EPOCHS, RATE = 2, 0.1  # head_epochs, if there are more, and rate of a system that --init starts from a model
 Operation = Literal["relu", "batch_norm"]
 
 
@@ -204,8 +204,8 @@ def require_network(folder: Path) -> None:
 def start_from(mapping: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
     """Return a configuration that fine-tunes the network in `folder`, a bundle or exp/<system>.
 
-    It takes over the keys in NETWORK, and keeps those of training; `init` gets the folder and, where it has none, the
-    values in FINE_TUNING. Raises InputError if there is no network in `folder`, a damaged bundle, or a network of
+    It takes over the keys in NETWORK, and keeps those of training; `init` gets the folder and, where it has none,
+    head_epochs and rate. Raises InputError if there is no network in `folder`, a damaged bundle, or a network of
     another type.
     """
     require_network(folder)
@@ -218,7 +218,8 @@ def start_from(mapping: dict[str, Any], folder: Path, where: str) -> dict[str, A
     init = mapping.get("init") or {}
     if not isinstance(init, dict):
         raise InputError(f"{where}: init: expected keys, found {init!r}")
-    init = FINE_TUNING | init | {"model": str(folder.resolve())}
+    head_epochs = min(HEAD_EPOCHS, ours["train"]["epochs"] - 1)
+    init = {"head_epochs": head_epochs, "rate": RATE} | init | {"model": str(folder.resolve())}
     return mapping | {part: theirs[part] for part in NETWORK} | {"init": init}
 
 

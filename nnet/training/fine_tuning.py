@@ -24,9 +24,13 @@ def initialise(network: nn.Module, speakers: list[str], config: NetworkConfig, t
 
     The classifier's rows are copied for the speakers that the model knows; the others keep their random start. Bundles
     do not name their speakers. Raises InputError if the model is missing or damaged, has another network, or was
-    trained on features that differ from those of `train`.
+    trained on features that differ from those of `train`; or if the loss has no classifier for `init.head_epochs`.
     """
     options = config.init
+    classifier = any(parameter.ndim > 1 for parameter in network.loss.parameters())  # a row per speaker
+    if options.head_epochs and not classifier:
+        raise InputError(f"init: head_epochs is {options.head_epochs}, but loss: type {config.loss.type} has no "
+                         "classifier to train; set init.head_epochs to 0")
     folder = exp.parent / options.model  # an absolute path stays as it is
     if not (folder / "model.safetensors").is_file():
         raise InputError(f"init: model: no {folder}/model.safetensors; train {options.model} first")

@@ -83,9 +83,6 @@ class Trainer:
             initialise(self.network, self.data.speakers, config, train, exp)
         self.network = share_batch_norms(self.network, processes, device).to(device)
         training_mode(self.network, config.init)
-        if config.init and config.init.head_epochs and not any(True for _ in self.network.loss.parameters()):
-            raise InputError(f"init: head_epochs is {config.init.head_epochs}, but loss: type {config.loss.type} has "
-                             "no classifier to train; set init.head_epochs to 0")
         chunk, sees = self.data.utterances.shape(config.train.chunk_frames), self.network.encoder.receptive_field
         if chunk[0] < (sees if len(chunk) == 2 else self.network.frontend.samples_of(sees)):
             raise InputError(f"train: chunk_frames is {config.train.chunk_frames}, fewer than the {sees} frames that "
