@@ -318,6 +318,32 @@ def test_a_recipe_with_data_of_its_own_is_one_run(conf, tmp_path):
     assert re.findall(r"^(\S+) +stage (\d):", done.stdout, re.MULTILINE) == [("done", str(n)) for n in range(9)]
 
 
+@pytest.mark.long
+def test_a_bundle_is_fine_tuned(finished, corpus, conf, tmp_path):
+    """Without --systems, its system is: new classifier, back-end and calibration; the other systems' rows stay."""
+    work, start = shutil.copytree(finished[0], tmp_path / "work", symlinks=True), tmp_path / "start"
+    shutil.copytree(work / "exp/xvector/bundle", start)
+    words = command(corpus, conf, work, *TO_THE_TABLE, "--stage", "3")
+    place = words.index("--systems")
+    del words[place:place + 2]
+
+    def tune(init):
+        return subprocess.run([*words, "--init", init], capture_output=True, text=True, check=False)
+
+    for init in (work / "exp/xvector/bundle", work / "exp/xvector"):
+        done = tune(init)
+        assert done.returncode == 1 and f"--init {init}: this run would write it; name another" in done.stderr
+    done = tune(start)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"starting from {start}: 0 of 27 speakers known, the classifier alone for 1 epochs" in (
+        work / "exp/xvector/log/train.log").read_text()
+    rows, before = results(work), results(finished[0])
+    assert [row[:3] for row in rows] == [row[:3] for row in before]
+    changed = {row[0] for row, old in zip(rows, before, strict=True) if row != old}
+    assert changed == {"xvector"}
+    assert "up to date" in tune(start).stderr and "runs again" not in tune(start).stderr
+
+
 LAUNCHER = """#!/usr/bin/env bash
 # An engine's launcher: it notes how many jobs run at once, and fails those of one network, after others have begun.
 echo + >> {place}/running

@@ -14,7 +14,7 @@ from tests.unit.made_up_systems import write_untrained
 BACKEND = {"backend": ["center", "cosine"]}
 SYSTEMS = {
     "small": CONFIG | BACKEND | {"features": "fbank80"},
-    "margin": {"base": "small", "loss": {"margin": 0.4}, "init": {"model": "small"}},
+    "margin": {"base": "small", "loss": {"margin": 0.4}, "init": {"model": "small", "rate": 0.5}},
     "vgg": {"base": "small", "encoder": {"type": "vgg", "channels": [4, 8], "batch_norm": True}},
     "short": {"base": "small", "train": {"epochs": 2}},
     "factors": {"kind": "ivector", "features": "fbank80", **BACKEND},
@@ -71,10 +71,10 @@ def test_set_changes_how_a_model_is_fine_tuned(folder, tmp_path):
 
 def test_a_second_stage_starts_from_the_first_if_that_is_chosen_too(folder, tmp_path):
     assert resolve(folder, tmp_path, folder / "bundle", "margin", "small").returncode == 0
-    assert resolved(tmp_path, "margin")["init"] == {"model": "small"}
+    assert resolved(tmp_path, "margin")["init"] == {"model": "small", "rate": 0.5}
     assert resolved(tmp_path, "small")["init"]["model"] == str(folder / "bundle")
     assert resolve(folder, tmp_path, folder / "bundle", "margin").returncode == 0
-    assert resolved(tmp_path, "margin")["init"]["model"] == str(folder / "bundle")
+    assert resolved(tmp_path, "margin")["init"] == {"head_epochs": 2, "rate": 0.5, "model": str(folder / "bundle")}
 
 
 def damaged(bundle, kind):
