@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
+from nnet.bundle import check_files, is_bundle
 from nnet.encoders import ENCODERS
 from nnet.frontends import FRONTENDS
 from nnet.losses import LOSSES
@@ -30,8 +31,9 @@ from utils.systems import SCALE_LINE, scale_of
 
 # Keys that training writes into the model's own configuration.
 BY_TRAINING = ("vad_options", "feature_dim", "speakers", "feature_options")
-NETWORK = ("features", "frontend", "encoder", "pooling", "head")  # the keys of the network without its classifier
-FINE_TUNING = {"head_epochs": 2, "rate": 0.1}  # `init` of a system that --init starts from a model
+# The keys that make the network, but for its classifier.
+NETWORK = ("features", "frontend", "encoder", "pooling", "head")
+HEAD_EPOCHS, RATE = 2, 0.1  # head_epochs, if there are more, and rate of a system that --init starts from a model
 Operation = Literal["relu", "batch_norm"]
 
 
@@ -105,7 +107,7 @@ class InitOptions:
 
     model: str                        # its folder; a bare name is a folder next to the new model's
     freeze: tuple[Literal["frontend", "encoder", "pooling", "head"], ...] = ()  # parts that stay as they are
-    head_epochs: Whole = 0            # the first of train.epochs: the classifier alone learns, at optimizer.lr
+    head_epochs: Whole = 0            # the first of train.epochs: the classifier alone is trained, at optimizer.lr
     rate: Positive = 1.0              # factor of optimizer.lr in the other epochs; the schedule begins with them
 
 
@@ -190,22 +192,34 @@ def read_network_config(path: str, init: Path | None = None) -> NetworkConfig:
     return network_config(start_from(mapping, init, path) if init else mapping, path)
 
 
+def require_network(folder: Path) -> None:
+    """Raise InputError unless `folder` is an unchanged bundle of a network, or the folder of a trained one."""
+    if is_bundle(folder):
+        check_files(folder)
+    if not (folder / "config.yaml").is_file():
+        found = "an i-vector system" if (folder / "final.ie").is_file() else "no config.yaml"
+        raise InputError(f"--init: no network in {folder}: {found}; name a bundle or the folder of a trained network")
+
+
 def start_from(mapping: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
     """Return a configuration that fine-tunes the network in `folder`, a bundle or exp/<system>.
 
-    It takes over the keys in NETWORK, and keeps those of training; `init` gets the folder and, where it has none, the
-    values in FINE_TUNING. Raises InputError if there is no network in `folder`, or one of another type.
+    It takes over the keys in NETWORK, and keeps those of training; `init` gets the folder and, where it has none,
+    head_epochs and rate. Raises InputError if there is no network in `folder`, a damaged bundle, or a network of
+    another type.
     """
-    if not (folder / "config.yaml").is_file():
-        raise InputError(f"--init: no network in {folder} (config.yaml); name a bundle or the folder of a trained "
-                         "network")
+    require_network(folder)
     theirs = plain(read_network_config(str(folder / "config.yaml")))
-    for part, default in (("frontend", "kaldi"), ("encoder", None), ("pooling", None)):
-        ours = mapping.get(part, {}).get("type", default)
-        if ours != theirs[part]["type"]:
-            raise InputError(f"{where}: {part}.type is {ours}, {folder} has {theirs[part]['type']}; choose the system "
-                             "whose network it is, or start from another model")
-    init = FINE_TUNING | (mapping.get("init") or {}) | {"model": str(folder.absolute())}
+    ours = plain(network_config({key: value for key, value in mapping.items() if key != "init"}, where))
+    for part in ("frontend", "encoder", "pooling"):
+        if ours[part]["type"] != theirs[part]["type"]:
+            raise InputError(f"{where}: {part}.type is {ours[part]['type']}, {folder} has {theirs[part]['type']}; "
+                             "choose the system whose network it is, or start from another model")
+    init = mapping.get("init") or {}
+    if not isinstance(init, dict):
+        raise InputError(f"{where}: init: expected keys, found {init!r}")
+    head_epochs = min(HEAD_EPOCHS, ours["train"]["epochs"] - 1)
+    init = {"head_epochs": head_epochs, "rate": RATE} | init | {"model": str(folder.resolve())}
     return mapping | {part: theirs[part] for part in NETWORK} | {"init": init}
 
 

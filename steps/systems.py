@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from nnet.bundle import is_bundle, read_manifest
 from steps.backend import chains_of
 from utils import systems
 from utils.errors import InputError, run_main
 from utils.features.model_features import compare_options
 from utils.features.options import read_feature_options, written_out
+from utils.features.vad import read_vad_options, vad_written_out
 
 
 def facts_of_chains(config: dict[str, Any], where: str) -> dict[str, str]:
@@ -31,34 +33,39 @@ def settable_keys(config: dict[str, Any], where: str) -> list[str]:
     return kind.settable_keys(config, where)
 
 
-def from_model(config: dict[str, Any], model: Path, path: Path) -> dict[str, Any]:
-    """Return the configuration in `path` as one that fine-tunes a model; one with a model of its own stays as it is.
-
-    Raises InputError if the system is no network or not the model's, or its file of features is.
-    """
-    from nnet.config import read_network_config, start_from  # imports torch: seconds, only spent on --init
-
-    if config.get("kind") != "network":
-        raise InputError(f"{path}: kind is {config.get('kind')}; --init is for networks, choose some with --systems")
-    if (config.get("init") or {}).get("model"):
-        return config
-    config = start_from(config, model, str(path))
-    kept = read_network_config(str(model / "config.yaml")).feature_options
-    features = path.parent / f"features/{config['features']}.conf"
-    if kept is not None and features.is_file():  # another option would stop the training, after hours of features
-        compare_options(features, "features", written_out(read_feature_options(features)), kept, model)
-    return config
-
-
 def system_of(model: Path) -> str:
-    """Return the name of the system that a bundle, or the folder of a trained network, is of."""
-    from nnet.bundle import is_bundle, read_manifest  # as above
+    """Return the name of the system that a bundle or the folder of a trained network is of.
 
+    Raises InputError if it holds no network, or if a bundle is damaged.
+    """
+    from nnet.config import require_network  # imports torch: seconds, only spent on --init
+
+    require_network(model)
     return read_manifest(model)["system"] if is_bundle(model) else model.resolve().name
 
 
+def from_model(config: dict[str, Any], model: Path, path: Path) -> dict[str, Any]:
+    """Return the configuration in `path` as one that fine-tunes a model.
+
+    Raises InputError if the system is no network or not the model's, or its files of options are not.
+    """
+    from nnet.config import read_network_config, start_from
+
+    if config.get("kind") != "network":
+        raise InputError(f"{path}: kind is {config.get('kind')}; --init is for networks, choose some with --systems")
+    config = start_from(config, model, str(path))
+    theirs = read_network_config(str(model / "config.yaml")).options
+    features, vad = (path.parent / f"features/{name}.conf" for name in (config["features"], "vad"))
+    # Other options would stop the training, after hours of features.
+    if theirs.features is not None and features.is_file():
+        compare_options(features, "features", written_out(read_feature_options(features)), theirs.features, model)
+    if theirs.vad and vad.is_file():
+        compare_options(vad, "vad", vad_written_out(read_vad_options(vad)), theirs.vad, model)
+    return config
+
+
 def main() -> None:
-    systems.main(facts_of_chains, settable_keys, from_model, system_of)
+    systems.main(facts_of_chains, settable_keys, system_of, from_model)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ network=$exp/network.yaml   # without the back-end, so that changing it does not
 from=(${init:+--init "$init"})
 python3 -m nnet.config ${from[@]+"${from[@]}"} "$config" "$network"
 inputs=("$network" "$train" "$valid")
-! leaves_unvoiced_out "$config" || add_voicing "$train" "$valid"
+! leaves_unvoiced_out "$network" || add_voicing "$train" "$valid"
 init=$(python3 -m utils.config get "$network" init.model --default "")   # a model to start from
 case $init in "" | /*) ;; *) init=$(dirname "$exp")/$init ;; esac
 [ -z "$init" ] || inputs+=("$init/model.safetensors")
@@ -40,7 +40,8 @@ start=(python3 -m)
 # shellcheck disable=SC2086  # cmd holds words
 $cmd "${resources[@]}" "$exp/log/train.log" \
   "${start[@]}" nnet.training.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
-    ${musan_root:+--musan-root "$musan_root"} ${rirs_root:+--rirs-root "$rirs_root"} ${from[@]+"${from[@]}"} "$config" "$train" "$valid" "$exp"
+    ${musan_root:+--musan-root "$musan_root"} ${rirs_root:+--rirs-root "$rirs_root"} ${from[@]+"${from[@]}"} \
+    "$config" "$train" "$valid" "$exp"
 mark_done "$exp/.done" "${inputs[@]}" -- "$exp"/{model.safetensors,config.yaml,versions.yaml,speakers,train_seconds}
 rm -r "$exp/unfinished"
 IFS=$'\t' read -r epoch _ loss _ _ eer _ < <(tail -n 1 "$exp/log/train.tsv")

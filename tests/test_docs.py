@@ -110,6 +110,7 @@ def smaller(block, checkout, address):
                      ("egs/voxceleb/first_look/simulated", f"{around}/VoxCeleb1"),
                      ("egs/voxceleb/first_look/data/test/trials/simulated_test", "work/mine/data/test/trials/test"),
                      ("egs/voxceleb/first_look/exp/vgg_mha", "work/mine/exp/vgg_power"),
+                     ("work/mine/exp/vgg_mha", "work/mine/exp/vgg_power"),
                      ("/kaldi/egs/voxceleb/v2", f"{around}/kaldi"), ("--valid-speakers 40", "--valid-speakers 3"),
                      ("--conversations 20", "--conversations 2"),
                      ("/corpora/mine", f"{around}/mine"), ("/corpora/speechocean762", f"{around}/speechocean762"),
@@ -119,7 +120,9 @@ def smaller(block, checkout, address):
     small = f"--conf {around}/conf --scale mini --device cpu --cmd run --nj 1"
     lines = []
     for line in block.splitlines():
-        if line.startswith("egs/") and "--work work/mine" in line:
+        if line.startswith("egs/") and "--init" in line:
+            line += f" {small} --stop-stage 6"
+        elif line.startswith("egs/") and "--work work/mine" in line:
             line += f" {small} --systems '{' '.join(ADDED)}'"
         elif line.startswith("egs/") and re.search("--status|--stage|work/minivox", line):
             line += f" {small} --systems 'ivector{' xvector' * ('--set' in line)}' --status"

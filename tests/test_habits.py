@@ -14,7 +14,7 @@ PACKAGES = ("egs", "local", "steps", "utils", "nnet")
 MAY_IMPORT = {
     "utils": set(),
     "steps": {"utils"},
-    "steps.systems": {"utils", "steps", "nnet.bundle", "nnet.config"},
+    "steps.systems": {"utils", "steps", "nnet.config", "nnet.bundle"},
     "steps.network": {"utils", "nnet", "steps.backend.scoring"},
     "steps.report": {"utils", "nnet", "steps.backend.chain.WORDS"},
     "steps.diarization": {"utils", "nnet", "steps.backend", "steps.use"},

@@ -82,6 +82,12 @@ read -ra names <<< "$systems"
 systems=$(python3 -m steps.systems --scale "$resolve_at" --conf "$conf" --exp "$resolved" ${augment:+--augmented} \
   ${backend:+--backend "$backend"} ${init:+--init "$init"} ${set:+--set "$set"} ${picked[@]+"${picked[@]}"} \
   ${names[@]+"${names[@]}"})
+for system in $systems; do
+  for place in "$init" "$init/.."; do
+    [ -z "$init" ] || [ ! "$exp/$system" -ef "$place" ] ||
+      bad_call "--init $init: this run would write it; name another folder with --work, or copy the model"
+  done
+done
 
 # Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online, init_from (see utils/systems.py),
 # and chains, segments, copies, of its back-ends (see steps/systems.py);
@@ -148,7 +154,10 @@ for_each() {  # kind function
       [ "$kind" = "$wanted" ] || continue
       if ! $on_engine || [ -n "${VOX_STATUS:-}" ]; then ! $first || "$2"; continue; fi
       [ "$([ -n "$init_from" ] && echo false || echo true)" = $first ] || continue
-      if [ -n "$init_from" ] && [ -n "${running[$init_from]:-}" ] && ! wait "${running[$init_from]}"; then failed+=" $system"; continue; fi
+      if [ -n "$init_from" ] && [ -n "${running[$init_from]:-}" ] && ! wait "${running[$init_from]}"; then
+        failed+=" $system"
+        continue
+      fi
       while [ "$max_jobs_run" != 0 ] && [ "$(jobs -rp | grep -cvx "$VOX_KEEPER")" -ge "$max_jobs_run" ]; do sleep 1; done
       (export VOX_BESIDE=true; "$2") &
       running[$system]=$!

@@ -33,8 +33,8 @@ from utils.strict_yaml import parse_yaml
 
 KINDS = ("ivector", "network")
 SCALE_LINE = "# scale: "
+SystemOf = Callable[[Path], str]  # of a model: see steps/systems.py
 FromModel = Callable[[dict[str, Any], Path, Path], dict[str, Any]]  # of a configuration, a model and a file
-SystemOf = Callable[[Path], str]  # of a model
 FactsOfChains = Callable[[dict[str, Any], str], dict[str, str]]  # of a configuration and its file: see steps/systems.py
 
 
@@ -86,15 +86,25 @@ def facts_of(config: dict[str, Any], path: Path, augmented: bool, of_chains: Fac
             "init_from": str(init.get("model", "")), **chains}
 
 
+def starting(configs: dict[str, dict[str, Any]], model: Path, conf: Path, from_model: FromModel,
+             ) -> dict[str, dict[str, Any]]:
+    """Return the configurations as ones that start from a model; one that starts from another system of these stays."""
+    def own(init: Any) -> bool:
+        return isinstance(init, dict) and init.get("model") in configs
+
+    return {name: config if own(config.get("init")) else from_model(config, model, conf / f"{name}.yaml")
+            for name, config in configs.items()}
+
+
 def as_shell(facts: dict[str, str]) -> str:
     """Return facts as lines that a shell can source, with quoted values."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items())
 
 
-def main(of_chains: FactsOfChains, keys_of: KeysOf, from_model: FromModel, system_of: SystemOf) -> None:
+def main(of_chains: FactsOfChains, keys_of: KeysOf, system_of: SystemOf, from_model: FromModel) -> None:
     """Run the program. of_chains: returns the facts of a configuration's chains, or raises InputError; keys_of: see
-    utils/settings.py; from_model: returns a configuration that starts from the model of --init; system_of: returns the
-    name of the system that this model is of."""
+    utils/settings.py; system_of, from_model: for --init, return a model's system, and a configuration that starts from
+    the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--scale", choices=SCALES, required=True)
     parser.add_argument("--conf", type=Path, required=True)
@@ -107,12 +117,17 @@ def main(of_chains: FactsOfChains, keys_of: KeysOf, from_model: FromModel, syste
     parser.add_argument("--augmented", action="store_true", help="augmented copies exist for training")
     parser.add_argument("systems", nargs="*")
     arguments = parser.parse_args()
-    names = names_of(arguments.systems or ([system_of(arguments.init)] if arguments.init else []), arguments.conf)
+    chosen = arguments.systems
+    if arguments.init and not chosen:
+        chosen = [system_of(arguments.init)]
+        if not (arguments.conf / f"{chosen[0]}.yaml").is_file():
+            raise InputError(f"--init: {arguments.init} is of the system {chosen[0]!r}, which is not in "
+                             f"{arguments.conf}; name one with the same network with --systems")
+    names = names_of(chosen, arguments.conf)
     given = {"backend": parse_yaml(arguments.backend, "--backend")} if arguments.backend else {}
     configs = {name: load_config(arguments.conf / f"{name}.yaml", arguments.scale) | given for name in names}
     if arguments.init:
-        configs = {name: from_model(config, arguments.init, arguments.conf / f"{name}.yaml")
-                   for name, config in configs.items()}
+        configs = starting(configs, arguments.init, arguments.conf, from_model)
     picked, settings = parse_settings(arguments.picked), parse_settings(arguments.set)
     if picked or settings:
         configs, remarks = change(configs, settings, keys_of, picked)

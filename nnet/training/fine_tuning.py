@@ -1,8 +1,8 @@
 """Training that starts from a trained model: large-margin fine-tuning, new speakers, a frozen encoder.
 
-In the first `init.head_epochs` epochs, everything but the classifier is frozen, as what `init.freeze` names is: its
-weights stay, and it is in evaluation mode, so that batch norm uses and keeps the statistics of the old speakers, and
-nothing is dropped. After them, batch norm takes those of each batch, as in any training.
+In the first `init.head_epochs` epochs, everything but the classifier is as in `init.freeze`: its weights stay, and it
+is in evaluation mode, so that batch norm uses and keeps the statistics of the old speakers, and nothing is dropped.
+After them, batch norm takes those of each batch, as in any training.
 """
 
 import sys
@@ -24,9 +24,13 @@ def initialise(network: nn.Module, speakers: list[str], config: NetworkConfig, t
 
     The classifier's rows are copied for the speakers that the model knows; the others keep their random start. Bundles
     do not name their speakers. Raises InputError if the model is missing or damaged, has another network, or was
-    trained on features that differ from those of `train`.
+    trained on features that differ from those of `train`; or if the loss has no classifier for `init.head_epochs`.
     """
     options = config.init
+    classifier = any(parameter.ndim > 1 for parameter in network.loss.parameters())  # a row per speaker
+    if options.head_epochs and not classifier:
+        raise InputError(f"init: head_epochs is {options.head_epochs}, but loss: type {config.loss.type} has no "
+                         "classifier to train; set init.head_epochs to 0")
     folder = exp.parent / options.model  # an absolute path stays as it is
     if not (folder / "model.safetensors").is_file():
         raise InputError(f"init: model: no {folder}/model.safetensors; train {options.model} first")
@@ -39,8 +43,7 @@ def initialise(network: nn.Module, speakers: list[str], config: NetworkConfig, t
         key, one, other = difference
         raise InputError(f"init: {key} is {one}, {folder} has {other}; front end, encoder, pooling and head must be "
                          "the model's: --init takes them over, --set changes them back")
-    old = read_weights(folder / "model.safetensors")
-    names = [] if bundle else read_speakers(folder, theirs.speakers)
+    old, names = read_weights(folder / "model.safetensors"), [] if bundle else read_speakers(folder, theirs.speakers)
     known = {name: row for row, name in enumerate(names)}
     pairs = [(row, known[name]) for row, name in enumerate(speakers) if name in known]
     weights = network.state_dict()

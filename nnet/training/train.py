@@ -278,7 +278,7 @@ class Trainer:
         if eer < self.best_eer:
             self.best_eer, self.bad_epochs = eer, 0
             self.best = {name: value.clone() for name, value in network.state_dict().items()}
-        else:
+        elif self.step > self.head_steps:  # before, the embeddings cannot change
             self.bad_epochs += 1
             plateau = self.config.schedule.patience
             self.drops += 1 if plateau and self.bad_epochs % plateau == 0 else 0

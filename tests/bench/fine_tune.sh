@@ -1,73 +1,87 @@
 #!/usr/bin/env bash
-# Fine-tuning from simulated speakers to a corpus with few: the EERs of a network that was trained on simulated speakers
-# alone, of one trained on the corpus from random weights, and of the first one after --init, with several numbers of
-# training speakers. Back-ends are trained on the corpus in all three.
-# e.g.: tests/bench/fine_tune.sh --speakers "10 30" ../shared/corpora/minivox
-system=vgg_statistics # name in egs/voxceleb/conf, at mini scale
-set="train_set=train_net" # keys of its YAML file to change, in all trainings
-simulated=300       # simulated speakers, a third of which are left out
-speakers="10 30 110" # training speakers of the corpus
-init_set=           # keys to change in fine-tuning alone: "init.head_epochs=3 init.rate=0.05"
+# Fine-tuning, from simulated speakers to real ones: a mini system is trained on simulated speakers, then on few or many
+# speakers of minivox, from random weights and with --init. Prints a markdown table: EER in % on both lists of minivox with
+# the first model as it is, with its back-end adapted to the speakers, trained from scratch, and fine-tuned.
+# e.g.: tests/bench/fine_tune.sh --system vgg_attention --work work/fine_tune ../shared/corpora/minivox
+system=resnet34_tstp # name in egs/voxceleb/conf
+simulated_speakers=2000 # speakers of the simulated corpus; a third of them are test speakers
+speakers="10 30 110" # training speakers of minivox, a run each
+set=                # keys of the system's YAML file to change in every run, as in the recipe: "train.epochs=1"
+seed=1              # random seed
 device=cpu          # cpu or cuda
 nj=2                # jobs of features and embeddings
-seed=1              # random seed
-work=               # folder for data and models (empty: a temporary one, removed at the end)
-# <corpus>
+work=               # folder for corpora and models (empty: a temporary one, removed at the end)
+# <minivox>
 . "$(dirname "$0")/../../utils/step.sh"
-corpus=$1
-require_file "$corpus/veri_test.txt"
+corpus=$(cd "$1" && pwd)
+require_file "$corpus"/veri_test{,_hard}.txt
+
 if [ -z "$work" ]; then
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
 fi
 mkdir -p "$work"
-steps=$VOX_ROOT/steps
-recipe() {  # work option ...
-  local log=$1.log; shift
-  "$VOX_ROOT/egs/voxceleb/run.sh" --systems "$system" --scale mini --set "$set" --device "$device" --nj "$nj" --seed "$seed" \
-    "$@" >> "$log" 2>&1 || { tail -n 20 "$log" >&2; exit 1; }
+work=$(cd "$work" && pwd)
+steps=$VOX_ROOT/steps start=$work/simulated/exp/$system
+rm -rf "$work/conf"
+cp -R "$VOX_ROOT/egs/voxceleb/conf" "$work/conf"
+echo "base: $system" > "$work/conf/tuned.yaml"
+recipe() {  # name number-of-speakers held-out-speakers option ...
+  local lda=$(($2 - $3 - 1))
+  [ "$lda" -le 100 ] || lda=100
+  "$VOX_ROOT/egs/voxceleb/run.sh" --work "$work/$1" --conf "$work/conf" --scale mini --seed "$seed" --device "$device" \
+    --nj "$nj" --fuse "" --stop-stage 6 --valid-speakers "$3" ${set:+--set "$set"} \
+    --backend "{cosine: [center, length, cosine], plda: [center, lda$lda, length, plda]}" "${@:4}"
 }
-row() {  # speakers title results
-  awk -v first="| $1 | $2 |" -F '\t' '$1 == "system" { next } { eer[$2 " " $3] = $6 }
-    END { print first, eer["cosine veri_test"], "|", eer["cosine veri_test_hard"], "|", eer["plda veri_test"], "|", eer["plda veri_test_hard"], "|" }' "$3"
+eer() {  # list scores
+  python3 -m utils.metrics "$corpus_data/test/trials/$1" "$2" | sed -n 's/^eer *//p'
+}
+row() {  # what cosine-scores plda-scores, each without the list's name (empty: none)
+  local cells='' scores list
+  for scores in "${@:2}"; do
+    for list in veri_test veri_test_hard; do
+      cells+=" $([ -z "$scores" ] || eer "$list" "${scores/LIST/$list}") |"
+    done
+  done
+  echo "| $1 |$cells" >> "$table"
+}
+score() {  # chain-folder embeddings scores-of-LIST
+  for list in veri_test veri_test_hard; do
+    "$steps/score.sh" "$1" "$2" "$corpus_data/test/trials/$list" "${3/LIST/$list}"
+  done
 }
 
-recipe "$work/simulated" --voxceleb1-root simulated --simulated-speakers "$simulated" --valid-speakers 10 \
-  --work "$work/simulated" --stop-stage 3
-model=$work/simulated/exp/$system
-echo "| training speakers | network | cosine | hard | LDA-PLDA | hard |"
-echo "| ---: | --- | ---: | ---: | ---: | ---: |"
+recipe simulated "$((2 * simulated_speakers / 3))" "$((simulated_speakers / 30 + 2))" --voxceleb1-root simulated --stage 0 \
+  --simulated-speakers "$simulated_speakers" --systems "$system"
+features=$(python3 -m utils.config get "$start/system.yaml" features)
+table=$work/table.md
+{ echo "| Training speakers, model | Cosine | hard | LDA-PLDA | hard |"; echo "| --- | --- | --- | --- | --- |"; } > "$table"
 for number in $speakers; do
-  here=$work/$number held_out=$((number / 10 > 2 ? number / 10 : 2))
-  few=$work/corpus$number
-  if [ ! -d "$few" ]; then
-    mkdir -p "$few/dev/wav"
-    find "$corpus/dev/wav" -mindepth 1 -maxdepth 1 | sort | head -n "$number" | xargs -I '{}' cp -R '{}' "$few/dev/wav"
-    cp -R "$corpus/test" "$corpus"/veri_test*.txt "$few"
+  here=$work/$number corpus_data=$work/$number/data held_out=$((number / 10 > 2 ? number / 10 : 2))
+  if [ ! -f "$here/corpus/veri_test.txt" ]; then
+    mkdir -p "$here/corpus/dev/wav"
+    cp -R "$corpus/test" "$here/corpus"
+    find "$corpus/dev/wav" -mindepth 1 -maxdepth 1 | sort | awk -v n="$number" 'NR <= n' |
+      while IFS= read -r speaker; do cp -R "$speaker" "$here/corpus/dev/wav"; done
+    cp "$corpus"/veri_test{_hard,}.txt "$here/corpus"
   fi
-  dim=$((number - held_out - 1 < 100 ? number - held_out - 1 : 100))
-  options=(--voxceleb1-root "$few" --valid-speakers "$held_out" --work "$here" --stop-stage 7
-    --backend "{cosine: [center, length, cosine], plda: [center, lda$dim, length, plda]}")
-  recipe "$here" "${options[@]}"
-  cp "$here/exp/results.tsv" "$here/scratch.tsv"
-  before=$work/before$number
-  features=$(python3 -m utils.config get "$here/exp/$system/system.yaml" features)
-  {
-    for name in train test; do
-      "$steps/extract_embeddings.sh" --nj "$nj" --device "$device" "$model" "$here/data/$features/$name" "$before/embeddings_$name"
-    done
-    "$steps/train_backend.sh" "$here/exp/$system/system.yaml" "$here/data/train" "$before/embeddings_train" "$before/backend"
-    : > "$before/results.tsv"
-    for chain in cosine plda; do
-      for list in veri_test veri_test_hard; do
-        "$steps/score.sh" "$before/backend/$chain" "$before/embeddings_test" "$here/data/test/trials/$list" "$before/scores/$list.$chain"
-        printf 'x\t%s\t%s\t\t\t%s\n' "$chain" "$list" \
-          "$(python3 -m utils.metrics "$here/data/test/trials/$list" "$before/scores/$list.$chain" | sed -n 's/^eer *//p')" >> "$before/results.tsv"
-      done
-    done
-  } >> "$here.log" 2>&1 || { tail -n 20 "$here.log" >&2; exit 1; }
-  recipe "$here" "${options[@]}" --init "$model" --set "$init_set"
-  row "$number" "simulated speakers alone" "$before/results.tsv"
-  row "$number" "from random weights" "$here/scratch.tsv"
-  row "$number" "fine-tuned" "$here/exp/results.tsv"
+  recipe "$number" "$number" "$held_out" --voxceleb1-root "$here/corpus" --systems "$system"
+  recipe "$number" "$number" "$held_out" --voxceleb1-root "$here/corpus" --systems tuned --init "$start"
+  for name in train test; do
+    "$steps/extract_embeddings.sh" --nj "$nj" --device "$device" "$start" "$corpus_data/$features/$name" \
+      "$here/start/embeddings_$name"
+  done
+  for chain in cosine plda; do
+    score "$start/backend/$chain" "$here/start/embeddings_test" "$here/start/scores/LIST.$chain"
+  done
+  for model in start exp/tuned; do
+    "$steps/adapt_backend.sh" "$start/backend/plda" "$here/$model/embeddings_train" "$here/adapted/$model/plda"
+    score "$here/adapted/$model/plda" "$here/$model/embeddings_test" "$here/adapted/$model/scores/LIST.plda"
+  done
+  row "$number: simulated speakers only" "$here/start/scores/LIST.cosine" "$here/start/scores/LIST.plda"
+  row "$number: the same, back-end adapted" "" "$here/adapted/start/scores/LIST.plda"
+  row "$number: from scratch" "$here/exp/$system"/scores_test/LIST.{cosine,plda}
+  row "$number: fine-tuned" "$here/exp/tuned"/scores_test/LIST.{cosine,plda}
+  row "$number: fine-tuned, first model's back-end adapted" "" "$here/adapted/exp/tuned/scores/LIST.plda"
 done
+cat "$table"

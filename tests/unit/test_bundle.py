@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,17 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
-import yaml
-from safetensors.torch import load_file
 
 from nnet.bundle import TOLERANCE, files_of, seal_of
-from nnet.config import read_network_config
 from nnet.embed import load
-from nnet.training.train import Trainer
 from tests.in_process import call
-from tests.unit.made_up import CONFIG, FEATURES, RATE, write_speech
-from tests.unit.made_up_systems import FRONTEND, train_systems
+from tests.unit.made_up import RATE, write_speech
+from tests.unit.made_up_systems import train_systems
 from utils.errors import InputError
 from utils.kaldi.ark import read_vectors
 from utils.kaldi.objects import read_vector, write_vector
@@ -377,63 +371,3 @@ def test_importing_what_embeds_does_not_import_what_is_slow():
                           capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "torch" in loaded and not loaded & {"scipy", "av", "matplotlib", "tensorboard", "steps"}
-
-
-def write_conf(folder, **changes):
-    """Write a folder of configurations with the system `network`, like that of the bundle but for `changes`."""
-    (folder / "features").mkdir(parents=True)
-    for name in ("mfcc24", "fbank40"):
-        shutil.copy(FEATURES / f"{name}.conf", folder / "features")
-    config = CONFIG | {"features": "mfcc24", "frontend": FRONTEND, "kind": "network", "backend": ["center", "cosine"],
-                       "train": CONFIG["train"] | {"epochs": 4, "chunk_frames": 20}, **changes}
-    (folder / "network.yaml").write_text(yaml.safe_dump(config))
-    return folder
-
-
-def test_fine_tuning_starts_from_the_network_of_a_bundle(bundles, data, tmp_path):
-    conf = write_conf(tmp_path / "conf", head={"layers": [{"dim": 99, "embedding": "affine"}]})
-    done = call("steps.systems", "--scale", "full", "--conf", conf, "--exp", tmp_path, "--init", bundles / "network")
-    assert done.returncode == 0 and done.stdout == "network\n", done.stderr
-    assert "init_from=" in (tmp_path / "network/facts.sh").read_text()
-    config = read_network_config(str(tmp_path / "network/system.yaml"))
-    assert (config.init.head_epochs, config.init.rate) == (2, 0.1)  # of FINE_TUNING
-    trainer = Trainer(config, data, data, tmp_path / "tuned", torch.device("cpu"), seed=2)
-    old = load_file(bundles / "network/model.safetensors")
-    assert all(torch.equal(value, old[name]) for name, value in trainer.network.state_dict().items()
-               if not name.startswith("loss."))  # the head is the bundle's, too
-    trainer.run()
-    tuned = load_file(tmp_path / "tuned/model.safetensors")
-    assert not torch.equal(tuned["head.layers.0.affine.weight"], old["head.layers.0.affine.weight"])
-
-
-@pytest.mark.parametrize(("bundle", "changes", "options", "message"), [
-    ("ivector", {}, ("network",), r"--init: no network in .*ivector \(config.yaml\)"),
-    ("network", {"encoder": {"type": "vgg", "channels": [4]}}, (), "encoder.type is vgg, .* has tdnn; choose the"),
-    ("network", {"kind": "ivector"}, (), "kind is ivector; --init is for networks"),
-    ("network", {}, ("unknown",), "no system 'unknown'"),
-    ("nowhere", {}, ("network",), r"--init: no network in .*nowhere \(config.yaml\)"),
-])
-def test_what_fine_tuning_cannot_start_from_is_named_before_anything_is_written(bundles, tmp_path, bundle, changes,
-                                                                                options, message):
-    conf = write_conf(tmp_path / "conf", **changes)
-    done = call("steps.systems", "--scale", "full", "--conf", conf, "--exp", tmp_path / "exp", "--init",
-                bundles / bundle, *options)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
-    assert re.search(message, done.stderr) and not (tmp_path / "exp").exists()
-
-
-def test_a_damaged_bundle_and_one_of_other_features_are_no_start(bundles, data, tmp_path):
-    damaged = shutil.copytree(bundles / "network", tmp_path / "damaged")
-    change(damaged / "model.safetensors")
-    conf = write_conf(tmp_path / "conf")
-    (tmp_path / "system.yaml").write_text((conf / "network.yaml").read_text())
-    config = read_network_config(str(tmp_path / "system.yaml"), damaged)
-    with pytest.raises(InputError, match="model.safetensors"):
-        Trainer(config, data, data, tmp_path / "tuned", torch.device("cpu"), seed=1)
-    (conf / "features/mfcc24.conf").write_text((conf / "features/mfcc24.conf").read_text() + "--low-freq=100\n")
-    done = call("steps.systems", "--scale", "full", "--conf", conf, "--exp", tmp_path / "exp", "--init",
-                bundles / "network")
-    assert done.returncode == 1 and "low-freq" in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    edit(damaged / "bundle.json", format="zip")
-    done = call("steps.systems", "--scale", "full", "--conf", conf, "--exp", tmp_path / "exp", "--init", damaged)
-    assert done.returncode == 1 and "its format is not 'attvec bundle'" in done.stderr

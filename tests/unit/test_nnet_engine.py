@@ -70,7 +70,16 @@ EVERYTHING = changed(train={"accumulate": 2, "checkpoint_steps": 3, "shuffle_mb"
 @pytest.mark.parametrize("place", [3, 13, "validation", *(pytest.param(place, marks=pytest.mark.long)
                                                          for place in (0, 1, 6, 7, 20, "finish"))])
 def test_killed_at_any_step_it_ends_with_the_same_bits(corpus, tmp_path, whole, place):
-    killed = trainer(corpus, tmp_path / "x", EVERYTHING)
+    kill(trainer(corpus, tmp_path / "x", EVERYTHING), place)
+    trainer(corpus, tmp_path / "x", EVERYTHING).run()
+    assert same(weights(tmp_path / "x"), weights(whole))
+    ours, theirs = ([line.split("\t")[:6] for line in (exp / "log/train.tsv").read_text().splitlines()]
+                    for exp in (tmp_path / "x", whole))
+    assert ours == theirs
+
+
+def kill(killed, place):
+    """Run a training that ends before a step, in the validation after the second epoch, or before it writes."""
     step, validate = killed.train_step, killed.validation.eer
 
     def train_step(number, batch):
@@ -91,11 +100,6 @@ def test_killed_at_any_step_it_ends_with_the_same_bits(corpus, tmp_path, whole, 
         killed.finish = finish
     with pytest.raises(Killed):
         killed.run()
-    trainer(corpus, tmp_path / "x", EVERYTHING).run()
-    assert same(weights(tmp_path / "x"), weights(whole))
-    ours, theirs = ([line.split("\t")[:6] for line in (exp / "log/train.tsv").read_text().splitlines()]
-                    for exp in (tmp_path / "x", whole))
-    assert ours == theirs
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.long)])
@@ -328,31 +332,58 @@ def test_the_classifier_is_trained_first_with_everything_else_frozen(corpus, tmp
     run.train_step = train_step
     run.run()
     assert run.rate(6) == 0.01 and run.rate(7) == pytest.approx(0.5 * 0.01 / 3)  # a warm-up of 3 steps begins
-    for name, value in seen[7].items():  # after the classifier's epoch: old batch-norm statistics, too
+    for name, value in seen[7].items():  # after the classifier's epoch: batch-norm statistics are the old ones, too
         assert name.startswith("loss.") != torch.equal(value, old[name]), name
     new = weights(tmp_path / "new")
-    changes = {name.split(".")[0] for name, value in new.items() if not torch.equal(value, old[name])}
-    assert changes >= {"encoder", "head", "loss"}
+    assert {name.split(".")[0] for name in new if not torch.equal(new[name], old[name])} >= {"encoder", "head", "loss"}
 
 
-@pytest.mark.parametrize("place", [3, 7, 9])  # in the classifier's epoch, at its end, and after it
-def test_fine_tuning_killed_in_either_phase_ends_with_the_same_bits(corpus, tmp_path, place):
-    trainer(corpus, tmp_path / "old").run()
-    config = changed(init={"model": "old", "head_epochs": 1, "rate": 0.5}, train={"epochs": 2, "checkpoint_steps": 2})
-    trainer(corpus, tmp_path / "whole", config).run()
-    killed = trainer(corpus, tmp_path / "x", config)
-    step = killed.train_step
+TUNED = EVERYTHING | {"init": {"model": "old", "head_epochs": 2, "rate": 0.5, "freeze": ["pooling"]},
+                      "train": EVERYTHING["train"] | {"epochs": 4}}
 
-    def train_step(number, batch):
-        if number == place:
-            raise Killed
-        return step(number, batch)
 
-    killed.train_step = train_step
-    with pytest.raises(Killed):
-        killed.run()
-    trainer(corpus, tmp_path / "x", config).run()
-    assert same(weights(tmp_path / "x"), weights(tmp_path / "whole"))
+@pytest.fixture(scope="module")
+def tuned(corpus, tmp_path_factory):
+    """A folder with `old`, a trained model, and `tuned`, which started from it and was not interrupted."""
+    folder = tmp_path_factory.mktemp("tuned")
+    trainer(corpus, folder / "old").run()
+    trainer(corpus, folder / "tuned", TUNED).run()
+    return folder
+
+
+@pytest.mark.parametrize("place", [5, "validation", 14, 17])  # with the classifier alone, between both phases, after
+def test_fine_tuning_killed_in_either_phase_ends_with_the_same_bits(corpus, tuned, place):
+    exp = tuned / f"killed.{place}"
+    kill(trainer(corpus, exp, TUNED), place)
+    assert not (exp / "model.safetensors").exists()
+    trainer(corpus, exp, TUNED).run()
+    assert same(weights(exp), weights(tuned / "tuned")) and not same(weights(exp), weights(tuned / "old"))
+    ours, theirs = ([line.split("\t")[:6] for line in (one / "log/train.tsv").read_text().splitlines()]
+                    for one in (exp, tuned / "tuned"))
+    assert ours == theirs
+
+
+def test_epochs_of_the_classifier_alone_do_not_end_the_training(corpus, tuned):
+    """The embeddings do not change in them, so that the EER cannot improve."""
+    config = TUNED | {"average": {"type": "none"}, "train": TUNED["train"] | {"epochs": 6, "patience": 1}}
+    run = trainer(corpus, tuned / "patient", config)
+    run.validation.eer = lambda *_: 50.0
+    run.run()
+    assert [row.split("\t")[0] for row in run.rows] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"loss": {"type": "angular_prototypical"}, "train": CONFIG["train"]},
+     "head_epochs is 2, but loss: type angular_prototypical has no classifier to train; set init.head_epochs to 0"),
+    ({"init": TUNED["init"] | {"head_epochs": 4}}, "head_epochs is 4 and train: epochs 4; wanted fewer than those"),
+    ({"init": TUNED["init"] | {"rate": 0}}, "init: rate is 0; wanted above 0"),
+    ({"encoder": {"type": "tdnn", "channels": [16, 16, 16, 16, 32]}},
+     r"init: encoder.channels is \[16, 16, 16, 16, 32\], .*/old has \[16, 16, 16, 16, 24\]; front end, encoder, "),
+])
+def test_fine_tuning_that_cannot_work_is_refused(corpus, tuned, changes, message):
+    with pytest.raises(InputError, match=message):
+        trainer(corpus, tuned / "refused", TUNED | changes)
+    assert not (tuned / "refused").exists()
 
 
 def test_large_margin_fine_tuning_goes_on_from_the_recipes_xvector(corpus, tmp_path):
