@@ -2,9 +2,9 @@
 # Fine-tuning, from simulated speakers to real ones: a mini system is trained on simulated speakers, then on few or many
 # speakers of minivox, from random weights and with --init. Prints a markdown table: EER in % on both lists of minivox with
 # the first model as it is, with its back-end adapted to the speakers, trained from scratch, and fine-tuned.
-# e.g.: tests/bench/fine_tune.sh --system vgg_attention --work work/fine_tune ../shared/corpora/minivox
-system=resnet34_tstp # name in egs/voxceleb/conf
-simulated_speakers=2000 # speakers of the simulated corpus; a third of them are test speakers
+# e.g.: tests/bench/fine_tune.sh --system resnet34_tstp --work work/fine_tune ../shared/corpora/minivox
+system=vgg_attention # name in egs/voxceleb/conf
+simulated_speakers=900 # speakers of the simulated corpus; a third of them are test speakers
 speakers="10 30 110" # training speakers of minivox, a run each
 set=                # keys of the system's YAML file to change in every run, as in the recipe: "train.epochs=1"
 seed=1              # random seed
@@ -26,15 +26,13 @@ steps=$VOX_ROOT/steps start=$work/simulated/exp/$system
 rm -rf "$work/conf"
 cp -R "$VOX_ROOT/egs/voxceleb/conf" "$work/conf"
 echo "base: $system" > "$work/conf/tuned.yaml"
-recipe() {  # name number-of-speakers held-out-speakers option ...
-  local lda=$(($2 - $3 - 1))
-  [ "$lda" -le 100 ] || lda=100
+recipe() {  # name held-out-speakers option ...
   "$VOX_ROOT/egs/voxceleb/run.sh" --work "$work/$1" --conf "$work/conf" --scale mini --seed "$seed" --device "$device" \
-    --nj "$nj" --fuse "" --stop-stage 6 --valid-speakers "$3" ${set:+--set "$set"} \
-    --backend "{cosine: [center, length, cosine], plda: [center, lda$lda, length, plda]}" "${@:4}"
+    --nj "$nj" --fuse "" --stop-stage 6 --valid-speakers "$2" ${set:+--set "$set"} \
+    --backend "{cosine: [center, length, cosine], plda: [center, lda100, length, plda]}" "${@:3}"
 }
 eer() {  # list scores
-  python3 -m utils.metrics "$corpus_data/test/trials/$1" "$2" | sed -n 's/^eer *//p'
+  python3 -m utils.metrics "$corpus_data/test/trials/$1" "$2" | awk '$1 == "eer" { printf "%.2f", $2 }'
 }
 row() {  # what cosine-scores plda-scores, each without the list's name (empty: none)
   local cells='' scores list
@@ -51,7 +49,7 @@ score() {  # chain-folder embeddings scores-of-LIST
   done
 }
 
-recipe simulated "$((2 * simulated_speakers / 3))" "$((simulated_speakers / 30 + 2))" --voxceleb1-root simulated --stage 0 \
+recipe simulated "$((simulated_speakers / 30 + 2))" --voxceleb1-root simulated --stage 0 \
   --simulated-speakers "$simulated_speakers" --systems "$system"
 features=$(python3 -m utils.config get "$start/system.yaml" features)
 table=$work/table.md
@@ -65,8 +63,8 @@ for number in $speakers; do
       while IFS= read -r speaker; do cp -R "$speaker" "$here/corpus/dev/wav"; done
     cp "$corpus"/veri_test{_hard,}.txt "$here/corpus"
   fi
-  recipe "$number" "$number" "$held_out" --voxceleb1-root "$here/corpus" --systems "$system"
-  recipe "$number" "$number" "$held_out" --voxceleb1-root "$here/corpus" --systems tuned --init "$start"
+  recipe "$number" "$held_out" --voxceleb1-root "$here/corpus" --systems "$system"
+  recipe "$number" "$held_out" --voxceleb1-root "$here/corpus" --systems tuned --init "$start"
   for name in train test; do
     "$steps/extract_embeddings.sh" --nj "$nj" --device "$device" "$start" "$corpus_data/$features/$name" \
       "$here/start/embeddings_$name"
