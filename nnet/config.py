@@ -204,9 +204,9 @@ def require_network(folder: Path) -> None:
 def start_from(mapping: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
     """Return a configuration that fine-tunes the network in `folder`, a bundle or exp/<system>.
 
-    It takes over the keys in NETWORK, and keeps those of training; `init` gets the folder and, where it has none,
-    head_epochs and rate. Raises InputError if there is no network in `folder`, a damaged bundle, or a network of
-    another type.
+    It takes over the keys in NETWORK, and keeps those of training, without warm-up: the rate is small, and few speakers
+    make few steps. `init` gets the folder and, where it has none, head_epochs and rate. Raises InputError if there is
+    no network in `folder`, a damaged bundle, or a network of another type.
     """
     require_network(folder)
     theirs = plain(read_network_config(str(folder / "config.yaml")))
@@ -220,7 +220,8 @@ def start_from(mapping: dict[str, Any], folder: Path, where: str) -> dict[str, A
         raise InputError(f"{where}: init: expected keys, found {init!r}")
     head_epochs = min(HEAD_EPOCHS, ours["train"]["epochs"] - 1)
     init = {"head_epochs": head_epochs, "rate": RATE} | init | {"model": str(folder.resolve())}
-    return mapping | {part: theirs[part] for part in NETWORK} | {"init": init}
+    schedule = {key: 0 if key.startswith("warmup") else value for key, value in (mapping.get("schedule") or {}).items()}
+    return mapping | {part: theirs[part] for part in NETWORK} | {"schedule": schedule, "init": init}
 
 
 def network_difference(ours: NetworkConfig, theirs: NetworkConfig) -> tuple[str, Any, Any] | None:
