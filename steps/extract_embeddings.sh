@@ -21,8 +21,9 @@ gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
 mkdir -p "$out/log"
 begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/xvector.*
+estimate nnet.memory extract_embeddings exp="$exp" data="$data" max_frames="$max_frames" device="$device"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
+$cmd ${memory[@]+"${memory[@]}"} ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
   once "$out/unfinished/xvector.JOB" "$out/xvector.JOB.ark" "$out/xvector.JOB.scp" -- \
   python3 -m steps.network.extract --job JOB --nj "$nj" --device "$device" --max-frames "$max_frames" "$exp" "$data" "$out"
 grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true

@@ -21,8 +21,9 @@ gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
 mkdir -p "$out/log"
 begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/ivector.*
+estimate utils.jobs.memory extract_ivectors config="$exp/system.yaml" data="$data" device="$device"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
+$cmd ${memory[@]+"${memory[@]}"} ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
   once "$out/unfinished/ivector.JOB" "$out/ivector.JOB.ark" "$out/ivector.JOB.scp" -- \
   python3 -m steps.ivector.extract --job JOB --nj "$nj" --device "$device" \
     ${posteriors:+--posteriors "$posteriors"} "$exp" "$data" "$out"

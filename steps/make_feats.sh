@@ -25,8 +25,9 @@ validate "$in"
 mkdir -p "$out/log"
 begin "$out/unfinished" "$conf" "$in" ||
   rm -f "$out"/{feats,vad}.scp "$out/vad.conf" "$out"/{feats,vad}.*.{ark,scp} "$out"/log/{report,utt2num_frames}.*
+estimate utils.jobs.memory make_feats data="$in"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd "JOB=1:$nj" "$out/log/make_feats.JOB.log" \
+$cmd ${memory[@]+"${memory[@]}"} "JOB=1:$nj" "$out/log/make_feats.JOB.log" \
   once "$out/unfinished/feats.JOB" "$out"/{feats.JOB.ark,feats.JOB.scp,log/utt2num_frames.JOB,log/report.JOB.json} -- \
   python3 -m steps.feat.compute_feats --job JOB --nj "$nj" --compression "$compression" \
     --allow-pipes "$allow_pipes" "$conf" "$in" "$out"

@@ -28,16 +28,20 @@ resources=(--num-threads "$num_threads")
 [ "$device" = cpu ] || resources=(--gpu 1)  # with a GPU, one thread works
 train=(python3 -m steps.ivector.train_extractor --device "$device" --num-threads "$num_threads" --seed "$seed"
   ${posteriors:+--posteriors "$posteriors"} "$config" "$data" "$ubm/final.ubm" "$exp/unfinished" "$exp")
+sizes=(config="$config" data="$data" threads="$num_threads" device="$device")
 # shellcheck disable=SC2086  # cmd holds words
 if [ "$nj" = 1 ]; then
-  $cmd "${resources[@]}" "$exp/log/train_extractor.log" "${train[@]}"
+  estimate utils.jobs.memory train_extractor "${sizes[@]}"
+  $cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$exp/log/train_extractor.log" "${train[@]}"
 else
   iterations=$(python3 -m utils.config get --default 5 "$config" extractor.iterations)
   for iteration in $(seq "$iterations"); do
     [ "$iteration" = "$iterations" ] || [ ! -s "$exp/unfinished/$iteration.safetensors" ] || continue
-    $cmd "${resources[@]}" "JOB=1:$nj" "$exp/log/accumulate.$iteration.JOB.log" \
+    estimate utils.jobs.memory train_extractor job=accumulate "${sizes[@]}"
+    $cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "JOB=1:$nj" "$exp/log/accumulate.$iteration.JOB.log" \
       "${train[@]}" --iteration "$iteration" --accumulate JOB --nj "$nj"
-    $cmd "${resources[@]}" "$exp/log/update.$iteration.log" "${train[@]}" --iteration "$iteration" --update
+    estimate utils.jobs.memory train_extractor job=update "${sizes[@]}"
+    $cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$exp/log/update.$iteration.log" "${train[@]}" --iteration "$iteration" --update
   done
 fi
 echo $((SECONDS + $(cat "$ubm/train_seconds" || echo 0))) > "$exp/train_seconds"  # a UBM from Kaldi has no such file

@@ -37,8 +37,9 @@ resources=(--num-threads "$((num_threads * num_processes))")
 [ "$num_nodes" = 1 ] || resources+=(--nodes "$num_nodes")
 start=(python3 -m)
 [ "$((num_processes * num_nodes))" = 1 ] || start=(torchrun_here "$num_processes")
+estimate nnet.memory train_network config="$config" train="$train" valid="$valid" processes="$num_processes" device="$device"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd "${resources[@]}" "$exp/log/train.log" \
+$cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$exp/log/train.log" \
   "${start[@]}" nnet.training.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
     ${musan_root:+--musan-root "$musan_root"} ${rirs_root:+--rirs-root "$rirs_root"} ${from[@]+"${from[@]}"} \
     "$config" "$train" "$valid" "$exp"

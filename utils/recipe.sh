@@ -246,7 +246,7 @@ stage_ended() {
   [ -n "$current_stage" ] || return 0
   if [ -n "${VOX_STATUS:-}" ]; then print_status; current_stage=; return 0; fi
   local peak_mb
-  peak_mb=$(find "$data" "$exp" -name '*.log' -newer "$exp/.stage" -exec sed -n 's/^# Accounting.*peak_mb=//p' {} + |
+  peak_mb=$(find "$data" "$exp" -name '*.log' -newer "$exp/.stage" -exec sed -n 's/^# Accounting.*peak_mb=\([0-9]*\).*/\1/p' {} + |
     sort -n | tail -n 1)
   echo "== Stage $current_stage took $SECONDS s${peak_mb:+; its largest job $peak_mb MB}" >&2
   current_stage=

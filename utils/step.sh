@@ -117,6 +117,17 @@ if [ "${num_threads:-}" = 0 ]; then
   case " ${cmd%% *}" in *[/\ ]run | *[/\ ]run.pl) num_threads=$(getconf _NPROCESSORS_ONLN) ;; *) num_threads=4 ;; esac
 fi
 
+# Sets `memory`, the launcher's option for the memory of the step's jobs, to an estimate, unless --cmd has one.
+estimate() {  # module step name=value ...
+  memory=()
+  case " $cmd " in *" --mem "*) return 0 ;; esac
+  # On this machine nothing is reserved, and importing PyTorch for the estimate would take seconds.
+  case "$1 ${cmd%% *}" in "nnet.memory "*run | "nnet.memory "*run.pl) return 0 ;; esac
+  local mem
+  mem=$(python3 -m "$@") || exit 1
+  memory=(--mem "$mem")
+}
+
 require_lock
 step_record=()
 for option in "${step_options[@]}"; do

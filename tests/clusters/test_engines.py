@@ -1,6 +1,7 @@
 """The launchers sge and slurm on real engines of one node, which tests/clusters/start_*.sh start."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -41,6 +42,7 @@ def test_every_job_runs_with_its_number_and_its_log(engine, tmp_path):
     assert sorted(path.name for path in name.iterdir()) == ["out.3", "out.4", "out.5"]
     log = (tmp_path / "log/x.4.log").read_text().splitlines()
     assert "job 4 with 2" in log
+    assert re.search(r" peak_mb=\d+ requested_mb=100$", log[-2])
     assert f"# Running on {os.uname().nodename}" in log
     assert log[-1].startswith("# Ended (code 0) at ")
 

@@ -29,7 +29,7 @@ from utils.jobs.engine_config import EngineConfig
 from utils.jobs.live import Live
 from utils.jobs.lock import join, require_held
 from utils.jobs.report import failure
-from utils.jobs.task import REQUEUE, ended
+from utils.jobs.task import REQUEUE, ended, warn_above
 
 LOOK_SECONDS = 0.5     # between checks of the logs, growing to SLOWEST_LOOK
 SLOWEST_LOOK = 5.0
@@ -196,7 +196,7 @@ class ArrayRun:
             Path(self.call.log_of(job)).unlink(missing_ok=True)
         spec = self.folder / f"{self.name}.json"
         with write_aside(spec) as stream:
-            json.dump({"threads": self.call.number("num-threads", 1),
+            json.dump({"threads": self.call.number("num-threads", 1), "memory": self.call.options.get("mem", ""),
                        "jobs": [{"words": self.call.words(job), "log": str(Path(self.call.log_of(job)).absolute()),
                                  "variables": self.live.variables(job)} for job in jobs]}, stream)
         with write_aside(self.folder / f"{self.name}.sh") as stream:
@@ -291,5 +291,6 @@ def launch(engine: Engine) -> None:
     join(os.getpid())
     with run.live:
         failed = run.run()
+    warn_above([Path(call.log_of(job)) for job in call.jobs])
     if failed:
         raise InputError(failure(call, failed))

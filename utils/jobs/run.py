@@ -20,7 +20,7 @@ from utils.jobs.command_line import Call, parse_call
 from utils.jobs.live import Live
 from utils.jobs.lock import descriptors, join, require_held
 from utils.jobs.report import failure
-from utils.jobs.task import REQUEUE, run_task
+from utils.jobs.task import REQUEUE, run_task, warn_above
 
 
 def visible_gpus() -> list[str]:
@@ -68,7 +68,8 @@ class LocalJobs:
         with self._some_gpus() as variables:
             while not self.stopped:
                 code = run_task(self.call.words(job), Path(self.call.log_of(job)), self.threads, self._started,
-                                variables | self.live.variables(job), start_new_session=True, pass_fds=descriptors())
+                                variables | self.live.variables(job), self.call.options.get("mem", ""),
+                                start_new_session=True, pass_fds=descriptors())
                 if code != REQUEUE and (code <= 128 or not left):
                     self.live.over.add(job)
                     return code
@@ -118,6 +119,7 @@ def main() -> None:
     require_held()
     join(os.getpid())
     failed = jobs.run_all()
+    warn_above([Path(call.log_of(job)) for job in call.jobs])
     if failed:
         raise InputError(failure(call, failed))
 
