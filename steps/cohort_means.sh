@@ -15,4 +15,5 @@ estimate utils.jobs.memory score embeddings="$embeddings" threads="$num_threads"
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${memory[@]+"${memory[@]}"} --num-threads "$num_threads" "$(dirname "$table")/log/${table##*/}.log" \
   env OPENBLAS_NUM_THREADS=1 python3 -m steps.backend.cohort_means "$folder" "$embeddings" "$table"
+requests_end
 mark_done "$record" "$folder" "$embeddings" -- "$table"

@@ -27,6 +27,7 @@ $cmd ${memory[@]+"${memory[@]}"} ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/ext
   once "$out/unfinished/ivector.JOB" "$out/ivector.JOB.ark" "$out/ivector.JOB.scp" -- \
   python3 -m steps.ivector.extract --job JOB --nj "$nj" --device "$device" \
     ${posteriors:+--posteriors "$posteriors"} "$exp" "$data" "$out"
+requests_end
 grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true
 python3 -m utils.kaldi.join_tables "$data/feats.scp" "$out/ivector.scp" "$out"/ivector.*.scp
 mark_done "$out/.done" "${inputs[@]}"

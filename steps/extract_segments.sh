@@ -28,6 +28,7 @@ $cmd ${memory[@]+"${memory[@]}"} ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/ext
   once "$out/unfinished/segments.JOB" "$out/segments.JOB.ark" "$out/segments.JOB.scp" -- \
   python3 -m steps.network.extract_segments --job JOB --nj "$nj" --device "$device" --segments "$segments" \
     --segment-frames "$segment_frames" "$exp" "$data" "$out"
+requests_end
 grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true
 python3 -m utils.kaldi.join_tables "$data/feats.scp" "$out/segments.scp" "$out"/segments.*.scp
 echo "$segments" > "$out/num_segments"

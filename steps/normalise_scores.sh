@@ -22,4 +22,5 @@ $cmd ${memory[@]+"${memory[@]}"} --num-threads "$num_threads" "$(dirname "$out")
   env OPENBLAS_NUM_THREADS=1 python3 -m steps.backend.normalise --kind "$kind" ${chain:+--chain "$chain"} \
   --max-shared-speakers "$max_shared_speakers" ${enrolment:+--enrolment "$enrolment"} \
   "$folder" "$cohort_data" "$cohort" "$data" "$embeddings" "$scores" "$out"
+requests_end
 mark_done "$record" "${inputs[@]}" -- "$out"

@@ -20,4 +20,5 @@ estimate utils.jobs.memory score embeddings="$embeddings" threads="$num_threads"
 $cmd ${memory[@]+"${memory[@]}"} --num-threads "$num_threads" "$(dirname "$scores")/log/${scores##*/}.log" \
   env OPENBLAS_NUM_THREADS=1 python3 -m steps.backend.score --max-shared-speakers "$max_shared_speakers" \
   ${chain:+--chain "$chain"} ${enrolment:+--enrolment "$enrolment"} "$folder" "$embeddings" "$trials" "$scores"
+requests_end
 mark_done "$record" "${inputs[@]}" -- "$scores"

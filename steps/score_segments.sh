@@ -20,4 +20,5 @@ $cmd "${resources[@]}" "$(dirname "$scores")/log/${scores##*/}.log" \
   python3 -m steps.network.score_segments --device "$device" --num-threads "$num_threads" \
     --max-shared-speakers "$max_shared_speakers" \
     "$exp" "$segments" "$trials" "$scores"
+requests_end
 mark_done "$record" "$exp/model.safetensors" "$segments" "$trials" -- "$scores"

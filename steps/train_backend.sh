@@ -20,5 +20,6 @@ estimate utils.jobs.memory train_backend embeddings="$embeddings" ${copies_embed
 $cmd ${memory[@]+"${memory[@]}"} "$backend/log/train.log" \
   python3 -m steps.backend.train_backend ${held_out:+--held-out "$held_out"} ${copies[@]+--copies "${copies[@]}"} \
   "$config" "$data/utt2spk" "$embeddings" "$backend"
+requests_end
 shopt -s nullglob
 mark_done "$backend/.done" "${inputs[@]}" -- "$backend"/*/{chain,speakers,*.vec,*.mat,plda,cohort.ark}

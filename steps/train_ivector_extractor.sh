@@ -18,7 +18,7 @@ up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/final.*
 
 longest=$(python3 -m utils.config get --default 0 "$config" extractor.longest)
-if [ "$longest" != 0 ] && [ "$(wc -l < "$data/feats.scp")" -gt "$longest" ]; then
+if ! in_dry_run && [ "$longest" != 0 ] && [ "$(wc -l < "$data/feats.scp")" -gt "$longest" ]; then
   [ -z "$posteriors" ] || die "extractor.longest is $longest, but --posteriors are those of all utterances; leave one out"
   python3 -m utils.kaldi.subset_data_dir --longest "$longest" "$data" "$exp/unfinished/data"
   data=$exp/unfinished/data
@@ -44,6 +44,7 @@ else
     $cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$exp/log/update.$iteration.log" "${train[@]}" --iteration "$iteration" --update
   done
 fi
+requests_end
 echo $((SECONDS + $(cat "$ubm/train_seconds" || echo 0))) > "$exp/train_seconds"  # a UBM from Kaldi has no such file
 outputs=("$exp"/{final.ie,final.ubm,versions.yaml,train_seconds})
 for kept in "$exp"/{feats,vad}.conf; do [ ! -f "$kept" ] || outputs+=("$kept"); done

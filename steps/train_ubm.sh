@@ -24,6 +24,7 @@ estimate utils.jobs.memory train_ubm config="$config" data="$data" threads="$num
 $cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$ubm/log/train_ubm.log" \
   python3 -m steps.ivector.train_ubm --device "$device" --num-threads "$num_threads" --seed "$seed" \
     ${diagonal:+--diagonal "$diagonal"} "$config" "$data" "$ubm"
+requests_end
 echo $SECONDS > "$ubm/train_seconds"
 outputs=("$ubm"/{final.dubm,final.ubm,train_seconds})
 for kept in "$ubm"/{feats,vad}.conf; do [ ! -f "$kept" ] || outputs+=("$kept"); done

@@ -7,6 +7,7 @@ itself through CUDA_VISIBLE_DEVICES, from those that this variable names or else
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -108,6 +109,10 @@ class LocalJobs:
 
 def main() -> None:
     call = parse_call("run", sys.argv[1:])
+    if call.dry_run:
+        options = [word for name, value in call.options.items() for word in (f"--{name}", value)]
+        print(shlex.join(["run", *options, f"JOB={call.first}:{call.last}", call.log]))
+        return
     jobs = LocalJobs(call)
 
     def interrupted(number: int, _frame: object) -> None:
