@@ -4,6 +4,7 @@ The sizes of a network's layers come from a pass through it on the device `meta`
 values, so that even large networks take no memory and little time.
 """
 
+import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +14,13 @@ from torch import nn
 from nnet.config import NetworkConfig, read_network_config
 from nnet.model import Network
 from utils.errors import InputError, run_main
-from utils.jobs.memory import NAME, TORCH, Data, count_of, data_of, main, on_gpu
+from utils.jobs.memory import ASSUMED, NAME, TORCH, Data, count_of, data_of, embeddings_of, main, on_gpu
+from utils.kaldi.ark import iterate
 
 PROBE_FRAMES = 400  # of the pass on meta; sizes grow in proportion to the frames
 TOGETHER = 2000     # utterances that are sorted by length at a time (nnet/embed.py)
 COPIES = 16         # of the weights, float32: they, gradient, two moments, best, average; five copies, and five written
+PAIRED, PAIRED_CACHE = 64, 500  # trials pooled together, and utterances kept (steps/network/score_segments.py)
 ALIVE = 3           # of the largest layer's outputs: its input, the output and the operation between them
 
 
@@ -117,6 +120,24 @@ def extract_segments(exp: str, data: str, segments: str, frames: str, device: st
             + 8 * batch * config.frontend.output_dim(found.dim) + layers)
 
 
+def score_segments(exp: str, segments: str, count: str = "10", device: str = "cpu") -> float:
+    """The embeddings, and both sides of a trial. Systems that pool pairs keep the frames of some utterances, their
+    projections and their matrices G (count x d x d), and the same of both sides of the trials that are pooled together,
+    with G once more as columns; on a GPU, all these are there."""
+    utterances, size = embeddings_of(Path(segments) / "segments.scp")
+    total = TORCH + on_gpu(device) + NAME * utterances
+    if config_of(Path(exp)).pooling["type"] != "cross_attentive":
+        return total + 4 * size
+    if device != "cpu":
+        return total
+    frames, dim = int(count), ASSUMED["dim"]
+    with contextlib.suppress(InputError):  # not there yet, or damaged, which the job will say
+        frames, dim = next((x.shape for _, x in iterate(Path(segments) / "segments.scp")), (frames, dim))
+    side = 4 * int(count) * dim * dim + 2 * 4 * frames * dim
+    pairs = int(count) ** 2 * dim + int(count) * frames  # values of a trial: directions or embeddings, weights
+    return total + (min(PAIRED_CACHE, utterances) + 4 * PAIRED) * side + 6 * 4 * PAIRED * pairs
+
+
 if __name__ == "__main__":
     run_main(lambda: main({function.__name__: function for function in (
-        train_network, extract_embeddings, extract_segments)}))
+        train_network, extract_embeddings, extract_segments, score_segments)}))

@@ -142,3 +142,19 @@ def test_a_request_that_no_host_can_meet_ends_in_the_engines_words(engine, tmp_p
     assert done.returncode == 1
     assert {"sge": "only offers", "slurm": "(PartitionConfig)"}[engine] in done.stderr
     assert is_empty(engine)
+
+
+def test_a_job_that_requests_memory_waits_for_a_busy_cluster(engine, tmp_path):
+    """Grid Engine's verification, which assumes an empty cluster, knows no free memory: it must not end such jobs."""
+    holds = subprocess.Popen(command(engine, "--num-threads", 2, "JOB=1:2", tmp_path / "hold.JOB.log", "sleep", "24"))
+    wait_until(lambda: (tmp_path / "hold.1.log").is_file())
+    done = launch(engine, "--retries", 0, "--mem", "100M", "--num-threads", 2, tmp_path / "x.log", "true")
+    assert holds.wait() == 0
+    assert done.returncode == 0, done.stderr
+
+
+def test_memory_that_no_host_has_ends_in_the_engines_words(engine, tmp_path):
+    done = launch(engine, "--retries", 0, "--mem", "900G", tmp_path / "x.log", "true")
+    assert done.returncode == 1
+    assert {"sge": "mem_total=900G", "slurm": "Memory specification can not be satisfied"}[engine] in done.stderr
+    assert is_empty(engine)

@@ -61,8 +61,11 @@ class Engine(abc.ABC):
     def states(self, job_id: str) -> dict[int, str]:
         """Return the state of each task still in the engine: `waiting`, `running`, `dead node ...` or `never: why`."""
 
-    def why_never(self, job_id: str) -> str:
-        """Return why a waiting array can never start, or ""; engines that refuse such requests at once return ""."""
+    def why_never(self, job_id: str, submission: list[str]) -> str:
+        """Return why a waiting array can never start, or ""; engines that refuse such requests at once return "".
+
+        submission: the configured command and options, and the script.
+        """
         return ""
 
     @abc.abstractmethod
@@ -251,7 +254,7 @@ class ArrayRun:
     def _why_never(self) -> str:
         """Return why the array can never start; "" if it can, or if the engine does not answer."""
         try:
-            return self.engine.why_never(self.job_id)
+            return self.engine.why_never(self.job_id, [*self.words, str(self.folder / f"{self.name}.sh")])
         except OSError:
             return ""
 
