@@ -11,7 +11,9 @@ folder=$1; embeddings=$2; table=$3
 require_file "$folder"
 record=$(dirname "$table")/.done.${table##*/}
 up_to_date "$record" "$folder" "$embeddings" && exit 0
+estimate utils.jobs.memory score embeddings="$embeddings" threads="$num_threads"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd --num-threads "$num_threads" "$(dirname "$table")/log/${table##*/}.log" \
+$cmd ${memory[@]+"${memory[@]}"} --num-threads "$num_threads" "$(dirname "$table")/log/${table##*/}.log" \
   env OPENBLAS_NUM_THREADS=1 python3 -m steps.backend.cohort_means "$folder" "$embeddings" "$table"
+requests_end
 mark_done "$record" "$folder" "$embeddings" -- "$table"

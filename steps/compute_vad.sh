@@ -15,10 +15,12 @@ validate "$data"
 
 mkdir -p "$data/log"
 begin "$data/unfinished_vad" "$conf" "$data/feats.scp" || rm -f "$data"/vad.{conf,scp} "$data"/vad.*.{ark,scp}
+estimate utils.jobs.memory compute_vad data="$data"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd "JOB=1:$nj" "$data/log/compute_vad.JOB.log" \
+$cmd ${memory[@]+"${memory[@]}"} "JOB=1:$nj" "$data/log/compute_vad.JOB.log" \
   once "$data/unfinished_vad/vad.JOB" "$data/vad.JOB.ark" "$data/vad.JOB.scp" -- \
   python3 -m steps.feat.compute_vad --job JOB --nj "$nj" "$conf" "$data"
+requests_end
 grep -h '^warning: ' "$data"/log/compute_vad.*.log >&2 || true
 python3 -m utils.kaldi.join_tables "$data/feats.scp" "$data/vad.scp" "$data"/vad.*.scp
 cp "$conf" "$data/vad.conf"

@@ -21,10 +21,12 @@ gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
 mkdir -p "$out/log"
 begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/xvector.*
+estimate nnet.memory extract_embeddings exp="$exp" data="$data" max_frames="$max_frames" device="$device"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
+$cmd ${memory[@]+"${memory[@]}"} ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
   once "$out/unfinished/xvector.JOB" "$out/xvector.JOB.ark" "$out/xvector.JOB.scp" -- \
   python3 -m steps.network.extract --job JOB --nj "$nj" --device "$device" --max-frames "$max_frames" "$exp" "$data" "$out"
+requests_end
 grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true
 python3 -m utils.kaldi.join_tables "$data/feats.scp" "$out/xvector.scp" "$out"/xvector.*.scp
 mark_done "$out/.done" "${inputs[@]}"

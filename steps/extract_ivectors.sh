@@ -21,11 +21,13 @@ gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
 mkdir -p "$out/log"
 begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/ivector.*
+estimate utils.jobs.memory extract_ivectors config="$exp/system.yaml" data="$data" device="$device"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
+$cmd ${memory[@]+"${memory[@]}"} ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
   once "$out/unfinished/ivector.JOB" "$out/ivector.JOB.ark" "$out/ivector.JOB.scp" -- \
   python3 -m steps.ivector.extract --job JOB --nj "$nj" --device "$device" \
     ${posteriors:+--posteriors "$posteriors"} "$exp" "$data" "$out"
+requests_end
 grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true
 python3 -m utils.kaldi.join_tables "$data/feats.scp" "$out/ivector.scp" "$out"/ivector.*.scp
 mark_done "$out/.done" "${inputs[@]}"

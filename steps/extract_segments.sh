@@ -22,11 +22,13 @@ gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
 mkdir -p "$out/log"
 begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/segments.*
+estimate nnet.memory extract_segments exp="$exp" data="$data" segments="$segments" frames="$segment_frames" device="$device"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
+$cmd ${memory[@]+"${memory[@]}"} ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \
   once "$out/unfinished/segments.JOB" "$out/segments.JOB.ark" "$out/segments.JOB.scp" -- \
   python3 -m steps.network.extract_segments --job JOB --nj "$nj" --device "$device" --segments "$segments" \
     --segment-frames "$segment_frames" "$exp" "$data" "$out"
+requests_end
 grep -h '^warning: ' "$out"/log/extract.*.log >&2 || true
 python3 -m utils.kaldi.join_tables "$data/feats.scp" "$out/segments.scp" "$out"/segments.*.scp
 echo "$segments" > "$out/num_segments"

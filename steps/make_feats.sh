@@ -15,7 +15,7 @@ conf=$1; in=$2; out=$3
 made_elsewhere "$out/.done" "$out/feats.scp" "$in/utt2spk" "$out/feats.conf" && exit 0
 require_file "$conf" "$in/wav.scp" "$in/utt2spk"
 up_to_date "$out/.done" "$conf" "$in" && exit 0
-command=$(grep -m 1 '| *$' "$in/wav.scp" || true)
+command=$(grep -sm 1 '| *$' "$in/wav.scp" || true)
 [ "$allow_pipes" = true ] || [ -z "$command" ] ||
   die "$in/wav.scp: ${command%% *}: a command instead of a path; commands run only with --allow-pipes true"
 validate "$in"
@@ -25,11 +25,13 @@ validate "$in"
 mkdir -p "$out/log"
 begin "$out/unfinished" "$conf" "$in" ||
   rm -f "$out"/{feats,vad}.scp "$out/vad.conf" "$out"/{feats,vad}.*.{ark,scp} "$out"/log/{report,utt2num_frames}.*
+estimate utils.jobs.memory make_feats data="$in"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd "JOB=1:$nj" "$out/log/make_feats.JOB.log" \
+$cmd ${memory[@]+"${memory[@]}"} "JOB=1:$nj" "$out/log/make_feats.JOB.log" \
   once "$out/unfinished/feats.JOB" "$out"/{feats.JOB.ark,feats.JOB.scp,log/utt2num_frames.JOB,log/report.JOB.json} -- \
   python3 -m steps.feat.compute_feats --job JOB --nj "$nj" --compression "$compression" \
     --allow-pipes "$allow_pipes" "$conf" "$in" "$out"
+requests_end
 cp "$conf" "$out/feats.conf"
 # Failed utterances may be repaired in place, so the jobs must read them again.
 python3 -m steps.feat.collect_feats --nj "$nj" --max-failed "$max_failed" "$in" "$out" || { rm -r "$out/unfinished"; exit 1; }

@@ -20,11 +20,13 @@ mkdir -p "$out/log"
 begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/{post,gselect}.*
 format=()
 [ "$text" = false ] || format=(--text)
+estimate utils.jobs.memory make_posteriors config="$config" data="$data"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd "JOB=1:$nj" "$out/log/posteriors.JOB.log" \
+$cmd ${memory[@]+"${memory[@]}"} "JOB=1:$nj" "$out/log/posteriors.JOB.log" \
   once "$out/unfinished/post.JOB" "$out/post.JOB.ark" "$out/post.JOB.scp" "$out/gselect.JOB.ark" "$out/gselect.JOB.scp" -- \
   python3 -m steps.ivector.posteriors --job JOB --nj "$nj" ${format[@]+"${format[@]}"} \
     ${gselect:+--gselect "$gselect"} "$config" "$ubm/final.ubm" "$data" "$out"
+requests_end
 grep -h '^warning: ' "$out"/log/posteriors.*.log >&2 || true
 for kind in post gselect; do
   python3 -m utils.kaldi.join_tables "$data/feats.scp" "$out/$kind.scp" "$out/$kind".*.scp

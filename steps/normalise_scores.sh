@@ -16,9 +16,11 @@ require_file "$folder" "$cohort_data/utt2spk" "$data/utt2spk" "$scores" ${enrolm
 inputs=("$folder" "$cohort_data/utt2spk" "$cohort" "$data/utt2spk" "$embeddings" "$scores" ${enrolment:+"$enrolment"})
 record=$(dirname "$out")/.done.${out##*/}
 up_to_date "$record" "${inputs[@]}" && exit 0
+estimate utils.jobs.memory score embeddings="$embeddings" threads="$num_threads" cohort="$cohort"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd --num-threads "$num_threads" "$(dirname "$out")/log/${out##*/}.log" \
+$cmd ${memory[@]+"${memory[@]}"} --num-threads "$num_threads" "$(dirname "$out")/log/${out##*/}.log" \
   env OPENBLAS_NUM_THREADS=1 python3 -m steps.backend.normalise --kind "$kind" ${chain:+--chain "$chain"} \
   --max-shared-speakers "$max_shared_speakers" ${enrolment:+--enrolment "$enrolment"} \
   "$folder" "$cohort_data" "$cohort" "$data" "$embeddings" "$scores" "$out"
+requests_end
 mark_done "$record" "${inputs[@]}" -- "$out"

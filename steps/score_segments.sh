@@ -15,9 +15,11 @@ record=$(dirname "$scores")/.done.${scores##*/}
 up_to_date "$record" "$exp/model.safetensors" "$segments" "$trials" && exit 0
 resources=(--num-threads "$num_threads")
 [ "$device" = cpu ] || resources+=(--gpu 1)
+estimate nnet.memory score_segments exp="$exp" segments="$segments" count="$(cat "$segments/num_segments" 2> /dev/null || echo 10)" device="$device"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd "${resources[@]}" "$(dirname "$scores")/log/${scores##*/}.log" \
+$cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$(dirname "$scores")/log/${scores##*/}.log" \
   python3 -m steps.network.score_segments --device "$device" --num-threads "$num_threads" \
     --max-shared-speakers "$max_shared_speakers" \
     "$exp" "$segments" "$trials" "$scores"
+requests_end
 mark_done "$record" "$exp/model.safetensors" "$segments" "$trials" -- "$scores"

@@ -15,9 +15,11 @@ copies=()
 require_file "$config" "$data/utt2spk" ${held_out:+"$held_out/utt2spk"} ${copies_data:+"$copies_data/utt2spk"}
 inputs=("$config" "$data/utt2spk" "$embeddings" ${held_out:+"$held_out/utt2spk"} ${copies[@]+"${copies[@]}"})
 up_to_date "$backend/.done" "${inputs[@]}" && exit 0
+estimate utils.jobs.memory train_backend embeddings="$embeddings" ${copies_embeddings:+"copies=$copies_embeddings"}
 # shellcheck disable=SC2086  # cmd holds words
-$cmd "$backend/log/train.log" \
+$cmd ${memory[@]+"${memory[@]}"} "$backend/log/train.log" \
   python3 -m steps.backend.train_backend ${held_out:+--held-out "$held_out"} ${copies[@]+--copies "${copies[@]}"} \
   "$config" "$data/utt2spk" "$embeddings" "$backend"
+requests_end
 shopt -s nullglob
 mark_done "$backend/.done" "${inputs[@]}" -- "$backend"/*/{chain,speakers,*.vec,*.mat,plda,cohort.ark}

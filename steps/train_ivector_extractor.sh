@@ -18,7 +18,7 @@ up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/final.*
 
 longest=$(python3 -m utils.config get --default 0 "$config" extractor.longest)
-if [ "$longest" != 0 ] && [ "$(wc -l < "$data/feats.scp")" -gt "$longest" ]; then
+if ! in_dry_run && [ "$longest" != 0 ] && [ "$(wc -l < "$data/feats.scp")" -gt "$longest" ]; then
   [ -z "$posteriors" ] || die "extractor.longest is $longest, but --posteriors are those of all utterances; leave one out"
   python3 -m utils.kaldi.subset_data_dir --longest "$longest" "$data" "$exp/unfinished/data"
   data=$exp/unfinished/data
@@ -28,18 +28,23 @@ resources=(--num-threads "$num_threads")
 [ "$device" = cpu ] || resources=(--gpu 1)  # with a GPU, one thread works
 train=(python3 -m steps.ivector.train_extractor --device "$device" --num-threads "$num_threads" --seed "$seed"
   ${posteriors:+--posteriors "$posteriors"} "$config" "$data" "$ubm/final.ubm" "$exp/unfinished" "$exp")
+sizes=(config="$config" data="$data" threads="$num_threads" device="$device")
 # shellcheck disable=SC2086  # cmd holds words
 if [ "$nj" = 1 ]; then
-  $cmd "${resources[@]}" "$exp/log/train_extractor.log" "${train[@]}"
+  estimate utils.jobs.memory train_extractor "${sizes[@]}"
+  $cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$exp/log/train_extractor.log" "${train[@]}"
 else
   iterations=$(python3 -m utils.config get --default 5 "$config" extractor.iterations)
   for iteration in $(seq "$iterations"); do
     [ "$iteration" = "$iterations" ] || [ ! -s "$exp/unfinished/$iteration.safetensors" ] || continue
-    $cmd "${resources[@]}" "JOB=1:$nj" "$exp/log/accumulate.$iteration.JOB.log" \
+    estimate utils.jobs.memory train_extractor job=accumulate "${sizes[@]}"
+    $cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "JOB=1:$nj" "$exp/log/accumulate.$iteration.JOB.log" \
       "${train[@]}" --iteration "$iteration" --accumulate JOB --nj "$nj"
-    $cmd "${resources[@]}" "$exp/log/update.$iteration.log" "${train[@]}" --iteration "$iteration" --update
+    estimate utils.jobs.memory train_extractor job=update "${sizes[@]}"
+    $cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$exp/log/update.$iteration.log" "${train[@]}" --iteration "$iteration" --update
   done
 fi
+requests_end
 echo $((SECONDS + $(cat "$ubm/train_seconds" || echo 0))) > "$exp/train_seconds"  # a UBM from Kaldi has no such file
 outputs=("$exp"/{final.ie,final.ubm,versions.yaml,train_seconds})
 for kept in "$exp"/{feats,vad}.conf; do [ ! -f "$kept" ] || outputs+=("$kept"); done

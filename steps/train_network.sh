@@ -29,7 +29,7 @@ case $init in "" | /*) ;; *) init=$(dirname "$exp")/$init ;; esac
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 validate "$train"
 validate "$valid"
-python3 -m utils.kaldi.shared_speakers --max-shared-speakers "$max_shared_speakers" "$train" "$valid"
+in_dry_run || python3 -m utils.kaldi.shared_speakers --max-shared-speakers "$max_shared_speakers" "$train" "$valid"
 begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/{checkpoint,model}.safetensors
 
 resources=(--num-threads "$((num_threads * num_processes))")
@@ -37,11 +37,13 @@ resources=(--num-threads "$((num_threads * num_processes))")
 [ "$num_nodes" = 1 ] || resources+=(--nodes "$num_nodes")
 start=(python3 -m)
 [ "$((num_processes * num_nodes))" = 1 ] || start=(torchrun_here "$num_processes")
+estimate nnet.memory train_network config="$network" train="$train" valid="$valid" processes="$num_processes" device="$device"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd "${resources[@]}" "$exp/log/train.log" \
+$cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$exp/log/train.log" \
   "${start[@]}" nnet.training.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
     ${musan_root:+--musan-root "$musan_root"} ${rirs_root:+--rirs-root "$rirs_root"} ${from[@]+"${from[@]}"} \
     "$config" "$train" "$valid" "$exp"
+requests_end
 mark_done "$exp/.done" "${inputs[@]}" -- "$exp"/{model.safetensors,config.yaml,versions.yaml,speakers,train_seconds}
 rm -r "$exp/unfinished"
 IFS=$'\t' read -r epoch _ loss _ _ eer _ < <(tail -n 1 "$exp/log/train.tsv")

@@ -19,10 +19,12 @@ begin "$ubm/unfinished" "${inputs[@]}" || rm -f "$ubm"/final.*
 
 resources=(--num-threads "$num_threads")
 [ "$device" = cpu ] || resources=(--gpu 1)  # with a GPU, one thread works
+estimate utils.jobs.memory train_ubm config="$config" data="$data" threads="$num_threads" device="$device"
 # shellcheck disable=SC2086  # cmd holds words
-$cmd "${resources[@]}" "$ubm/log/train_ubm.log" \
+$cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$ubm/log/train_ubm.log" \
   python3 -m steps.ivector.train_ubm --device "$device" --num-threads "$num_threads" --seed "$seed" \
     ${diagonal:+--diagonal "$diagonal"} "$config" "$data" "$ubm"
+requests_end
 echo $SECONDS > "$ubm/train_seconds"
 outputs=("$ubm"/{final.dubm,final.ubm,train_seconds})
 for kept in "$ubm"/{feats,vad}.conf; do [ ! -f "$kept" ] || outputs+=("$kept"); done

@@ -124,6 +124,8 @@ def smaller(block, checkout, address):
             line += f" {small} --stop-stage 6"
         elif line.startswith("egs/") and "--work work/mine" in line:
             line += f" {small} --systems '{' '.join(ADDED)}'"
+        elif line.startswith("egs/") and "--dry-run" in line:
+            line += f" --conf {around}/conf --scale mini --systems ivector --stop-stage 2"
         elif line.startswith("egs/") and re.search("--status|--stage|work/minivox", line):
             line += f" {small} --systems 'ivector{' xvector' * ('--set' in line)}' --status"
         elif line.startswith("egs/") and "--help" not in line:

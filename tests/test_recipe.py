@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -147,6 +148,25 @@ def test_an_engine_is_asked_for_what_a_job_uses(finished, tmp_path, given, each)
             asked.append(int(found[1] or found[2]) if found else 0)
             assert cpu or "gpu" in done.stdout
     assert asked == [each] * 2 + [0] * 2 + [2 * each] * 2 + [each] * 2
+
+
+@pytest.mark.long
+def test_a_dry_run_prints_the_requests_of_a_whole_run_and_writes_nothing(finished, corpus, conf, tmp_path):
+    work, _ = finished
+    logs = {path.relative_to(work) for path in work.rglob("*.log") if "# Accounting" in path.read_text()}
+    real = {re.sub(r"\.[12]\.log$", ".JOB.log", str(path)).replace("veri_test.", "LIST.") for path in logs}
+    done = run(corpus, conf, tmp_path / "work", "--cmd", "run --dry-run", *WITH_FIGURES)
+    assert done.returncode == 0, done.stderr[-2000:]
+    asked = {re.sub(r".*/(work/data|systems)/", lambda found: {"s": "exp/", "w": "data/"}[found[1][0]],
+                    shlex.split(line)[-1]).replace("*.", "LIST.") for line in done.stdout.splitlines()}
+    assert asked == real
+    assert "== Stage 6: " in done.stderr and not (tmp_path / "work").exists()
+    assert all(" --mem " in line for line in done.stdout.splitlines() if "make_feats" in line or "/score" in line)
+    done = run(corpus, conf, work, "--cmd", "slurm --dry-run", "--systems", "ivector", *WITH_FIGURES)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    assert len(lines) > 8 and all(line.startswith("sbatch ") and " --mem=" in line for line in lines)
+    assert "assumed" not in done.stderr.replace(str(tmp_path), "").split("== Stage 2")[0]  # its data exist
 
 
 @pytest.mark.long

@@ -40,7 +40,10 @@ if ! $begun; then
   VOX_CALL=$(as_typed "${script_call[@]}")
 fi
 trap 'rm -rf "$VOX_SCRATCH"' EXIT
-if [ "$status" = true ]; then
+case " $cmd " in *" --dry-run "*) export VOX_DRY_RUN=true ;; esac
+if [ -n "${VOX_DRY_RUN:-}" ]; then  # write nothing to the work folder: another run may be active in it
+  resolved=$VOX_SCRATCH/systems
+elif [ "$status" = true ]; then
   # Write nothing to the work folder: another run may be active in it.
   export VOX_STATUS=$VOX_SCRATCH/status
   touch "$VOX_STATUS"
@@ -56,6 +59,7 @@ else
   $begun || python3 -m utils.jobs.place "$work"
 fi
 data=$work/data exp=$work/exp
+[ -z "${VOX_DRY_RUN:-}" ] || exp=$resolved  # where the steps find the systems' configurations
 jobs=(--nj "$nj" --cmd "$cmd") threads=(--cmd "$cmd" --num-threads "$num_threads")
 case " ${cmd%% *}" in *[/\ ]run | *[/\ ]run.pl) on_engine=false ;; *) on_engine=true ;; esac
 # Jobs with --device: on this machine they take turns on each GPU, so that more jobs than GPUs only load the model again.
@@ -152,7 +156,7 @@ for_each() {  # kind function
     for system in $systems; do
       read_facts "$system"
       [ "$kind" = "$wanted" ] || continue
-      if ! $on_engine || [ -n "${VOX_STATUS:-}" ]; then ! $first || "$2"; continue; fi
+      if ! $on_engine || [ -n "${VOX_STATUS:-}${VOX_DRY_RUN:-}" ]; then ! $first || "$2"; continue; fi
       [ "$([ -n "$init_from" ] && echo false || echo true)" = $first ] || continue
       if [ -n "$init_from" ] && [ -n "${running[$init_from]:-}" ] && ! wait "${running[$init_from]}"; then
         failed+=" $system"
@@ -173,7 +177,7 @@ read_picked() {
   if [ -s "$data/picked.sh" ]; then
     # shellcheck source=/dev/null
     . "$data/picked.sh"
-  elif [ -z "${VOX_STATUS:-}" ]; then
+  elif [ -z "${VOX_STATUS:-}${VOX_DRY_RUN:-}" ]; then
     echo "$script: error: $data/picked.sh is missing; run stage 0, which looks at the data, first" >&2
     exit 1
   fi
@@ -198,6 +202,7 @@ stage() {  # number title
   current_stage=$1 current_title=$2
   if [ -n "${VOX_STATUS:-}" ]; then status_lines=$(wc -l < "$VOX_STATUS"); return 0; fi
   echo "== Stage $1: $2" >&2
+  [ -z "${VOX_DRY_RUN:-}" ] || return 0
   mkdir -p "$exp"
   touch "$exp/.stage"
   SECONDS=0
@@ -218,7 +223,7 @@ print_status() {
 # Prints where the results are and what to try next.
 recipe_ended() {
   stage_ended
-  [ -z "${VOX_STATUS:-}" ] && [ "$stop_stage" -ge 8 ] || return 0
+  [ -z "${VOX_STATUS:-}${VOX_DRY_RUN:-}" ] && [ "$stop_stage" -ge 8 ] || return 0
   local call=$script
   cat >&2 <<END
 
@@ -245,8 +250,9 @@ current_stage=
 stage_ended() {
   [ -n "$current_stage" ] || return 0
   if [ -n "${VOX_STATUS:-}" ]; then print_status; current_stage=; return 0; fi
+  [ -z "${VOX_DRY_RUN:-}" ] || return 0
   local peak_mb
-  peak_mb=$(find "$data" "$exp" -name '*.log' -newer "$exp/.stage" -exec sed -n 's/^# Accounting.*peak_mb=//p' {} + |
+  peak_mb=$(find "$data" "$exp" -name '*.log' -newer "$exp/.stage" -exec sed -n 's/^# Accounting.*peak_mb=\([0-9]*\).*/\1/p' {} + |
     sort -n | tail -n 1)
   echo "== Stage $current_stage took $SECONDS s${peak_mb:+; its largest job $peak_mb MB}" >&2
   current_stage=

@@ -23,7 +23,7 @@ log() { step_said=$*; step_said=${step_said#"$step_out: "}; }  # text for that l
 
 # Details are kept in a file beside the logs of the jobs: the full call and the output of programs such as validation.
 detail() { step_details+="$("$@")"$'\n'; }  # command ...
-validate() { detail python3 -m utils.kaldi.validate_data_dir "$1"; }  # data
+validate() { in_dry_run || detail python3 -m utils.kaldi.validate_data_dir "$1"; }  # data
 keep_call() {  # record
   local name=${1##*/}
   name=${name#.done}; case $name in .*) ;; *) name='' ;; esac  # one folder holds the scores of several lists
@@ -35,6 +35,15 @@ die() { echo "$script: error: $*" >&2; exit 1; }
 
 in_status() { [ -n "${VOX_STATUS:-}" ]; }  # a recipe asks for the state of its steps: write nothing
 
+# A recipe whose launcher has --dry-run asks for the requests of its steps: each makes those of its jobs, whose data need not
+# exist, and writes nothing. Steps without jobs end at once.
+in_dry_run() { [ -n "${VOX_DRY_RUN:-}" ]; }
+requests_end() { ! in_dry_run || exit 0; }  # after the step's last jobs
+if in_dry_run; then
+  [[ " ${step_options[*]} " == *" cmd "* ]] || exit 0
+  mkdir() { :; }
+fi
+
 # A run that was suspended may have lost its lock to another; it must not write any more. (See utils/jobs/lock.py.)
 require_lock() {
   [ -z "${VOX_RUN:-}" ] || grep -qsF "$VOX_RUN" "$VOX_LOCK" ||
@@ -43,6 +52,7 @@ require_lock() {
 
 require_file() {  # path ...
   local file
+  ! in_dry_run || return 0
   for file in "$@"; do
     [ -s "$file" ] && continue
     ! in_status || { printf 'to do\t%s\tneeds %s\n' "$script" "$file" >> "$VOX_STATUS"; exit 0; }
@@ -54,6 +64,7 @@ require_file() {  # path ...
 # Options that cannot change a result (how many jobs, where they run, what a report names) are left out of the record.
 # When a recipe asks for its status, this only reports the record's state, and no step does any work.
 up_to_date() {  # record input ...
+  ! in_dry_run || return 1
   if in_status; then
     python3 -m utils.jobs.done status "$1" --report "$VOX_STATUS" --step "${script##*/}" "${step_record[@]}" --inputs "${@:2}"
     return 0
@@ -64,6 +75,7 @@ up_to_date() {  # record input ...
 # Whether FILE was made elsewhere, for example by Kaldi: no step here has begun to make it, and OPTIONS, which are kept
 # beside ours, are not there. It is then used as it is; it must list the utterances of TABLE.
 made_elsewhere() {  # record file table [options]
+  ! in_dry_run || return 1
   [ -s "$2" ] && [ ! -e "$1" ] && [ ! -e "$(dirname "$1")/log/$step.call" ] && [ ! -e "${4-$1}" ] || return 1
   cmp -s <(cut -d ' ' -f 1 "$2") <(cut -d ' ' -f 1 "$3") ||
     die "$2 was made elsewhere and lists other utterances than $3; correct it, or name another output folder"
@@ -80,6 +92,7 @@ add_voicing() {  # data ...
 
 leaves_unvoiced_out() {  # config: whether the system skips unvoiced frames
   local vad
+  ! in_dry_run || return 1
   vad=$(python3 -m utils.config get --default False "$1" frontend.vad) || exit 1
   [ "$vad" = True ]
 }
@@ -106,6 +119,7 @@ mark_done() {  # record input ... [-- output ...]; without outputs, every file b
 # Otherwise empties the folder and fails: the caller must then delete the outputs of an earlier run.
 # Jobs with a marker in FOLDER (utils/once) do not run again.
 begin() {  # folder input ...
+  ! in_dry_run || return 0
   local step_record=("${step_record[@]}" --option "nj=${nj:-}") code=0
   ask_records begin "$@" || code=$?
   keep_call "$1"
@@ -116,6 +130,17 @@ begin() {  # folder input ...
 if [ "${num_threads:-}" = 0 ]; then
   case " ${cmd%% *}" in *[/\ ]run | *[/\ ]run.pl) num_threads=$(getconf _NPROCESSORS_ONLN) ;; *) num_threads=4 ;; esac
 fi
+
+# Sets `memory`, the launcher's option for the memory of the step's jobs, to an estimate, unless --cmd has one.
+estimate() {  # module step name=value ...
+  memory=()
+  case " $cmd " in *" --mem "*) return 0 ;; esac
+  # On this machine nothing is reserved, and importing PyTorch for the estimate would take seconds.
+  case "$1 ${cmd%% *}" in "nnet.memory "*run | "nnet.memory "*run.pl) return 0 ;; esac
+  local mem
+  mem=$(python3 -m "$@") || exit 1
+  memory=(--mem "$mem")
+}
 
 require_lock
 step_record=()

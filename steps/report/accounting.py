@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from steps.report.material import Material
 from steps.report.plotting import COLOURS, Drawn, LeftOut, new_figure
 
-ACCOUNTING = re.compile(r"^# Accounting: time=(\d+) threads=(\d+) peak_mb=(\d+)$", re.MULTILINE)
+ACCOUNTING = re.compile(r"^# Accounting: time=(\d+) threads=(\d+) peak_mb=(\d+)(?: .*)?$", re.MULTILINE)
 SHOWN = 24  # steps in the figure, at most
 
 

@@ -40,7 +40,7 @@ measured() {  # log-pattern step word ...: runs the step; sets seconds and peak
   "$VOX_ROOT/steps/$1" "${@:2}" > "$work/step.log" 2>&1 || { cat "$work/step.log" >&2; exit 1; }
   seconds=$(awk -v a="$started" -v b="$(date +%s.%N)" 'BEGIN { print b - a }')
   # shellcheck disable=SC2086  # a pattern
-  peak=$(cat $pattern | sed -n 's/^# Accounting.*peak_mb=//p' | sort -n | tail -n 1)
+  peak=$(cat $pattern | sed -n 's/^# Accounting.*peak_mb=\([0-9]*\).*/\1/p' | sort -n | tail -n 1)
 }
 line() {  # stage seconds peak-mb
   printf '%-34s %7.1f s   peak %5d MB\n' "$1" "$2" "$3"

@@ -49,7 +49,7 @@ with open(folder / "trials", "wb") as stream:
 END
   "$VOX_ROOT/steps/score.sh" --num-threads "$num_threads" "$work/$list/chain" "$work/$list/xvector.scp" "$work/$list/trials" \
     "$work/$list/scores" 2> "$work/$list/said" || { cat "$work/$list/said" >&2; exit 1; }
-  sed -n "s/^# Accounting: time=\([0-9]*\) .*peak_mb=\(.*\)/$list: ${size[0]} trials, $chain: \1 s, peak \2 MB/p" \
+  sed -n "s/^# Accounting: time=\([0-9]*\) .*peak_mb=\([0-9]*\).*/$list: ${size[0]} trials, $chain: \1 s, peak \2 MB/p" \
     "$work/$list/log/scores.log"
   rm -r "${work:?}/$list"
 done

@@ -1,6 +1,7 @@
 """The launchers sge and slurm on real engines of one node, which tests/clusters/start_*.sh start."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -41,6 +42,7 @@ def test_every_job_runs_with_its_number_and_its_log(engine, tmp_path):
     assert sorted(path.name for path in name.iterdir()) == ["out.3", "out.4", "out.5"]
     log = (tmp_path / "log/x.4.log").read_text().splitlines()
     assert "job 4 with 2" in log
+    assert re.search(r" peak_mb=\d+ requested_mb=100$", log[-2])
     assert f"# Running on {os.uname().nodename}" in log
     assert log[-1].startswith("# Ended (code 0) at ")
 
@@ -139,4 +141,20 @@ def test_a_request_that_no_host_can_meet_ends_in_the_engines_words(engine, tmp_p
     done = launch(engine, "--retries", 0, "--num-threads", 99, "JOB=1:2", tmp_path / "x.JOB.log", "true")
     assert done.returncode == 1
     assert {"sge": "only offers", "slurm": "(PartitionConfig)"}[engine] in done.stderr
+    assert is_empty(engine)
+
+
+def test_a_job_that_requests_memory_waits_for_a_busy_cluster(engine, tmp_path):
+    """Grid Engine's verification, which assumes an empty cluster, knows no free memory: it must not end such jobs."""
+    holds = subprocess.Popen(command(engine, "--num-threads", 2, "JOB=1:2", tmp_path / "hold.JOB.log", "sleep", "24"))
+    wait_until(lambda: (tmp_path / "hold.1.log").is_file())
+    done = launch(engine, "--retries", 0, "--mem", "100M", "--num-threads", 2, tmp_path / "x.log", "true")
+    assert holds.wait() == 0
+    assert done.returncode == 0, done.stderr
+
+
+def test_memory_that_no_host_has_ends_in_the_engines_words(engine, tmp_path):
+    done = launch(engine, "--retries", 0, "--mem", "900G", tmp_path / "x.log", "true")
+    assert done.returncode == 1
+    assert {"sge": "mem_total=900G", "slurm": "Memory specification can not be satisfied"}[engine] in done.stderr
     assert is_empty(engine)

@@ -3,7 +3,8 @@
     <launcher> [--mem 4G] [--num-threads 4] [--gpu 1] [--max-jobs-run 10] [--time 24:00:00] [--retries 1]
                [--config FILE] [--dry-run] [JOB=1:n] <log> <command ...>
 
-`--config` and `--dry-run` are only for engines. Any other option is an error.
+`--config` is only for engines. With `--dry-run`, a launcher prints its request and runs nothing. Any other option is an
+error.
 """
 
 import re

@@ -29,7 +29,7 @@ from utils.jobs.engine_config import EngineConfig
 from utils.jobs.live import Live
 from utils.jobs.lock import join, require_held
 from utils.jobs.report import failure
-from utils.jobs.task import REQUEUE, ended
+from utils.jobs.task import REQUEUE, ended, warn_above
 
 LOOK_SECONDS = 0.5     # between checks of the logs, growing to SLOWEST_LOOK
 SLOWEST_LOOK = 5.0
@@ -61,8 +61,11 @@ class Engine(abc.ABC):
     def states(self, job_id: str) -> dict[int, str]:
         """Return the state of each task still in the engine: `waiting`, `running`, `dead node ...` or `never: why`."""
 
-    def why_never(self, job_id: str) -> str:
-        """Return why a waiting array can never start, or ""; engines that refuse such requests at once return ""."""
+    def why_never(self, job_id: str, submission: list[str]) -> str:
+        """Return why a waiting array can never start, or ""; engines that refuse such requests at once return "".
+
+        submission: the configured command and options, and the script.
+        """
         return ""
 
     @abc.abstractmethod
@@ -196,7 +199,7 @@ class ArrayRun:
             Path(self.call.log_of(job)).unlink(missing_ok=True)
         spec = self.folder / f"{self.name}.json"
         with write_aside(spec) as stream:
-            json.dump({"threads": self.call.number("num-threads", 1),
+            json.dump({"threads": self.call.number("num-threads", 1), "memory": self.call.options.get("mem", ""),
                        "jobs": [{"words": self.call.words(job), "log": str(Path(self.call.log_of(job)).absolute()),
                                  "variables": self.live.variables(job)} for job in jobs]}, stream)
         with write_aside(self.folder / f"{self.name}.sh") as stream:
@@ -251,7 +254,7 @@ class ArrayRun:
     def _why_never(self) -> str:
         """Return why the array can never start; "" if it can, or if the engine does not answer."""
         try:
-            return self.engine.why_never(self.job_id)
+            return self.engine.why_never(self.job_id, [*self.words, str(self.folder / f"{self.name}.sh")])
         except OSError:
             return ""
 
@@ -291,5 +294,6 @@ def launch(engine: Engine) -> None:
     join(os.getpid())
     with run.live:
         failed = run.run()
+    warn_above([Path(call.log_of(job)) for job in call.jobs])
     if failed:
         raise InputError(failure(call, failed))

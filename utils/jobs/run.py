@@ -7,6 +7,7 @@ itself through CUDA_VISIBLE_DEVICES, from those that this variable names or else
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from utils.jobs.command_line import Call, parse_call
 from utils.jobs.live import Live
 from utils.jobs.lock import descriptors, join, require_held
 from utils.jobs.report import failure
-from utils.jobs.task import REQUEUE, run_task
+from utils.jobs.task import REQUEUE, run_task, warn_above
 
 
 def visible_gpus() -> list[str]:
@@ -68,7 +69,8 @@ class LocalJobs:
         with self._some_gpus() as variables:
             while not self.stopped:
                 code = run_task(self.call.words(job), Path(self.call.log_of(job)), self.threads, self._started,
-                                variables | self.live.variables(job), start_new_session=True, pass_fds=descriptors())
+                                variables | self.live.variables(job), self.call.options.get("mem", ""),
+                                start_new_session=True, pass_fds=descriptors())
                 if code != REQUEUE and (code <= 128 or not left):
                     self.live.over.add(job)
                     return code
@@ -107,6 +109,10 @@ class LocalJobs:
 
 def main() -> None:
     call = parse_call("run", sys.argv[1:])
+    if call.dry_run:
+        options = [word for name, value in call.options.items() for word in (f"--{name}", value)]
+        print(shlex.join(["run", *options, f"JOB={call.first}:{call.last}", call.log]))
+        return
     jobs = LocalJobs(call)
 
     def interrupted(number: int, _frame: object) -> None:
@@ -118,6 +124,7 @@ def main() -> None:
     require_held()
     join(os.getpid())
     failed = jobs.run_all()
+    warn_above([Path(call.log_of(job)) for job in call.jobs])
     if failed:
         raise InputError(failure(call, failed))
 

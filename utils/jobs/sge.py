@@ -42,9 +42,9 @@ class GridEngine(Engine):
                         found[task] = "running" if queue is not tree else "waiting"
         return found
 
-    def why_never(self, job_id: str) -> str:
+    def why_never(self, job_id: str, submission: list[str]) -> str:
         try:
-            ask(["qalter", "-w", "v", job_id])  # on an empty cluster with all queues open
+            ask(verification(submission))
         except OSError as error:
             if "no suitable queues" in str(error):
                 reasons = [line.strip() for line in str(error).splitlines() if "cannot run" in line]
@@ -74,6 +74,15 @@ class GridEngine(Engine):
         known = dict(line.split(None, 1) for line in answer.splitlines() if len(line.split(None, 1)) == 2)
         return ", ".join(f"{key} {known[key].strip()}" for key in ("hostname", "failed", "exit_status", "maxvmem")
                          if key in known)
+
+
+def verification(submission: list[str]) -> list[str]:
+    """Return the command that asks whether an empty cluster with all queues open could run jobs; it submits nothing.
+
+    Such a cluster has no measured values, so that a request for free memory would never be met: total memory instead.
+    """
+    program, *words = submission
+    return [program, "-w", "v", *(re.sub(r"\b(mem|swap|virtual)_free=", r"\1_total=", word) for word in words)]
 
 
 def tasks(text: str) -> list[int]:

@@ -47,7 +47,7 @@ class Slurm(Engine):
                 found[int(task)] = f"dead node {node}: Slurm lost it"
         return found
 
-    def why_never(self, job_id: str) -> str:
+    def why_never(self, job_id: str, submission: list[str]) -> str:
         reasons = ask(["squeue", "--noheader", "--jobs", job_id, "--format", "%r"]).split("\n")
         unmet = next(filter(UNMET.fullmatch, reasons), "")
         return unmet and f"no host can meet its request ({unmet}); ask for less (--num-threads, --mem, --time)"

@@ -2,7 +2,8 @@
 
 The launcher for this machine calls `run_task`; on a cluster `python3 -m utils.jobs.task SPEC NUMBER` runs on the node,
 where SPEC is a JSON file from the launcher. Only the end marker, in the format of Kaldi's run.pl, shows that a job is
-over: `# Ended (code 0) at ..., elapsed time 12 seconds`. Codes above 128 are 128 plus the signal's number.
+over: `# Ended (code 0) at ..., elapsed time 12 seconds`. Codes above 128 are 128 plus the signal's number. The line
+before it compares the memory that the job took with what the launcher requested for it (--mem).
 """
 
 import json
@@ -13,19 +14,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
+# A remark if less than a quarter of a request is used and more than 1 GB is not: smaller rests keep no other job away.
+UNUSED_SHARE, UNUSED_MB = 4, 1024
+_UNITS = {"": 1, "K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}  # of --mem, in MB, as Slurm has them
 REQUEUE = 99  # exit code of a job that saved its state and wants to run again; this is not counted as a retry
 _END = re.compile(r"# Ended \(code (\d+)\) at .*, elapsed time \d+ seconds")
 
 
 def run_task(words: list[str], path: Path, threads: int, started: Callable[[subprocess.Popen], None],
-             variables: Mapping[str, str] = MappingProxyType({}), **options: Any) -> int:
+             variables: Mapping[str, str] = MappingProxyType({}), memory: str = "", **options: Any) -> int:
     """Run one command with its log; return its exit code.
 
+    memory: that was requested for it, such as 4G; "": none.
     started: called with the process, so that the caller can end it. variables: added to this process's environment.
     options: of Popen; without any, the command stays in this process's group and is killed with it.
     """
@@ -40,7 +45,7 @@ def run_task(words: list[str], path: Path, threads: int, started: Callable[[subp
             print(f"{words[0]}: {error}", file=log)
             code, peak_mb = 127, 0
         seconds = round(time.time() - begin)
-        print(f"# Accounting: time={seconds} threads={threads} peak_mb={peak_mb}\n"
+        print(f"# Accounting: time={seconds} threads={threads} peak_mb={peak_mb}{compared(peak_mb, memory)}\n"
               f"# Ended (code {code}) at {time.ctime()}, elapsed time {seconds} seconds", file=log, flush=True)
     return code
 
@@ -58,17 +63,53 @@ def _run(words: list[str], log: IO, threads: int, started: Callable[[subprocess.
     return (code if code >= 0 else 128 - code), peak_mb  # as in a shell: 137 for signal 9
 
 
+def megabytes(memory: str) -> float:
+    """Return a value of --mem in MB; 0 for one in another form, which only the engine understands."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", memory.strip().upper())
+    return float(found[1]) * _UNITS[found[2]] if found else 0
+
+
+def compared(peak_mb: int, memory: str) -> str:
+    """Return what the accounting line says about a request: its MB, and whether it was far from the peak.
+
+    The peak is that of the largest process, so a job of several may have taken more.
+    """
+    requested = megabytes(memory)
+    if not requested:
+        return ""
+    said = f" requested_mb={requested:.0f}"
+    if peak_mb > requested:
+        return f"{said} warning: took more memory than requested"
+    unused = requested - peak_mb
+    if peak_mb and peak_mb < requested / UNUSED_SHARE and unused > UNUSED_MB:
+        return f"{said} remark: {unused / 1024:.1f} GB of the request were not used"
+    return said
+
+
+def warn_above(logs: Sequence[Path]) -> None:
+    """Print one line if finished jobs took more memory than was requested for them, with the largest peak."""
+    found = [re.search(r"peak_mb=(\d+) requested_mb=\d+ warning:", _end_of(log)) for log in logs]
+    peaks = [int(one[1]) for one in found if one]
+    if peaks:
+        print(f"warning: {len(peaks)} of {len(logs)} jobs took more memory than requested, up to {max(peaks)} MB: see "
+              f"{logs[0]}; an engine may end such jobs: request more, with --mem in --cmd", file=sys.stderr)
+
+
 def ended(path: Path) -> int | None:
     """Return the exit code at the end of a log; None if the job is not over or has no log."""
-    try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - 300))
-            lines = stream.read().decode(errors="replace").rstrip().splitlines()
-    except FileNotFoundError:
-        return None
+    lines = _end_of(path).rstrip().splitlines()
     found = _END.fullmatch(lines[-1]) if lines else None
     return int(found[1]) if found else None
+
+
+def _end_of(path: Path) -> str:
+    """Return the last characters of a log; "" if there is none."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 400))
+            return stream.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def describe_code(code: int) -> str:
@@ -99,7 +140,8 @@ def main() -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
             signal.signal(number, lambda number, _frame: process.send_signal(number))
 
-    code = run_task(job["words"], Path(job["log"]), spec["threads"], pass_on, job["variables"])
+    code = run_task(job["words"], Path(job["log"]), spec["threads"], pass_on, job["variables"],
+                    spec["memory"])
     sys.exit(min(code, 1))  # the code for the engine, which must not requeue the job by itself
 
 

@@ -1,0 +1,105 @@
+"""Requests of memory: the estimates of steps, and what the end of a log says about them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nnet import memory as networks
+from tests.conftest import ROOT
+from utils.config import load_config
+from utils.jobs import memory
+from utils.jobs.task import compared, megabytes
+
+CONF = ROOT / "egs/voxceleb/conf"
+
+
+def launch(folder, mem, *command):
+    words = [sys.executable, "-m", "utils.jobs.run", *mem, str(folder / "x.log"), *command]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return done.stderr, next(line for line in (folder / "x.log").read_text().splitlines() if "Accounting" in line)
+
+
+def made_up(folder: Path, utterances: int, frames: int) -> Path:
+    """A data directory's tables, without the features."""
+    folder.mkdir()
+    (folder / "feats.scp").write_text("".join(f"u{n} feats.ark:{n}\n" for n in range(utterances)))
+    (folder / "utt2num_frames").write_text("".join(f"u{n} {frames}\n" for n in range(utterances)))
+    (folder / "spk2utt").write_text("s1 u0\ns2 u1\n")
+    return folder
+
+
+def test_the_end_of_a_log_compares_the_peak_with_the_request(tmp_path):
+    said, line = launch(tmp_path, ["--mem", "100M"], sys.executable, "-c", "len(bytearray(200 << 20))")
+    assert line.endswith(" requested_mb=100 warning: took more memory than requested")
+    assert "warning: 1 of 1 jobs took more memory than requested, up to 2" in said and "--mem in --cmd" in said
+    said, line = launch(tmp_path, ["--mem", "4G"], "true")
+    assert line.endswith(" requested_mb=4096 remark: 4.0 GB of the request were not used") and not said
+    said, line = launch(tmp_path, [], "true")
+    assert "requested" not in line and not said
+
+
+def test_requests_in_all_forms():
+    assert [megabytes(text) for text in ("512M", "4G", "1.5g", "2048K", "300", "2GB", "half")] == [
+        512, 4096, 1536, 2, 300, 2048, 0]
+    assert compared(900, "1000M") == " requested_mb=1000"
+    assert "remark" not in compared(300, "1300M")  # less than a quarter, but not 1 GB
+
+
+@pytest.mark.parametrize("engine", ["slurm", "sge"])
+def test_a_step_requests_its_estimate_and_the_users_own_wins(tmp_path, engine):
+    (tmp_path / "chain").mkdir()
+    (tmp_path / "embeddings").mkdir()
+    (tmp_path / "chain/chain").write_text("cosine\n")
+    (tmp_path / "trials").write_text("a b target\n")
+    (tmp_path / "embeddings/xvector.scp").write_text("a x\nb x\n")
+    (tmp_path / "embeddings/xvector.1.ark").write_bytes(bytes(100 << 20))
+    wanted = memory.request(memory.score(str(tmp_path / "embeddings"), threads="3"))
+    assert 500 <= megabytes(wanted) <= 1500
+    for cmd, mem in ((f"{engine} --dry-run", wanted), (f"{engine} --dry-run --mem 77G", "77G")):
+        done = subprocess.run([ROOT / "steps/score.sh", "--cmd", cmd, "--num-threads", "3", tmp_path / "chain",
+                               tmp_path / "embeddings", tmp_path / "trials", tmp_path / "scores"],
+                              capture_output=True, text=True, check=False)
+        words = done.stdout.split()
+        assert f"--mem={mem}" in words or f"mem_free={mem}" in words, done.stderr
+
+
+def test_estimates_grow_with_what_they_depend_on(tmp_path):
+    small, large = made_up(tmp_path / "small", 200, 300), made_up(tmp_path / "large", 20_000, 3000)
+    config = tmp_path / "system.yaml"
+    sizes = []
+    for gaussians, dim in ((128, 100), (2048, 400)):
+        config.write_text(yaml.safe_dump({"kind": "ivector", "features": "mfcc24", "frontend": {"deltas": 2},
+                                          "ubm": {"num_gaussians": gaussians}, "extractor": {"dim": dim}}))
+        where = {"config": str(config), "data": str(large)}
+        sizes.append([memory.train_ubm(**where), memory.extract_ivectors(**where),
+                      *(memory.train_extractor(job=job, **where) for job in ("all", "accumulate", "update"))])
+        assert memory.train_ubm(str(config), str(small)) < sizes[-1][0]
+        assert memory.train_ubm(str(config), str(large), threads="9") > sizes[-1][0]
+    assert all(one < other for one, other in zip(*sizes, strict=True))
+    assert sizes[1][2] > 8 * 2048 * (4 * 72 * 400 + 3 * 400 * 401 / 2)  # every array of the docstring
+    assert memory.compute_vad(str(small)) < memory.compute_vad(str(large))
+
+
+def test_sizes_of_a_network_are_those_of_its_layers(tmp_path):
+    """Of the x-vector at full size, whose parameters its paper states; a batch's size is that of the saved tensors."""
+    config = load_config(CONF / "xvector.yaml")
+    (tmp_path / "system.yaml").write_text(yaml.safe_dump(config))
+    sizes = networks.sizes_of(networks.config_of(tmp_path), 30, 1211)
+    assert 4_380_564 + 1211 * 512 <= sizes.parameters <= 4_380_564 + 1300 * 1024
+    assert sizes.largest == pytest.approx(4 * 1500, rel=0.05)
+    assert sizes.saved > 4 * (4 * 512 + 1500)  # at least every layer's output
+    data = made_up(tmp_path / "data", 200, 3000)
+    requests = []
+    for size in (64, 256):
+        config["train"]["batch_size"] = size
+        (tmp_path / "system.yaml").write_text(yaml.safe_dump(config))
+        requests.append(networks.train_network(str(tmp_path / "system.yaml"), str(data), str(data)))
+    assert requests[1] > 2 * requests[0]
+
+
+def test_unknown_sizes_are_assumed_and_said(tmp_path, capsys):
+    assert memory.train_backend(str(tmp_path / "nothing")) > 4 * 512 * 1_240_651
+    assert f"# {tmp_path}/nothing does not exist yet: utterances 1,240,651 assumed" in capsys.readouterr().err
