@@ -1,8 +1,11 @@
 """Make the tables in documents anew from the cards of runs (steps/report/card.py), or find those that differ.
 
-A table stands between two comments; the first names the card, relative to the document:
+A table stands between two comments; the first names the card, relative to the document, or the cards of runs with
+several seeds:
 
     <!-- table of results/minivox_mini.json -->
+    <!-- end of table -->
+    <!-- table of results/seed1.json results/seed2.json -->
     <!-- end of table -->
 
 e.g.: python3 -m steps.report.tables README.md egs/voxceleb/RESULTS.md
@@ -12,14 +15,14 @@ e.g.: python3 -m steps.report.tables README.md egs/voxceleb/RESULTS.md
 import argparse
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from utils.errors import InputError, run_main
 from utils.files import write_if_changed
 
-TABLE = re.compile(r"(<!-- table of (\S+) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- table of (\S+(?: \S+)*) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
 
 
 def table_of(card: Mapping[str, Any]) -> str:
@@ -42,6 +45,44 @@ def table_of(card: Mapping[str, Any]) -> str:
                       f"{'; '.join(card['back_ends'])}.", ""])
 
 
+def means_of(cards: Sequence[Mapping[str, Any]]) -> str:
+    """Return a Markdown table of mean EERs over the runs of several cards, with their ranges, and their origin.
+
+    Raises InputError if a system's configuration, or a list, differs between the cards.
+    """
+    eers: dict[tuple[str, str, str], list[float]] = {}
+    for card in cards:
+        for name, one in card["lists"].items():
+            if one["sha256"] != cards[0]["lists"].get(name, one)["sha256"]:
+                raise InputError(f"the list {name} differs between the cards; name runs on one list")
+        for name, facts in card["systems"].items():
+            if facts["configuration"] != cards[0]["systems"].get(name, facts)["configuration"]:
+                raise InputError(f"the configuration of {name} differs between the cards; name runs of one")
+        for one in card["results"]:
+            eers.setdefault((one["system"], one["backend"], one["list"]), []).append(one["eer"])
+    columns = sorted({(backend, name) for _, backend, name in eers})
+    head = ["system", "runs", *(f"{backend}, {name}" for backend, name in columns)]
+    lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
+    for system in dict.fromkeys(system for system, _, _ in eers):
+        cells = [mean_and_range(eers.get((system, *column), [])) for column in columns]
+        runs = max(len(values) for key, values in eers.items() if key[0] == system)
+        lines.append(f"| {' | '.join([system, str(runs), *cells])} |")
+    seeds = ", ".join(dict.fromkeys(facts["seed"] for card in cards for facts in card["systems"].values()))
+    machines = "; ".join(dict.fromkeys(card["machine"] for card in cards))
+    codes = ", ".join(dict.fromkeys(facts["code"] for card in cards for facts in card["systems"].values()))
+    return "\n".join([*lines, "", f"Mean EER in %, in brackets its range over seeds {seeds}; code {codes}, up to "
+                      f"{max(card['date'] for card in cards)}, with {cards[0]['versions']} on {machines}. Back-ends: "
+                      f"{'; '.join(cards[0]['back_ends'])}.", ""])
+
+
+def mean_and_range(values: Sequence[float]) -> str:
+    """Return the mean of EERs, and their range if there are several."""
+    if not values:
+        return ""
+    spread = f" ({min(values):.2f}-{max(values):.2f})" if len(values) > 1 else ""
+    return f"{sum(values) / len(values):.2f}{spread}"
+
+
 def cell(one: Mapping[str, Any] | None) -> str:
     """Return an EER with its interval."""
     if one is None:
@@ -53,13 +94,15 @@ def cell(one: Mapping[str, Any] | None) -> str:
 def with_tables(document: Path) -> str:
     """Return a document's text with its tables made anew; raises InputError if it has none, or a card is missing."""
     def made(found: re.Match[str]) -> str:
-        path = document.parent / found[2]
-        if not path.is_file():
-            raise InputError(f"{document}: no card {path}; name one relative to the document")
+        paths = [document.parent / name for name in found[2].split()]
+        for path in paths:
+            if not path.is_file():
+                raise InputError(f"{document}: no card {path}; name one relative to the document")
         try:
-            table = table_of(json.loads(path.read_text(encoding="utf-8")))
+            cards = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+            table = table_of(cards[0]) if len(cards) == 1 else means_of(cards)
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a card of steps/table.sh ({error!r})") from error
+            raise InputError(f"{found[2]}: not a card of steps/table.sh ({error!r})") from error
         return f"{found[1]}\n{table}\n{found[4]}"
 
     text, number = TABLE.subn(made, document.read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steps.report.tables import TABLE, table_of, with_tables
+from steps.report.tables import TABLE, means_of, table_of, with_tables
 from utils.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +36,20 @@ def test_a_table_says_what_the_card_says():
     assert lines[5] == ("EER in %, in brackets its 95 % interval over speakers. Scale mini, code abc, of 2026-01-02, "
                         "with Python 3 on a machine. Lists: veri (15,200 trials), hard (10 trials). Back-ends: cosine: "
                         "center cosine; plda: center plda.")
+
+
+def test_a_table_of_several_cards_has_means_and_ranges():
+    again = CARD | {"date": "2026-01-03", "systems": {"net": CARD["systems"]["net"] | {"seed": "3"}},
+                    "results": [RESULT | {"eer": 5.0}]}
+    lines = means_of([CARD, again]).splitlines()
+    assert lines[0] == "| system | runs | cosine, veri | plda, hard |"
+    assert lines[2:4] == ["| net | 2 | 4.73 (4.45-5.00) | 5.00 |", "| iv | 1 | 10.00 |  |"]
+    assert "range over seeds 1, 2, 3; code abc, up to 2026-01-03, with Python 3 on a machine." in lines[5]
+    other = {"net": CARD["systems"]["net"] | {"configuration": {"train": {"epochs": 2}}}}
+    with pytest.raises(InputError, match="the configuration of net differs between the cards"):
+        means_of([CARD, again | {"systems": other}])
+    with pytest.raises(InputError, match="the list veri differs between the cards"):
+        means_of([CARD, again | {"lists": {"veri": {"trials": 15200, "targets": 7600, "sha256": "2"}}}])
 
 
 def test_drift_is_found_and_repaired(tmp_path):
