@@ -43,7 +43,7 @@ def test_everything_says_that_it_is_simulated(finished):
     assert " --systems 'vgg_attention vgg_mha' " in report  # as typed in a shell
     assert "# Results on simulated speakers: no speech\n" in done.stdout
     assert {row[2] for row in results(work)[1:]} == {"simulated_test", "simulated_test_hard"}
-    assert [row[0] for row in results(work)[1::2]] == ["vgg_attention", "vgg_mha"] * 2
+    assert [row[0] for row in results(work)[1::2]] == ["fusion", "vgg_attention", "vgg_mha"] * 2
 
 
 def test_the_figures_are_there_and_the_end_names_them(finished):

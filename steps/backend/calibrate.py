@@ -31,6 +31,7 @@ from utils.labelled_scores import read_aligned_scores, read_labelled_scores
 from utils.metrics import bayes_threshold, measure, measure_llr
 from utils.text_lines import IdTable, locate, read_blocks
 
+UNFIT = 4  # exit status, where the training trials tell nothing: the recipe then goes on without a fusion
 RIDGE = 1e-6  # on the weights of standardised scores: finite even where no trial is wrong
 
 
@@ -152,7 +153,11 @@ def main() -> None:
         train_scores = np.hstack([train_scores, of_labelled(arguments.train_trials, arguments.train_scores[0],
                                                             arguments.train_quality)])
         scores = np.hstack([scores, of_scores(arguments.scores[0], arguments.quality)])
-    calibration = train(train_scores, is_target, arguments.prior, 2 * len(arguments.quality))
+    try:
+        calibration = train(train_scores, is_target, arguments.prior, 2 * len(arguments.quality))
+    except InputError as error:
+        print(f"steps.backend.calibrate: error: {error}", file=sys.stderr)
+        raise SystemExit(UNFIT) from error
     found = {"systems": [str(path) for path in arguments.scores], "quality": arguments.quality,
              **report(calibration, train_scores, is_target, arguments.prior)}
     warn_of_no_errors(found, "calibration")
