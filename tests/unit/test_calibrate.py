@@ -208,3 +208,18 @@ def test_what_does_not_fit_is_an_error_and_nothing_is_written(work, words, chang
     assert done.returncode != 0
     assert message in done.stderr
     assert not list((work).glob("out/*.*")) and not (work / "out/llr").exists() and not (work / "out/fused").exists()
+
+
+def test_names_may_hold_blanks_and_what_cannot_be_fused_has_its_own_exit_status(work):
+    """The recipe goes on after it; other errors end it."""
+    (work / "valid/one").rename(work / "valid/o ne")
+    words = [BOTH[0], r"valid/o\ ne 'valid/two'", *BOTH[2:]]
+    assert call(work, "fuse.sh", *words).returncode == 0
+    assert json.loads((work / "out/calibration/fused.json").read_text())["systems"] == ["test/one", "test/two"]
+    for name in ("o ne", "two"):
+        path = work / "valid" / name
+        path.write_text("".join(f"{pair} {-score}\n" for pair, score in by_pair(path).items()))
+    done = call(work, "fuse.sh", *words)
+    assert done.returncode == 4 and "targets do not score higher than nontargets in any system" in done.stderr
+    (work / "valid/two").write_text("nothing\n")
+    assert call(work, "fuse.sh", *words).returncode == 1
