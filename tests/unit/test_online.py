@@ -208,7 +208,7 @@ def lines_changed(path, change):
      "'fast' is not a speed"),
     (lambda d: (d / "feats.conf").unlink(), "has no feats.conf"),
     (lambda d: (d / "feats.conf").write_text("--feature-type=fbank\n--num-mel-bins=12\n"), "feats.conf gives 12"),
-    (lambda d: (d / "utt2augment").write_text("x {}\n"), "its copies are augmented already"),
+    (lambda d: (d / "utt2augment").write_text("x {}\n"), "has utt2augment: its copies are changed in a way"),
 ])
 def test_bad_data_directories_are_refused(tmp_path, damage, message):
     folder = write_corpus(tmp_path / "data", 2, 2, False)

@@ -30,6 +30,6 @@ def test_the_estimate_for_features_is_near_what_they_take(tmp_path, compression)
     (data / "wav.scp").write_text("".join(f"u{index:02} {data}/{index:02}.wav\n" for index in range(20)))
     (tmp_path / "fbank.conf").write_text("--feature-type=fbank\n--num-mel-bins=40\n")
     options = read_feature_options(tmp_path / "fbank.conf")
-    part = [Utterance(f"u{index:02}", f"{data}/{index:02}.wav", "1", "", None) for index in range(20)]
+    part = [Utterance(f"u{index:02}", f"{data}/{index:02}.wav", "1", "1", "", None) for index in range(20)]
     compute_part(options, data, out, 1, 1, compression, pipes=False)
     assert (out / "feats.1.ark").stat().st_size == pytest.approx(estimate_bytes(part, options, compression), rel=0.1)
