@@ -61,7 +61,7 @@ def test_a_type_brings_its_own_keys(resolve):
     ("num_gaussian=20", r"no chosen system has the key 'num_gaussian'; did you mean ubm.num_gaussians\?"),
     ("depth=20", "no chosen system has the key 'depth'; allowed: average, backend, encoder, extractor, "),
     ("encoder.size=3", "has the key 'encoder.size'; allowed: encoder.channels, encoder.contexts, encoder.type"),
-    ("pooling.type=statistics pooling.heads=3", "has the key 'pooling.heads'; allowed: pooling.deviation, pooling.type"),
+    ("pooling.type=statistics pooling.heads=3", "the key 'pooling.heads'; allowed: pooling.deviation, pooling.type"),
     ("speakers=3", "has the key 'speakers'"),
     ("kind=ivector", "has the key 'kind'"),
     ("train.epochs=many", "xvector with --set: train: epochs: 'many' is not a whole number"),
