@@ -153,7 +153,7 @@ def write(corpus: Corpus, train: Sequence[int], lists: Mapping[str, list[str]], 
 
 
 def short(column: str, value: str) -> str:
-    """Return a value as spk2gender or spk2age writes it (f, m, or whole years); "" for any other value."""
+    """Return f, m or whole years, as in spk2gender and spk2age; "" if the value is none of these."""
     if column == "gender":
         return GENDERS.get(value.lower(), "")
     return value if value.isascii() and value.isdigit() and len(value) < 4 else ""

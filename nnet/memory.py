@@ -62,7 +62,7 @@ def sizes_of(config: NetworkConfig, dim: int, speakers: int) -> Sizes:
             saved += x.untyped_storage().nbytes()
         return x
 
-    kept: list[torch.Tensor] = []  # so that no other tensor gets their storage's address
+    kept: list[torch.Tensor] = []  # keeps them alive: a freed storage's address may be used again
     for module in network.modules():
         module.register_forward_hook(note)
     count = 2 * (getattr(config.loss, "utterances", 0) or 1)

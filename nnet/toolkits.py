@@ -30,21 +30,16 @@ Parts = tuple[str, dict[str, Any], int]
 
 
 class Architecture(NamedTuple):
-    """One kind of network of a toolkit.
-
-    marks: names of tensors that it alone has; parts: returns its parts here, from the sizes of tensors; names: what is
-    replaced in our names, in this order, to give those of the checkpoint; changes: what becomes of the tensors whose
-    name here matches, given our encoder's options; refused: what only variants without counterpart here have; left_out:
-    how the names of tensors begin that an embedding does not depend on.
-    """
+    """One kind of network of a toolkit, and how its tensors become ours."""
 
     title: str
-    marks: tuple[str, ...]
-    parts: Callable[[Tensors, Sizes], Parts]
-    names: Mapping[str, str]
+    marks: tuple[str, ...]  # tensors that no other network of the toolkit has
+    parts: Callable[[Tensors, Sizes], Parts]  # reads our options from the sizes of tensors
+    names: Mapping[str, str]  # replacements, in this order, that turn our names into the checkpoint's
+    # Pattern of our names -> function that turns the checkpoint's tensor into ours, given our encoder's options.
     changes: Mapping[str, Callable[[Tensor, dict[str, Any]], Tensor]]
-    refused: Mapping[str, str]
-    left_out: tuple[str, ...]
+    refused: Mapping[str, str]  # pattern of tensors -> the variant that has them and that we lack
+    left_out: tuple[str, ...]  # prefixes of tensors that do not affect an embedding
 
 
 def count(tensors: Tensors, name: str) -> int:
@@ -164,9 +159,9 @@ def parts_of(toolkit: str, tensors: Tensors) -> tuple[Architecture, Parts]:
 
     Raises InputError if it is none of the toolkit's, or a variant without counterpart here.
     """
-    for name, what in ELSEWHERE.items():
+    for name, network in ELSEWHERE.items():
         if name in tensors:
-            raise InputError(f"{name} is a tensor of {what}")
+            raise InputError(f"{name} is a tensor of {network}")
     for one in ARCHITECTURES[toolkit]:
         if all(name in tensors for name in one.marks):
             break
@@ -174,9 +169,9 @@ def parts_of(toolkit: str, tensors: Tensors) -> tuple[Architecture, Parts]:
         wanted = " or ".join(f"{one.title} ({first_five(one.marks)})" for one in ARCHITECTURES[toolkit])
         raise InputError(f"another architecture, with the tensors {first_five(tensors)}; wanted {wanted}")
     for name in tensors:
-        for pattern, what in one.refused.items():
+        for pattern, variant in one.refused.items():
             if re.match(pattern, name):
-                raise InputError(f"{name} belongs to {what}: a variant of {one.title} without counterpart here")
+                raise InputError(f"{name} belongs to {variant}: a variant of {one.title} without counterpart here")
 
     def size(name: str, axis: int) -> int:
         if name not in tensors or tensors[name].dim() <= axis:

@@ -47,7 +47,7 @@ def system_of(model: Path) -> str:
 def from_model(config: dict[str, Any], model: Path, path: Path) -> dict[str, Any]:
     """Return the configuration in `path` as one that fine-tunes a model.
 
-    Raises InputError if the system is no network or not the model's, or its files of options are not.
+    Raises InputError if the system is not a network, or if its layers or its feature options differ from the model's.
     """
     from nnet.config import read_network_config, start_from
 

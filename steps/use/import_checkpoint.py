@@ -63,7 +63,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
             raise InputError(f"{path}: {name} is sparse, quantised or without values, wanted all its values")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise InputError(f"{path}: {name} has {value.numel()} values, of which the file holds fewer; it is damaged")
+            raise InputError(f"{path}: {name} should have {value.numel()} values, the file holds fewer; it is damaged")
     return {name: value.detach() for name, value in found.items()}
 
 

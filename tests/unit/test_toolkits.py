@@ -328,7 +328,7 @@ REFUSED = {
     "one tensor": (torch.zeros(3), "holds a Tensor, wanted tensors by name"),
     "nothing": ({}, "holds a dict, wanted tensors by name"),
     "larger than the file": (changed(wespeaker_ecapa, **{"bn.bias": torch.zeros(1).expand(10**12)}),
-                             "bn.bias has 1000000000000 values, of which the file holds fewer"),
+                             "bn.bias should have 1000000000000 values, the file holds fewer"),
     "sparse": (changed(wespeaker_ecapa, **{"bn.bias": torch.ones(20).to_sparse()}),
                "bn.bias is sparse, quantised or without values"),
     "overflow": (changed(wespeaker_ecapa, **{"bn.bias": torch.full((20,), 1e300, dtype=torch.float64)}),

@@ -64,7 +64,7 @@ def _run(words: list[str], log: IO, threads: int, started: Callable[[subprocess.
 
 
 def megabytes(memory: str) -> float:
-    """Return a value of --mem in MB; 0 for one in another form, which only the engine understands."""
+    """Return a value of --mem in MB; 0 if only the engine understands it."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", memory.strip().upper())
     return float(found[1]) * _UNITS[found[2]] if found else 0
 
