@@ -377,3 +377,13 @@ def test_packing():
     a = torch.randn(3, 5, 5)
     a = a + a.transpose(1, 2)
     torch.testing.assert_close(unpack(pack(a), 5), a)
+
+
+def test_drawn_frames_are_counted_without_the_unvoiced_ones(tmp_path):
+    """A third of the frames is voiced: all of these are drawn if at least as many are asked for."""
+    rng = np.random.default_rng(0)
+    with ArkWriter(tmp_path / "feats") as feats, ArkWriter(tmp_path / "vad") as vad:
+        for name in ("a", "b"):
+            feats.write(name, rng.normal(size=(300, 4)).astype(np.float32))
+            vad.write(name, (np.arange(300) % 3 == 0).astype(np.float32))
+    assert len(sample_frames(tmp_path, FrontendOptions(vad=True), 200, 1)) == 200

@@ -145,7 +145,7 @@ def test_a_work_folder_may_be_moved_or_copied(work):
 
 def test_a_model_that_training_started_from_may_be_of_another_work_folder(work, tmp_path):
     """Even of a system of the same name: it is not taken for the one in this folder."""
-    other = tmp_path / "other/exp/xvector/model.safetensors"
+    other = tmp_path / "a/deeper/folder/exp/xvector/model.safetensors"
     other.parent.mkdir(parents=True)
     other.write_text("weights")
     exp = work / "exp/xvector"
