@@ -46,6 +46,7 @@ def estimate_lda(stats: SpeakerStats, dim: int, total_covariance_factor: float =
         print(f"LDA: {dim} dimensions lowered to {most}: vectors of dimension {stats.dim}, "
               f"{len(stats.counts)} speakers", file=sys.stderr)
         dim = most
+    stats = stats.shrunk("LDA")
     mean = stats.mean
     within = stats.scatter / stats.total
     centred = stats.means - mean

@@ -63,6 +63,7 @@ def train_two_covariance(stats: SpeakerStats, iterations: int = 10) -> Plda:
     transform A, these are psi / (n psi + 1) and n psi / (n psi + 1) m, element by element.
     M-step: B = sum over speakers of E[y y^T] / S, W = (scatter + sum of n E[(m - y)(m - y)^T]) / N.
     """
+    stats = stats.shrunk("PLDA")
     mean = stats.means.mean(axis=0)
     counts = stats.counts[:, None]
     transform, psi = np.eye(stats.dim), np.ones(stats.dim)
@@ -92,6 +93,7 @@ def train_gaussian(stats: SpeakerStats, eigenvoices: int, iterations: int = 20) 
         print(f"PLDA: {eigenvoices} eigenvoices lowered to {most}: vectors of dimension {stats.dim}, "
               f"{len(stats.counts)} speakers", file=sys.stderr)
         eigenvoices = most
+    stats = stats.shrunk("PLDA")
     counts, mean = stats.counts[:, None], stats.mean
     means = stats.means - mean
     sums = counts * means

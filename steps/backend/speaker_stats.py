@@ -1,7 +1,8 @@
 """Sufficient statistics of labelled vectors for LDA and PLDA; their size depends on the speakers, not the vectors."""
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +37,26 @@ class SpeakerStats:
     def mean(self) -> np.ndarray:
         """The mean of all vectors, D."""
         return self.counts @ self.means / self.total
+
+    def shrunk(self, purpose: str) -> "SpeakerStats":
+        """Return statistics whose scatter can be inverted although vectors are fewer than dimensions, with a message.
+
+        The scatter of N vectors around S means has rank N - S at most. Where that is below D, Kaldi's floor of the
+        eigenvalues makes the missing directions look the best: no speaker varies there. Chen, Wiesel, Eldar, Hero
+        2010, "Shrinkage algorithms for MMSE covariance estimation", eq. 23, replaces the covariance C of n = N - S
+        degrees of freedom by (1 - rho) C + rho tr(C)/D I. purpose: named in the message.
+        """
+        free, dim = self.total - len(self.counts), self.dim
+        trace, squares = np.trace(self.scatter), (self.scatter**2).sum()
+        if free >= dim or trace == 0:
+            return self
+        excess = (free + 1 - 2 / dim) * (squares - trace**2 / dim)
+        above = (1 - 2 / dim) * squares + trace**2
+        rho = above / excess if above < excess else 1.0
+        print(f"{purpose}: {self.total} vectors of {len(self.counts)} speakers are too few to estimate the variation "
+              f"within speakers in {dim} dimensions: its covariance moves towards a multiple of I (rho {rho:.2f}); "
+              "cosine may be better", file=sys.stderr)
+        return replace(self, scatter=(1 - rho) * self.scatter + rho * trace / dim * np.eye(dim))
 
 
 def speaker_means(x: np.ndarray, speakers: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -160,7 +160,7 @@ def test_covariances_are_diagonalised_together():
     assert (np.diff(model.psi) <= 0).all()
 
 
-def test_too_few_data_get_a_floor_that_is_said_or_an_error(capsys):
+def test_too_few_data_are_said_or_an_error(capsys):
     rng = np.random.default_rng(3)
     x, speakers, *_ = simulate(rng, speakers=5, utterances=2, dim=40)
     fitted = fit("center lda30 length plda", x, speakers)
@@ -171,7 +171,7 @@ def test_too_few_data_get_a_floor_that_is_said_or_an_error(capsys):
                for part in (center.mean, lda.matrix, model.mean, model.transform, model.psi))
     said = capsys.readouterr().err
     assert "30 dimensions lowered to 4" in said
-    assert "eigenvalues" in said
+    assert "LDA: 10 vectors of 5 speakers are too few" in said
     singles = [*speakers[:-1], "alone"]  # one speaker with one utterance
     assert np.isfinite(fit("center lda3 length plda", x, singles).comparison.plda.psi).all()
     with pytest.raises(InputError, match="all 10 training vectors are of speaker one"):
@@ -180,6 +180,33 @@ def test_too_few_data_get_a_floor_that_is_said_or_an_error(capsys):
         fit("center lda3 length plda", x, [f"s{index}" for index in range(10)])
     with pytest.raises(InputError, match="covariance is zero"):
         fit("center lda3 length plda", np.ones((10, 3)), speakers)
+
+
+def test_a_scatter_without_full_rank_moves_towards_the_identity(capsys):
+    """Chen et al. 2010, eq. 23, in plain loops; and a test speaker's scores stay those of a log-likelihood ratio."""
+    rng = np.random.default_rng(4)
+    x, speakers, *_ = simulate(rng, speakers=6, utterances=5, dim=40)
+    stats = collect(x, speakers)
+    shrunk = stats.shrunk("LDA")
+    n, dim, trace, squares = 24, 40, 0.0, 0.0
+    covariance = stats.scatter / n
+    for row in range(dim):
+        trace += covariance[row, row]
+        for column in range(dim):
+            squares += covariance[row, column] * covariance[column, row]
+    rho = ((1 - 2 / dim) * squares + trace**2) / ((n + 1 - 2 / dim) * (squares - trace**2 / dim))
+    assert 0 < rho < 1 and f"(rho {rho:.2f})" in capsys.readouterr().err
+    expected = (1 - rho) * covariance
+    for row in range(dim):
+        expected[row, row] += rho * trace / dim
+    np.testing.assert_allclose(shrunk.scatter / n, expected, rtol=1e-12, atol=1e-12)
+    assert collect(*simulate(rng, speakers=6, utterances=9, dim=40)[:2]).shrunk("LDA").total == 54
+    assert capsys.readouterr().err == ""  # 48 degrees of freedom span 40 dimensions
+
+    others, *_ = simulate(rng, speakers=6, utterances=5, dim=40)
+    scores = fit("center lda39 length plda", x, speakers).plain_scorer(Enrolment(others), others).scores(
+        *np.indices((30, 30)).reshape(2, -1))
+    assert np.abs(scores).max() < 300  # thousands, if the floor of the eigenvalues were all
 
 
 def test_a_model_that_is_no_number_is_not_written(tmp_path):
