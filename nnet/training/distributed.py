@@ -88,7 +88,8 @@ def start_processes(device: str) -> tuple[Processes, str]:
     # Long enough for the others to wait while the first validates.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device != "cpu" else "gloo", timeout=timedelta(hours=6))
     if dist.get_rank() == 0:
-        print(f"{count} processes, connected by {'gloo' if device == 'cpu' else 'NCCL'}", file=sys.stderr)
+        connected = "gloo, since they train on CPUs" if device == "cpu" else "NCCL, since they train on GPUs"
+        print(f"{count} processes, connected by {connected}", file=sys.stderr)
     return Processes(dist.get_rank(), count), device
 
 
