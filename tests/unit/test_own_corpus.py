@@ -17,6 +17,7 @@ from local.own_corpus import (
     read_table,
     speaker_ids,
 )
+from tests.in_process import call
 from utils.errors import InputError
 from utils.kaldi.data_dir import DataDir, write_data_dir
 
@@ -55,6 +56,20 @@ def test_a_folder_that_leads_back_to_itself_is_listed_once(tmp_path):
     root = touch(tmp_path, "ann/1.wav", "bob/1.wav")
     (root / "bob/again").symlink_to(root)
     assert set(named(root)) == {"ann/1.wav", "bob/1.wav"}
+
+
+def test_the_list_of_a_corpus_has_a_folder_that_leads_back_to_itself_once(tmp_path):
+    root = touch(tmp_path / "corpus", "ann/1.wav", "bob/1.wav")
+    (root / "bob/again").symlink_to(root)
+    contents = []
+    for _ in range(2):
+        done = call("local.list_corpus", tmp_path / "list", root)
+        assert (done.returncode, done.stderr) == (0, "")
+        contents.append((tmp_path / "list").read_text().splitlines())
+        (root / "ann/1.wav").write_text("another recording")
+    folders = [f"{root}", f"{root}/ann", f"{root}/bob"]
+    assert [[line.split()[0] for line in lines] for lines in contents] == [folders, folders]
+    assert [old == new for old, new in zip(*contents, strict=True)] == [True, False, True]
 
 
 def test_speakers_of_a_regular_expression(tmp_path):
