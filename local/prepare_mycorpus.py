@@ -54,11 +54,15 @@ def hold_out(corpus: Corpus, amount: float, seed: int) -> set[int]:
 def from_list(corpus: Corpus, lines: Sequence[Line], arguments: argparse.Namespace) -> tuple[set[int], list[str]]:
     """Return the rows that a given list tests, and its trials; bad ones become reasons not to train."""
     roots = [os.path.abspath(root) for root in (arguments.test, arguments.corpus) if root]
+    def sound(row: int) -> tuple[int, str]:
+        return corpus.copies[row], corpus.measured[row].digest
+
+    kept = {sound(row): row for row in corpus.usable()}
     rows: dict[str, int] = {}
     for row, one in enumerate(corpus.recordings):
         if corpus.ids[row]:
             for place in (os.path.splitext(one.path)[0], one.path, corpus.ids[row]):
-                rows[place] = row
+                rows[place] = kept.get(sound(row), row)  # of identical recordings of a speaker, one is in use
     places = {place: str(row) for place, row in rows.items()}
     words = dict.fromkeys(word for line in lines for word in (line.first, line.second))
     found = {word: place_of(word, roots, places) for word in words}
@@ -77,8 +81,13 @@ def from_list(corpus: Corpus, lines: Sequence[Line], arguments: argparse.Namespa
             trials[corpus.ids[first], corpus.ids[second]] = line.label
     if wrong:
         corpus.reasons.append(f"{arguments.trials}: {len(wrong)} of {len(lines)} trials contradict the speakers that "
-                              f"the corpus names: {first_five(map(shown_name, wrong))}; correct the list, or how "
-                              "speakers are named")
+                              "the corpus names, or compare a recording with itself: "
+                              f"{first_five(map(shown_name, wrong))}; correct the list, or how speakers are named")
+    targets = sum(label == "target" for label in trials.values())
+    if not corpus.reasons and not 0 < targets < len(trials):
+        corpus.reasons.append(f"{arguments.trials}: {targets} target and {len(trials) - targets} non-target trials can "
+                              "be used, and an error rate needs both; complete the list, or leave --trials out: "
+                              "trials are drawn then")
     return ({row_of[word] for word in words if word in row_of},
             [f"{first} {second} {label}\n" for (first, second), label in sorted(trials.items())])
 

@@ -191,6 +191,37 @@ def test_test_folder_trial_list_and_their_contradictions(own, tmp_path):
     assert prepare(own, tmp_path / "data", "--test", test, "--max-shared-speakers", "0.4").returncode == 0
 
 
+def test_a_given_list_needs_targets_and_non_targets_that_can_be_used(corpus, tmp_path):
+    path = tmp_path / "list"
+    target, other = "1 spk03/s0/0.wav spk03/s1/2.wav\n", "0 spk03/s0/0.wav spk04/s0/0.wav\n"
+    for text, counts in ((target, (1, 0)), (other, (0, 1)), ("1 x/a.wav x/b.wav\n0 x/a.wav y/b.wav\n", (0, 0))):
+        path.write_text(text)
+        done = prepare(corpus, tmp_path / "data", "--trials", path, "--max-missing-trials", "1")
+        assert done.returncode == 1 and not (tmp_path / "data/train").exists()
+        assert done.stderr.splitlines()[-1].endswith(
+            f"list: {counts[0]} target and {counts[1]} non-target trials can be used, and an error rate needs both; "
+            "complete the list, or leave --trials out: trials are drawn then")
+    path.write_text(target + other)
+    assert prepare(corpus, tmp_path / "data", "--trials", path).returncode == 0
+
+
+def test_a_given_list_may_name_any_of_identical_recordings(own, tmp_path):
+    """Trials of the copy that is left out are those of the one in use, also if there is another version."""
+    write(own / "spk03/s0/0-quiet.wav", (voice(3, 0) // 2).astype(np.int16))
+    shutil.copy(own / "spk03/s0/0.wav", own / "spk03/s1/again.wav")
+    path = tmp_path / "list"
+    path.write_text("1 spk03/s1/again.wav spk03/s1/2.wav\n1 spk03/s0/0.wav spk03/s1/3.wav\n"
+                    "0 spk03/s1/again spk04/s0/0.wav\n0 spk03/s0/0.wav spk04/s0/0.wav\n")
+    done = prepare(own, tmp_path / "data", "--trials", path)
+    assert done.returncode == 0, done.stderr
+    assert trials(tmp_path / "data/test/trials/list") == [["spk03-s0-0", "spk03-s1-2", "target"],
+                                                          ["spk03-s0-0", "spk03-s1-3", "target"],
+                                                          ["spk03-s0-0", "spk04-s0-0", "nontarget"]]
+    path.write_text("1 spk03/s0/0.wav spk03/s1/again.wav\n")
+    done = prepare(own, tmp_path / "data", "--trials", path)
+    assert done.returncode == 1 and "or compare a recording with itself: line 1: " in done.stderr.splitlines()[-1]
+
+
 def test_a_corpus_that_cannot_be_trained_on_is_refused_with_the_reasons(own, tmp_path):
     def refused(root, *options):
         done = prepare(root, tmp_path / "data", *options)
