@@ -14,6 +14,7 @@ from local.corpus_summary import Entry
 from local.own_corpus import (
     Naming,
     Recording,
+    Table,
     find_recordings,
     make_ids,
     pattern_of,
@@ -41,10 +42,10 @@ class Corpus:
     copies: list[int] = field(default_factory=list)         # row -> number that copies of one recording share
     reasons: list[str] = field(default_factory=list)        # not to train
 
-    def attempt(self, check: Callable[[], object]) -> None:
-        """Run a check; the message of its InputError becomes a reason not to train."""
+    def attempt(self, check: Callable[[], str]) -> None:
+        """Run a check: what it returns becomes a remark, the message of its InputError a reason not to train."""
         try:
-            check()
+            self.remarks += filter(None, [check()])
         except InputError as error:
             self.reasons.append(str(error))
 
@@ -92,7 +93,19 @@ def read_corpus(arguments: argparse.Namespace) -> Corpus:
                                      [path for path in naming.table.by_path if path not in known],
                                      len(naming.table.by_path), arguments.max_missing, "--max-missing",
                                      "correct their paths, which start from the corpus"))
+        corpus.remarks += speakers_on_one_side(naming.table, recordings)
     return corpus
+
+
+def speakers_on_one_side(table: Table, recordings: Sequence[Recording]) -> list[str]:
+    """Return remarks on the speakers of a table by speaker who have no recordings, and on those it does not list."""
+    if table.by_path:
+        return []
+    heard = {one.speaker for one in recordings if one.speaker.strip()}
+    sides = ((sorted(table.by_speaker.keys() - heard), f"of {len(table.by_speaker)} speakers of {table.path} have no "
+              "recordings"),
+             (sorted(heard - table.by_speaker.keys()), f"of {len(heard)} speakers are not in {table.path}"))
+    return [f"{len(names)} {what}: {first_five(map(shown_name, names))}" for names, what in sides if names]
 
 
 def leave_out(corpus: Corpus, arguments: argparse.Namespace) -> None:
@@ -150,13 +163,17 @@ def leave_out_copies(corpus: Corpus, limit: float) -> None:
                               "microphone); no two versions of one make a trial")
 
 
-def judge_copies(among: Sequence[str], files: int, total: int, limit: float) -> None:
-    """Report recordings that two speakers have; raises InputError if their share of the files is above `limit`."""
+def judge_copies(among: Sequence[str], files: int, total: int, limit: float) -> str:
+    """Report recordings that two speakers have, and return the sentence on them.
+
+    Raises InputError if their share of the files is above `limit`.
+    """
     message = (f"{files} of {total} recordings belong to two speakers, compared by their sound: {first_five(among)}")
     if files > limit * total:
         raise InputError(f"{message}; remove the wrong ones, or leave all of them out with --max-duplicates "
                          f"{min(1, -(-files * 1000 // total) / 1000):g}")
     print(f"warning: {message}", file=sys.stderr)
+    return message
 
 
 def known_of(corpus: Corpus, rows: Sequence[int]) -> dict[str, dict[str, str]]:

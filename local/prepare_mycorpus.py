@@ -192,20 +192,21 @@ def prepare(arguments: argparse.Namespace) -> None:
         corpus.reasons.append(f"{arguments.corpus}: no recording is left to use")
     title = f"Corpus {shown_name(str(arguments.corpus))}"
     lines = contents(title, corpus.entries(rows)) if rows else [title]
-    remarks = [*corpus.remarks, *remarks_on(corpus.entries(rows))]
-    lines += ["", "Worth a look", *(f"- {remark}" for remark in remarks)] if remarks else []
     if rows:
         own_test = bool(arguments.test or arguments.trials)
         corpus.reasons += reasons_against(corpus.entries(corpus.usable(test=False)), own_test,
                                           [] if arguments.speaker_regex or arguments.meta else folders)
-    train, lists, picked = [], {}, Picked("mini", "", 2)
+    train, lists, chosen, picked = [], {}, [], Picked("mini", "", 2)
     if not corpus.reasons:
         try:
             train, lists, chosen = divide(corpus, arguments)
             picked = size_of(corpus, train)
-            lines += ["", "Chosen", *(f"- {one}" for one in [*chosen, *chosen_sizes(corpus, train, picked)])]
+            chosen += chosen_sizes(corpus, train, picked)
         except InputError as error:
             corpus.reasons.append(str(error))
+            chosen = []
+    for head, told in (("Worth a look", [*corpus.remarks, *remarks_on(corpus.entries(rows))]), ("Chosen", chosen)):
+        lines += ["", head, *(f"- {one}" for one in told)] if told else []
     print("\n".join(lines))
     if corpus.reasons:
         lines += ["", "Not to be trained on", *(f"- {reason}" for reason in corpus.reasons)]

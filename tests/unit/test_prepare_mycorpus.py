@@ -256,6 +256,18 @@ def test_a_corpus_that_cannot_be_trained_on_is_refused_with_the_reasons(own, tmp
     assert refused(silent)[0].startswith("12 of 12 recordings cannot be used (12 silent): 0/a.wav (silent), 1/a.wav")
 
 
+def test_a_table_of_other_speakers_is_told(corpus, tmp_path):
+    """Its speakers without recordings, and those of the corpus whom it does not list."""
+    path = genders(tmp_path / "genders.csv")
+    path.write_text(path.read_text().replace("spk0", "Spk0"))
+    done = prepare(corpus, tmp_path / "data", "--meta", path)
+    assert done.returncode == 0, done.stderr
+    told = (tmp_path / "data/summary.txt").read_text()
+    assert f"- 10 of 12 speakers of {path} have no recordings: Spk00, Spk01, Spk02, Spk03, Spk04 and 5 more" in told
+    assert f"- 10 of 12 speakers are not in {path}: spk00, spk01, spk02, spk03, spk04 and 5 more" in told
+    assert "no recordings" not in prepare(corpus, tmp_path / "data", "--meta", genders(path)).stdout
+
+
 def test_options_that_fit_nothing_end_with_one_line(corpus, tmp_path):
     for words, message in (
             (("--hard-by", "age"), "--hard-by names 'age', which --meta does not tell of speakers; known: nothing"),
@@ -293,6 +305,7 @@ def test_files_without_sound_are_named_and_may_be_a_share(own, tmp_path):
     assert "2003 of 2051 recordings cannot be used (2000 empty, 1 " in line and "--max-missing 0.977" in line
     done = prepare(own, tmp_path / "data", "--max-missing", "0.977")
     assert done.returncode == 0 and "warning: 2003 of 2051 recordings cannot be used" in done.stderr
+    assert "\n- 2003 of 2051 recordings cannot be used (2000 empty, 1 " in (tmp_path / "data/summary.txt").read_text()
     assert len(read_data_dir(tmp_path / "data/train").ids) == 32
 
 
@@ -308,6 +321,8 @@ def test_recordings_of_two_speakers_are_named_and_all_left_out(own, tmp_path):
         "with --max-duplicates 0.08")
     done = prepare(own, tmp_path / "data", "--max-duplicates", "0.08")
     assert done.returncode == 0, done.stderr
+    assert ("\n- 4 of 50 recordings belong to two speakers, compared by their sound: spk00/s0/0.wav (spk00) = "
+            in (tmp_path / "data/summary.txt").read_text())
     ids = {*read_data_dir(tmp_path / "data/train").ids, *read_data_dir(tmp_path / "data/test").ids}
     assert len(ids) == 46 and not ids & {"spk00-s0-0", "spk01-s0-x", "spk02-s1-y", "spk03-s0-1"}
 
