@@ -26,6 +26,8 @@ from local.preflight import judge
 from utils.errors import InputError, first_five
 from utils.files import encodable
 
+GENDERS = {"f": "f", "female": "f", "w": "f", "woman": "f", "m": "m", "male": "m", "man": "m"}
+
 
 @dataclass
 class Corpus:
@@ -76,8 +78,11 @@ def read_corpus(arguments: argparse.Namespace) -> Corpus:
     """Find and measure all recordings; raises InputError if there are none or nothing names the speakers."""
     if arguments.speaker_level and arguments.speaker_regex:
         raise InputError("--speaker-level and --speaker-regex both name the speakers; give one of them")
+    if arguments.test and arguments.test.exists() and arguments.test.samefile(arguments.corpus):
+        raise InputError(f"--corpus and --test are both {arguments.test}; name another folder, or leave --test out: "
+                         "test speakers are held out then")
     naming = Naming(arguments.speaker_level, pattern_of(arguments.speaker_regex) if arguments.speaker_regex else None,
-                    read_table(arguments.meta, arguments.corpus) if arguments.meta else None)
+                    read_table(arguments.meta, arguments.corpus, arguments.test) if arguments.meta else None)
     found, remarks = find_recordings(arguments.corpus, naming, skip=arguments.test)
     tests: list[Recording] = []
     if arguments.test:
@@ -92,7 +97,8 @@ def read_corpus(arguments: argparse.Namespace) -> Corpus:
         corpus.attempt(lambda: judge(f"rows of {arguments.meta} name files that are not there",
                                      [path for path in naming.table.by_path if path not in known],
                                      len(naming.table.by_path), arguments.max_missing, "--max-missing",
-                                     "correct their paths, which start from the corpus"))
+                                     "correct their paths, which start from the corpus"
+                                     + (" or from the folder of --test" if arguments.test else "")))
         corpus.remarks += speakers_on_one_side(naming.table, recordings)
     return corpus
 
@@ -177,12 +183,12 @@ def judge_copies(among: Sequence[str], files: int, total: int, limit: float) -> 
 
 
 def known_of(corpus: Corpus, rows: Sequence[int]) -> dict[str, dict[str, str]]:
-    """Return speaker id -> the further columns that say the same in all of the speaker's rows."""
+    """Return speaker id -> the further columns that say the same in all of the speaker's rows; genders as f and m."""
     values: dict[str, dict[str, set[str]]] = {}
     for row in rows:
         one = corpus.recordings[row]
         cells = values.setdefault(corpus.speakers[one.speaker], {})
         for name, value in one.more.items():
-            cells.setdefault(name, set()).add(value)
+            cells.setdefault(name, set()).add(GENDERS.get(value.lower(), value) if name == "gender" else value)
     return {speaker: {name: own.copy().pop() for name, own in cells.items() if len(own) == 1 and own != {""}}
             for speaker, cells in values.items()}

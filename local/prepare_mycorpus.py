@@ -17,7 +17,7 @@ from pathlib import Path
 from local.auto_scale import Picked, pick
 from local.corpus_summary import contents, reasons_against, remarks_on
 from local.own_corpus import shown_name
-from local.own_recordings import Corpus, known_of, leave_out, read_corpus
+from local.own_recordings import GENDERS, Corpus, known_of, leave_out, read_corpus
 from local.own_trials import Heard, Line, draw_trials, group_of, place_of, read_list
 from local.preflight import judge
 from local.speaker_tables import write_speakers
@@ -28,7 +28,6 @@ from utils.kaldi.data_dir import DataDir, write_data_dirs
 from utils.systems import as_shell
 
 LEAST_TEST = 4  # speakers: two of each gender, for the hard list
-GENDERS = {"f": "f", "female": "f", "w": "f", "woman": "f", "m": "m", "male": "m", "man": "m"}
 
 
 def hold_out(corpus: Corpus, amount: float, seed: int) -> set[int]:
@@ -164,7 +163,7 @@ def write(corpus: Corpus, train: Sequence[int], lists: Mapping[str, list[str]], 
 def short(column: str, value: str) -> str:
     """Return f, m or whole years, as in spk2gender and spk2age; "" if the value is none of these."""
     if column == "gender":
-        return GENDERS.get(value.lower(), "")
+        return value if value in GENDERS.values() else ""
     return value if value.isascii() and value.isdigit() and len(value) < 4 else ""
 
 
@@ -228,8 +227,9 @@ def size_of(corpus: Corpus, train: Sequence[int]) -> Picked:
     """Return what suits the training data; raises InputError if too few speakers are left in them."""
     speakers = {corpus.recordings[row].speaker for row in train}
     if len(speakers) < 4:
-        raise InputError(f"{len(speakers)} speakers are left to train on ({first_five(sorted(speakers))}), wanted 4 or "
-                         "more: 2 validate; hold fewer out with --test-share, or add speakers")
+        named = f" ({first_five(map(shown_name, sorted(speakers)))})" if speakers else ""
+        raise InputError(f"{len(speakers)} speakers are left to train on{named}, wanted 4 or more: "
+                         "2 validate; hold fewer out with --test-share, or add speakers")
     return pick(len(speakers), hours_of(corpus, train), len(train))
 
 
@@ -267,7 +267,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--meta", type=Path, metavar="FILE",
                         help="table with a header: path, speaker, session, gender, more; or speaker, gender, more")
     parser.add_argument("--hard-by", default="", metavar="COLUMNS",
-                        help="columns in which non-targets of the hard list agree (default: gender)")
+                        help="columns in which non-targets of the hard list agree (default: gender, or else "
+                             "the first one that sorts the test speakers into a few groups)")
     parser.add_argument("--test-share", type=share("--test-share"), default=0.2, metavar="SHARE",
                         help="share of the speakers held out for tests, without --test and --trials (default: 0.2)")
     for option, meaning in (("--max-missing", "recordings that cannot be read, are silent or have no speaker"),

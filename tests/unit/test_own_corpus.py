@@ -100,6 +100,16 @@ def test_a_table_names_files_speakers_and_more(tmp_path):
         "gender": "f"}
 
 
+def test_paths_of_a_table_start_from_the_corpus_or_else_from_the_test_folder(tmp_path):
+    """A path that both have is the corpus's; the other file has no row unless its path is absolute."""
+    corpus, test = touch(tmp_path / "c", "a/1.wav", "b/1.wav"), touch(tmp_path / "t", "a/1.wav", "x/1.wav", "y/1.wav")
+    (tmp_path / "t.csv").write_text(f"path,speaker\na/1.wav,Ann\nb/1.wav,Bob\nx/1.wav,Xi\n{test}/y/1.wav,Yo\n")
+    naming = Naming(table=read_table(tmp_path / "t.csv", corpus, test))
+    assert named(corpus, naming) == {"a/1.wav": ("Ann", ""), "b/1.wav": ("Bob", "")}
+    assert named(test, naming) == {"x/1.wav": ("Xi", ""), "y/1.wav": ("Yo", "")}
+    assert find_recordings(test, naming)[1][-1].endswith("t.csv and are left out: a/1.wav")
+
+
 @pytest.mark.parametrize(("text", "message"), [
     ("file,speaker2\n", "its first line has the columns file, speaker2; wanted path and speaker"),
     ("", r"its first line has the columns \(none\)"),
@@ -107,7 +117,8 @@ def test_a_table_names_files_speakers_and_more(tmp_path):
     ("path,speaker\na.wav\n", "row 2 has 1 cells, the first line 2"),
     ("path,speaker\na.wav,x\n./a.wav,y\n", "row 3: path is './a.wav', listed twice"),
     ("path,speaker\n,x\n", "row 2: path is '', empty"),
-    ("path,speaker\nq.wav,x\n", "none of its 1 paths is in .*c, such as '.*q.wav'; wanted paths relative to it"),
+    ("path,speaker\nq.wav,x\n", "none of its 1 paths is in .*c, such as '.*q.wav'; wanted absolute paths, or "
+     "relative ones, such as '1.wav'"),
 ])
 def test_tables_that_cannot_be_used(tmp_path, text, message):
     root = touch(tmp_path / "c", "1.wav")

@@ -256,6 +256,31 @@ def test_a_corpus_that_cannot_be_trained_on_is_refused_with_the_reasons(own, tmp
     assert refused(silent)[0].startswith("12 of 12 recordings cannot be used (12 silent): 0/a.wav (silent), 1/a.wav")
 
 
+def test_genders_spelt_in_several_ways_are_two(corpus, tmp_path):
+    """For the draw of the test speakers, the hard list and spk2gender."""
+    words = ("F", "M", "female", "Male", "w", "man", "f", "m", "Woman", "MAN", "f", "m")
+    for name, spelt in (("plain", "fm" * 6), ("mixed", words)):
+        rows = (f"{speaker},{word}\n" for speaker, word in zip(SPEAKERS, spelt, strict=True))
+        (tmp_path / "t.csv").write_text(f"speaker,gender\n{''.join(rows)}")
+        done = prepare(corpus, tmp_path / name, "--meta", tmp_path / "t.csv")
+        assert done.returncode == 0, done.stderr
+    for table in ("test/trials/test", "test/trials/test_hard", "test/spk2gender", "train/spk2gender"):
+        assert (tmp_path / "mixed" / table).read_text() == (tmp_path / "plain" / table).read_text()
+
+
+def test_a_table_of_the_tests_too(own, tmp_path):
+    """Of a test folder elsewhere, with paths that start from it."""
+    (tmp_path / "tests").mkdir()
+    for name in SPEAKERS[:3]:
+        shutil.move(own / name, tmp_path / "tests" / name)
+    rows = [f"{path.relative_to(root)},{path.parts[-3]}\n" for root in (own, tmp_path / "tests")
+            for path in sorted(root.rglob("*.wav"))]
+    (tmp_path / "t.csv").write_text(f"path,speaker\n{''.join(rows)}")
+    done = prepare(own, tmp_path / "data", "--meta", tmp_path / "t.csv", "--test", tmp_path / "tests")
+    assert done.returncode == 0, done.stderr
+    assert set(read_data_dir(tmp_path / "data/test").speakers) == set(SPEAKERS[:3])
+
+
 def test_a_table_of_other_speakers_is_told(corpus, tmp_path):
     """Its speakers without recordings, and those of the corpus whom it does not list."""
     path = genders(tmp_path / "genders.csv")
@@ -271,6 +296,10 @@ def test_a_table_of_other_speakers_is_told(corpus, tmp_path):
 def test_options_that_fit_nothing_end_with_one_line(corpus, tmp_path):
     for words, message in (
             (("--hard-by", "age"), "--hard-by names 'age', which --meta does not tell of speakers; known: nothing"),
+            (("--test", corpus / "../my 'own' corpus"), "name another folder, or leave --test out: test speakers are "
+             "held out then"),
+            (("--test-share", "1"), "error: 0 speakers are left to train on, wanted 4 or more: 2 validate; hold fewer"),
+            (("--test-share", "0.8"), "error: 2 speakers are left to train on (spk"),
             (("--speaker-level", "5", "--max-missing", "1"), "my 'own' corpus: no recording is left to use"),
             (("--speaker-level", "3"), "48 of 48 recordings cannot be used (48 no speaker): spk00/s0/0.wav"),
             (("--speaker-level", "3", "--speaker-regex", "(x)"), "both name the speakers; give one of them"),
