@@ -104,6 +104,8 @@ def test_a_damaged_or_foreign_bundle_is_refused(folder, tmp_path, kind, message)
 @pytest.mark.parametrize(("init", "systems", "message"), [
     ("nowhere", (), "--init: no network in {}: no config.yaml; name a bundle or the folder of a trained network"),
     ("conf", ("small",), "--init: no network in {}: no config.yaml; name a bundle"),
+    ("avg_model.pt", (), "--init: {} is a file; make a bundle of another toolkit's checkpoint with utils/import_chec"),
+    ("avg_model.pt", ("small",), "--init: {} is a file; make a bundle"),
     ("factors", (), "--init: no network in {}: an i-vector system; name a bundle"),
     ("bundle", ("small", "factors"), "factors.yaml: kind is ivector; --init is for networks, choose some with "),
     ("bundle", ("vgg",), "vgg.yaml: encoder.type is vgg, {} has tdnn; choose the system whose network it is"),
@@ -115,6 +117,8 @@ def test_models_that_do_not_fit_are_refused(folder, tmp_path, init, systems, mes
     if init == "factors":
         place.mkdir(exist_ok=True)
         (place / "final.ie").touch()
+    elif init == "avg_model.pt":
+        place.touch()
     elif init == "foreign":
         shutil.copytree(folder / "mel80/small", place, dirs_exist_ok=True)
     elif init == "small":
