@@ -13,9 +13,10 @@ e.g.: python3 -m tests.bench.large_corpus --speakers 1251 --utterances 148642 wo
 import argparse
 import os
 import shutil
-import subprocess
+import tempfile
 from pathlib import Path
 
+import av
 import numpy as np
 import soundfile
 from scipy.signal import lfilter
@@ -26,8 +27,8 @@ from utils.files import write_aside
 RATE, TEST, VIDEO = 16000, 40, 6  # sampling rate in Hz; test speakers; utterances per video
 
 
-def make_pool(folder: Path, number: int, rng: np.random.Generator) -> list[Path]:
-    """Write `number` recordings; return their paths."""
+def make_pool(folder: Path, number: int, form: str, rng: np.random.Generator) -> list[Path]:
+    """Write `number` recordings as wav or m4a; return their paths."""
     folder.mkdir(parents=True)
     paths = []
     for index in range(number):
@@ -36,20 +37,22 @@ def make_pool(folder: Path, number: int, rng: np.random.Generator) -> list[Path]
         pole = rng.uniform(0.5, 0.95, 2)
         voiced = np.repeat(rng.random(samples // 1600 + 1) < 0.8, 1600)[:samples]  # tenths of a second
         signal = lfilter([1], np.convolve([1, -pole[0]], [1, pole[1]]), noise) * (0.02 + 0.98 * voiced)
-        paths.append(folder / f"{index:05}.wav")
-        soundfile.write(paths[-1], (0.05 * signal).clip(-1, 1), RATE, subtype="PCM_16")
+        paths.append(folder / f"{index:05}.{form}")
+        values = np.round(32767 * (0.05 * signal).clip(-1, 1)).astype(np.int16)
+        (soundfile.write if form == "wav" else write_aac)(paths[-1], values, RATE)
     return paths
 
 
-def to_m4a(paths: list[Path]) -> list[Path]:
-    """Encode recordings as AAC with ffmpeg; return the new paths."""
-    if shutil.which("ffmpeg") is None:
-        raise InputError("--format m4a: no ffmpeg on the PATH, which encodes the recordings; install it")
-    encoded = [path.with_suffix(".m4a") for path in paths]
-    for path, out in zip(paths, encoded, strict=True):
-        subprocess.run(["ffmpeg", "-loglevel", "error", "-i", path, "-c:a", "aac", "-b:a", "64k", out], check=True)
-        path.unlink()
-    return encoded
+def write_aac(path: Path, samples: np.ndarray, rate: int) -> None:
+    """Write samples (int16) as AAC at 64 kbit/s in an MPEG-4 file, as VoxCeleb2 is given out."""
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=rate, layout="mono")
+        stream.bit_rate = 64000
+        for start in range(0, len(samples), 1024):
+            frame = av.AudioFrame.from_ndarray(samples[None, start:start + 1024], format="s16", layout="mono")
+            frame.rate, frame.pts = rate, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def link_all(root: Path, pool: list[Path], speakers: int, utterances: int, rng: np.random.Generator) -> list[list[str]]:
@@ -97,12 +100,16 @@ def main() -> None:
         raise InputError(f"--speakers {speakers} --utterances {arguments.utterances}: wanted more than {TEST} "
                          "speakers, and two utterances of each")
     rng = np.random.default_rng(0)
-    pool = make_pool(root / ".pool", arguments.distinct, rng)
-    if arguments.format == "m4a":
-        pool = to_m4a(pool)
-    of_test = link_all(root, pool, speakers, arguments.utterances, rng)
-    shutil.rmtree(root / ".pool")  # the links keep the recordings
-    write_trials(root / "veri_test.txt", of_test, arguments.trials, rng)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))  # a corpus that is there is whole
+    try:
+        pool = make_pool(aside / ".pool", arguments.distinct, arguments.format, rng)
+        of_test = link_all(aside, pool, speakers, arguments.utterances, rng)
+        shutil.rmtree(aside / ".pool")  # the links keep the recordings
+        write_trials(aside / "veri_test.txt", of_test, arguments.trials, rng)
+        aside.rename(root)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 if __name__ == "__main__":
