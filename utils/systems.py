@@ -1,4 +1,4 @@
-"""Resolve the configurations of the chosen systems; print their names.
+"""Resolve the configurations of the chosen systems; print their names, each after the one whose model it starts from.
 
 The resolved configuration is written to <exp>/<name>/system.yaml, only if it has changed. Its first line, a comment,
 names the scale. Beside it, facts.sh holds the facts that the recipe's shell scripts need, as variables:
@@ -96,6 +96,25 @@ def starting(configs: dict[str, dict[str, Any]], model: Path, conf: Path, from_m
             for name, config in configs.items()}
 
 
+def in_order(configs: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the systems' names, each after the one whose model it starts from; raises InputError on a circle."""
+    ordered: list[str] = []
+
+    def add(name: str, waiting: tuple[str, ...] = ()) -> None:
+        if name in waiting:
+            raise InputError(f"init.model: {' <- '.join((*waiting, name))}: each starts from the next one's model; "
+                             "change one of them")
+        before = configs[name].get("init", {}).get("model")
+        if before in configs:
+            add(before, (*waiting, name))
+        if name not in ordered:
+            ordered.append(name)
+
+    for name in configs:
+        add(name)
+    return ordered
+
+
 def as_shell(facts: dict[str, str]) -> str:
     """Return facts as lines that a shell can source, with quoted values."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items())
@@ -138,4 +157,4 @@ def main(of_chains: FactsOfChains, keys_of: KeysOf, system_of: SystemOf, from_mo
         text = f"{SCALE_LINE}{arguments.scale}\n{yaml.safe_dump(config, sort_keys=False, width=100)}"
         write_if_changed(arguments.exp / name / "system.yaml", text)
         write_if_changed(arguments.exp / name / "facts.sh", as_shell(facts))
-    print(*names)
+    print(*in_order(configs))

@@ -9,7 +9,7 @@ from steps.ivector.config import read_ivector_config
 from steps.systems import facts_of_chains, main
 from utils.config import load_config
 from utils.errors import InputError
-from utils.systems import as_shell, facts_of
+from utils.systems import as_shell, facts_of, in_order
 
 CONF = Path(__file__).resolve().parents[2] / "egs/voxceleb/conf"
 
@@ -79,6 +79,16 @@ def test_chains_of_the_command_line_replace_those_of_every_configuration(tmp_pat
         monkeypatch.setattr("sys.argv", ["systems", *words[:-1], bad, "xvector"])
         with pytest.raises(InputError, match=message):
             main()
+
+
+def test_a_system_follows_the_one_whose_model_it_starts_from():
+    def starts(**models):
+        return {name: {"init": {"model": model}} if model else {} for name, model in models.items()}
+
+    found = in_order(starts(last="b", a="", b="first", first="", other="elsewhere"))
+    assert found == ["first", "b", "last", "a", "other"]
+    with pytest.raises(InputError, match="init.model: a <- b <- c <- a: each starts from the next one's model"):
+        in_order(starts(a="b", b="c", c="a"))
 
 
 @pytest.mark.parametrize("scale", ["mini", "full"])
