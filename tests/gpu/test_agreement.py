@@ -1,4 +1,4 @@
-"""What the GPU computes is what the CPU computes, in single precision: networks, features, i-vectors.
+"""What the GPU computes is what the CPU computes, in single precision: networks, losses, features, i-vectors.
 
 VOX_TEST_DEVICE names another device (cpu checks the tests themselves). tests/gpu/run.sh runs this and the benchmarks.
 """
@@ -13,13 +13,16 @@ import torch
 from nnet.config import network_config
 from nnet.embed import load
 from nnet.frontends.kaldi import KaldiFeatures, frontend_of_batch
+from nnet.losses import LOSSES
 from nnet.model import Network
-from steps.ivector.extractor import Extractor, Posterior
+from steps.ivector.extractor import Extractor, Posterior, Statistics
 from steps.ivector.gmm import FullGmm, FullPosteriors
+from steps.ivector.train_ubm import diagonal_statistics, full_statistics
+from steps.ivector.utterance_stats import block_statistics
 from tests.unit.made_up import FEATURES
 from tests.unit.made_up_systems import write_untrained
 from tests.unit.test_nnet_configs import CONF, NETWORKS
-from utils.config import load_config
+from utils.config import choose, load_config
 from utils.device import find_device
 from utils.features.frontend import FrontendOptions
 from utils.features.options import read_feature_options
@@ -87,20 +90,62 @@ def test_a_model_folder(tmp_path):
     np.testing.assert_allclose(theirs, ours, atol=1e-3 * np.abs(ours).max())
 
 
-def test_posteriors_and_ivectors():
+@pytest.mark.parametrize("options", [
+    {"type": "softmax"}, {"type": "a_softmax", "margin": 2}, {"type": "a_softmax", "margin": 4}, {"type": "am_softmax"},
+    {"type": "aam_softmax", "sub_centres": 3}, {"type": "aam_softmax", "top_k": 2, "label_smoothing": 0.1},
+    {"type": "prototypical"}, {"type": "normalised_prototypical", "utterances": 3, "softmax": True},
+    {"type": "angular_prototypical"}], ids=lambda options: " ".join(map(str, options.values())))
+def test_each_loss_and_its_gradient(options):
+    torch.manual_seed(0)
+    kind, built = choose(LOSSES, options, "loss")
+    loss, x = kind(8, 6, built).double(), torch.randn(6, 8, dtype=torch.float64)
+    labels = torch.arange(6) // (built.utterances or 1)
+    found = []
+    for device in ("cpu", DEVICE):
+        one, own = copy.deepcopy(loss).to(device), x.to(device, copy=True).requires_grad_()
+        value, accuracy = one(own, labels.to(device))
+        value.backward()
+        found.append((value, accuracy, own.grad, *(p.grad for p in one.parameters() if p.grad is not None)))
+    assert len(found[0]) == len(found[1]) and all(near(theirs, ours, 1e-9) for ours, theirs in zip(*found, strict=True))
+
+
+def made_up_ubm():
+    """A full mixture of 16 Gaussians, and 500 frames of 12 dimensions."""
     generator = torch.Generator().manual_seed(2)
-    count, dim, size = 16, 12, 10
+    count, dim = 16, 12
     root = torch.randn(count, dim, dim, generator=generator) / dim ** 0.5
     weights = torch.rand(count, generator=generator) + 0.5
     ubm = FullGmm(weights / weights.sum(), 2 * torch.randn(count, dim, generator=generator),
                   root @ root.transpose(1, 2) + torch.eye(dim))
-    model = Extractor.from_ubm(ubm, size, seed=1)
-    x = 2 * torch.randn(500, dim, generator=generator)
+    return ubm, 2 * torch.randn(500, dim, generator=generator)
+
+
+def test_the_statistics_of_background_models():
+    ubm, x = made_up_ubm()
     found = []
     for device in ("cpu", DEVICE):
-        chosen, posteriors, likelihoods = FullPosteriors(ubm.to(device, torch.float32), 5)(x.to(device))
+        of = FullPosteriors(ubm.to(device, torch.float32), 5)
+        own = x.to(device)
+        diagonal = diagonal_statistics(ubm.to(device, torch.float32).diagonal(), own)
+        full = full_statistics(of, own, of.select(own))
+        found.append([*diagonal[:3], torch.tensor(diagonal[3]), *full[:3], torch.tensor(full[3])])
+    assert all(near(theirs, ours, 1e-4) for ours, theirs in zip(*found, strict=True))
+
+
+def test_posteriors_statistics_and_ivectors():
+    ubm, x = made_up_ubm()
+    count, dim = ubm.means.shape
+    model, lengths = Extractor.from_ubm(ubm, 10, seed=1), np.array([200, 180, 120])
+    found = []
+    for device in ("cpu", DEVICE):
+        of, own = FullPosteriors(ubm.to(device, torch.float32), 5), x.to(device)
+        chosen, posteriors, likelihoods = of(own)
         dense = torch.zeros(len(x), count, device=device).scatter(1, chosen, posteriors)
-        counts, sums = dense.sum(0)[None], (dense.T @ x.to(device))[None]
-        found.append((dense, likelihoods, Posterior(model, device).ivectors(counts, sums)))
+        block, posterior = block_statistics(of.pairs(own), own, lengths, count), Posterior(model, device)
+        half, whole = (Statistics(count, dim, 10) for _ in range(2))
+        half.add(*posterior.with_statistics(block))
+        whole.merge(half.tensors())
+        sums = [tensor for name, tensor in whole.tensors().items() if name != "second"]  # which stays zero here
+        found.append((dense, likelihoods, *block, posterior.ivectors(*block), *sums))
     for ours, theirs in zip(*found, strict=True):
         assert near(theirs, ours, 1e-3)
