@@ -11,7 +11,7 @@ set -euo pipefail
 # The user sees one line when a step's work begins and one at its end, with the time that it took.
 step=${script##*/} step=${step%.sh} step_out=${!#} step_began='' step_said='' step_details=''
 step_begins() {
-  [ -z "$step_began" ] || return 0
+  [ -z "$step_began" ] && ! in_dry_run || return 0
   step_began=$SECONDS
   echo "$(date '+%H:%M:%S') $step ${step_out#"$PWD"/}" >&2
 }
@@ -35,8 +35,9 @@ die() { echo "$script: error: $*" >&2; exit 1; }
 
 in_status() { [ -n "${VOX_STATUS:-}" ]; }  # a recipe asks for the state of its steps: write nothing
 
-# A recipe whose launcher has --dry-run asks for the requests of its steps: each makes those of its jobs, whose data need not
-# exist, and writes nothing. Steps without jobs end at once.
+# A launcher with --dry-run, a recipe's or the step's own, asks for requests: each step makes those of its jobs, whose data
+# need not exist, and writes nothing. A recipe's steps without jobs end at once.
+case " ${cmd:-} " in *" --dry-run "*) export VOX_DRY_RUN=true ;; esac
 in_dry_run() { [ -n "${VOX_DRY_RUN:-}" ]; }
 requests_end() { ! in_dry_run || exit 0; }  # after the step's last jobs
 if in_dry_run; then
