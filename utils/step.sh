@@ -132,14 +132,22 @@ if [ "${num_threads:-}" = 0 ]; then
   case " ${cmd%% *}" in *[/\ ]run | *[/\ ]run.pl) num_threads=$(getconf _NPROCESSORS_ONLN) ;; *) num_threads=4 ;; esac
 fi
 
-# Sets `memory`, the launcher's option for the memory of the step's jobs, to an estimate, unless --cmd has one.
+# Sets `memory`, the launcher's option for the memory of the step's jobs, to an estimate, unless --cmd has one. In the
+# dry run of a recipe, the configuration is in its folder of systems; all else that exists is in the work folder.
 estimate() {  # module step name=value ...
   memory=()
   case " $cmd " in *" --mem "*) return 0 ;; esac
   # On this machine nothing is reserved, and importing PyTorch for the estimate would take seconds.
   case "$1 ${cmd%% *}" in "nnet.memory "*run | "nnet.memory "*run.pl) return 0 ;; esac
-  local mem
-  mem=$(python3 -m "$@") || exit 1
+  local mem word words=()
+  for word in "$@"; do
+    case $word in
+      exp="${VOX_EXP:-}"/* | config="${VOX_EXP:-}"/*)
+        ! in_dry_run || [ -z "${VOX_EXP:-}" ] || word=${word%%=*}=$VOX_SYSTEMS${word#*="$VOX_EXP"} ;;
+    esac
+    words+=("$word")
+  done
+  mem=$(python3 -m "${words[@]}") || exit 1
   memory=(--mem "$mem")
 }
 
