@@ -15,13 +15,17 @@ from utils.files import encodable, write_if_changed
 
 
 def folders_under(root: str) -> list[str]:
-    """Return a folder and all folders below it, sorted."""
-    found, todo = [], [root]
+    """Return a folder and all folders below it, sorted. Links are followed; a folder reached twice is listed once."""
+    found, todo, seen = [], [root], set()
     while todo:
         folder = todo.pop()
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
         found.append(folder)
-        with os.scandir(folder) as entries:
-            todo += [entry.path for entry in entries if entry.is_dir()]
+        with os.scandir(folder) as entries:  # sorted: the way by which a folder is reached stays the same
+            todo += sorted(entry.path for entry in entries if entry.is_dir())
     return sorted(found)
 
 

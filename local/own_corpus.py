@@ -50,7 +50,6 @@ class Table:
     """--meta: rows by absolute path, or, without a column `path`, by speaker."""
 
     path: Path
-    base: str  # folder that relative paths start from
     by_path: dict[str, dict[str, str]]
     by_speaker: dict[str, dict[str, str]]
 
@@ -67,10 +66,10 @@ def pattern_of(text: str) -> re.Pattern[str]:
     return pattern
 
 
-def read_table(path: Path, base: Path) -> Table:
+def read_table(path: Path, base: Path, test: Path | None = None) -> Table:
     """Read --meta: tabs, semicolons or commas between cells, a header with the columns `path` or `speaker`.
 
-    base: the folder that relative paths start from.
+    base: the folder that relative paths start from; those of files that it does not have start from the folder `test`.
 
     Raises InputError for another header, a row of another length, and a path or speaker that is listed twice.
     """
@@ -94,12 +93,16 @@ def read_table(path: Path, base: Path) -> Table:
             raise InputError(f"{path}: row {number} has {len(row)} cells, the first line {len(names)}; quote cells "
                              "that hold a separator")
         entry = dict(zip(names, row, strict=True))
-        place = os.path.abspath(base / entry[key]) if key == "path" else entry[key]
+        place = entry[key]
+        if key == "path":
+            place = os.path.abspath(base / entry[key])
+            if test and not os.path.exists(place) and os.path.exists(test / entry[key]):
+                place = os.path.abspath(test / entry[key])
         if not entry[key] or place in found:
             raise InputError(f"{path}: row {number}: {key} is {entry[key]!r}, "
                              f"{'listed twice' if entry[key] else 'empty'}; correct the row")
         found[place] = entry
-    return Table(path, os.path.abspath(base), found if key == "path" else {}, found if key == "speaker" else {})
+    return Table(path, found if key == "path" else {}, found if key == "speaker" else {})
 
 
 def walk(root: str, skip: str | None = None) -> Iterator[str]:
@@ -164,7 +167,8 @@ def in_table(names: Sequence[str], table: Table, root: Path, top: str, remarks: 
     kept = [name for name in names if row_of(name, top, table)]
     if not kept:
         raise InputError(f"{table.path}: none of its {len(table.by_path)} paths is in {root}, such as "
-                         f"{next(iter(table.by_path), '')!r}; wanted paths relative to it, such as {names[0]!r}")
+                         f"{next(iter(table.by_path), '')!r}; wanted absolute paths, or relative ones, such as "
+                         f"{names[0]!r}")
     if len(kept) < len(names):
         left = sorted(set(names) - set(kept))
         remarks = [*remarks, f"{len(left)} audio files are not in {table.path} and are left out: "
@@ -173,10 +177,8 @@ def in_table(names: Sequence[str], table: Table, root: Path, top: str, remarks: 
 
 
 def row_of(name: str, top: str, table: Table | None) -> dict[str, str]:
-    """Return the cells of a file's row, {} without one; its path may start from the corpus or from the folder `top`."""
-    if table is None:
-        return {}
-    return table.by_path.get(f"{top}/{name}") or table.by_path.get(f"{table.base}/{name}") or {}
+    """Return the cells of a file's row, {} without one; `name` starts from the folder `top`."""
+    return table.by_path.get(f"{top}/{name}", {}) if table else {}
 
 
 def guess_level(names: Sequence[str], root: Path) -> int:

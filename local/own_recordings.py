@@ -14,6 +14,7 @@ from local.corpus_summary import Entry
 from local.own_corpus import (
     Naming,
     Recording,
+    Table,
     find_recordings,
     make_ids,
     pattern_of,
@@ -24,6 +25,8 @@ from local.own_corpus import (
 from local.preflight import judge
 from utils.errors import InputError, first_five
 from utils.files import encodable
+
+GENDERS = {"f": "f", "female": "f", "w": "f", "woman": "f", "m": "m", "male": "m", "man": "m"}
 
 
 @dataclass
@@ -41,10 +44,10 @@ class Corpus:
     copies: list[int] = field(default_factory=list)         # row -> number that copies of one recording share
     reasons: list[str] = field(default_factory=list)        # not to train
 
-    def attempt(self, check: Callable[[], object]) -> None:
-        """Run a check; the message of its InputError becomes a reason not to train."""
+    def attempt(self, check: Callable[[], str]) -> None:
+        """Run a check: what it returns becomes a remark, the message of its InputError a reason not to train."""
         try:
-            check()
+            self.remarks += filter(None, [check()])
         except InputError as error:
             self.reasons.append(str(error))
 
@@ -75,8 +78,11 @@ def read_corpus(arguments: argparse.Namespace) -> Corpus:
     """Find and measure all recordings; raises InputError if there are none or nothing names the speakers."""
     if arguments.speaker_level and arguments.speaker_regex:
         raise InputError("--speaker-level and --speaker-regex both name the speakers; give one of them")
+    if arguments.test and arguments.test.exists() and arguments.test.samefile(arguments.corpus):
+        raise InputError(f"--corpus and --test are both {arguments.test}; name another folder, or leave --test out: "
+                         "test speakers are held out then")
     naming = Naming(arguments.speaker_level, pattern_of(arguments.speaker_regex) if arguments.speaker_regex else None,
-                    read_table(arguments.meta, arguments.corpus) if arguments.meta else None)
+                    read_table(arguments.meta, arguments.corpus, arguments.test) if arguments.meta else None)
     found, remarks = find_recordings(arguments.corpus, naming, skip=arguments.test)
     tests: list[Recording] = []
     if arguments.test:
@@ -91,8 +97,21 @@ def read_corpus(arguments: argparse.Namespace) -> Corpus:
         corpus.attempt(lambda: judge(f"rows of {arguments.meta} name files that are not there",
                                      [path for path in naming.table.by_path if path not in known],
                                      len(naming.table.by_path), arguments.max_missing, "--max-missing",
-                                     "correct their paths, which start from the corpus"))
+                                     "correct their paths, which start from the corpus"
+                                     + (" or from the folder of --test" if arguments.test else "")))
+        corpus.remarks += speakers_on_one_side(naming.table, recordings)
     return corpus
+
+
+def speakers_on_one_side(table: Table, recordings: Sequence[Recording]) -> list[str]:
+    """Return remarks on the speakers of a table by speaker who have no recordings, and on those it does not list."""
+    if table.by_path:
+        return []
+    heard = {one.speaker for one in recordings if one.speaker.strip()}
+    sides = ((sorted(table.by_speaker.keys() - heard), f"of {len(table.by_speaker)} speakers of {table.path} have no "
+              "recordings"),
+             (sorted(heard - table.by_speaker.keys()), f"of {len(heard)} speakers are not in {table.path}"))
+    return [f"{len(names)} {what}: {first_five(map(shown_name, names))}" for names, what in sides if names]
 
 
 def leave_out(corpus: Corpus, arguments: argparse.Namespace) -> None:
@@ -150,22 +169,26 @@ def leave_out_copies(corpus: Corpus, limit: float) -> None:
                               "microphone); no two versions of one make a trial")
 
 
-def judge_copies(among: Sequence[str], files: int, total: int, limit: float) -> None:
-    """Report recordings that two speakers have; raises InputError if their share of the files is above `limit`."""
+def judge_copies(among: Sequence[str], files: int, total: int, limit: float) -> str:
+    """Report recordings that two speakers have, and return the sentence on them.
+
+    Raises InputError if their share of the files is above `limit`.
+    """
     message = (f"{files} of {total} recordings belong to two speakers, compared by their sound: {first_five(among)}")
     if files > limit * total:
         raise InputError(f"{message}; remove the wrong ones, or leave all of them out with --max-duplicates "
                          f"{min(1, -(-files * 1000 // total) / 1000):g}")
     print(f"warning: {message}", file=sys.stderr)
+    return message
 
 
 def known_of(corpus: Corpus, rows: Sequence[int]) -> dict[str, dict[str, str]]:
-    """Return speaker id -> the further columns that say the same in all of the speaker's rows."""
+    """Return speaker id -> the further columns that say the same in all of the speaker's rows; genders as f and m."""
     values: dict[str, dict[str, set[str]]] = {}
     for row in rows:
         one = corpus.recordings[row]
         cells = values.setdefault(corpus.speakers[one.speaker], {})
         for name, value in one.more.items():
-            cells.setdefault(name, set()).add(value)
+            cells.setdefault(name, set()).add(GENDERS.get(value.lower(), value) if name == "gender" else value)
     return {speaker: {name: own.copy().pop() for name, own in cells.items() if len(own) == 1 and own != {""}}
             for speaker, cells in values.items()}

@@ -107,14 +107,18 @@ def decoder_fault(path: str, head: bytes) -> str:
         return "unreadable: damaged, or an unknown audio format"
 
 
-def judge(what: str, items: Sequence[str], total: int, limit: float, option: str, way_out: str) -> None:
-    """Report `items`, the bad ones of `total`; raises InputError if their share is above `limit`."""
+def judge(what: str, items: Sequence[str], total: int, limit: float, option: str, way_out: str) -> str:
+    """Report `items`, the bad ones of `total`, and return the sentence on them, "" without any.
+
+    Raises InputError if their share is above `limit`.
+    """
     if not items:
-        return
+        return ""
     message = f"{len(items)} of {total} {what}: {first_five(items)}"
     if len(items) > limit * total:
         raise InputError(f"{message}; {way_out}, or allow it with {option} {share(len(items), total)}")
     print(f"warning: {message}", file=sys.stderr)
+    return message
 
 
 def share(count: int, total: int) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from local.auto_scale import Picked, pick
 from local.corpus_summary import contents, reasons_against, remarks_on
 from local.own_corpus import shown_name
-from local.own_recordings import Corpus, known_of, leave_out, read_corpus
+from local.own_recordings import GENDERS, Corpus, known_of, leave_out, read_corpus
 from local.own_trials import Heard, Line, draw_trials, group_of, place_of, read_list
 from local.preflight import judge
 from local.speaker_tables import write_speakers
@@ -28,7 +28,6 @@ from utils.kaldi.data_dir import DataDir, write_data_dirs
 from utils.systems import as_shell
 
 LEAST_TEST = 4  # speakers: two of each gender, for the hard list
-GENDERS = {"f": "f", "female": "f", "w": "f", "woman": "f", "m": "m", "male": "m", "man": "m"}
 
 
 def hold_out(corpus: Corpus, amount: float, seed: int) -> set[int]:
@@ -54,11 +53,15 @@ def hold_out(corpus: Corpus, amount: float, seed: int) -> set[int]:
 def from_list(corpus: Corpus, lines: Sequence[Line], arguments: argparse.Namespace) -> tuple[set[int], list[str]]:
     """Return the rows that a given list tests, and its trials; bad ones become reasons not to train."""
     roots = [os.path.abspath(root) for root in (arguments.test, arguments.corpus) if root]
+    def sound(row: int) -> tuple[int, str]:
+        return corpus.copies[row], corpus.measured[row].digest
+
+    kept = {sound(row): row for row in corpus.usable()}
     rows: dict[str, int] = {}
     for row, one in enumerate(corpus.recordings):
         if corpus.ids[row]:
             for place in (os.path.splitext(one.path)[0], one.path, corpus.ids[row]):
-                rows[place] = row
+                rows[place] = kept.get(sound(row), row)  # of identical recordings of a speaker, one is in use
     places = {place: str(row) for place, row in rows.items()}
     words = dict.fromkeys(word for line in lines for word in (line.first, line.second))
     found = {word: place_of(word, roots, places) for word in words}
@@ -77,8 +80,13 @@ def from_list(corpus: Corpus, lines: Sequence[Line], arguments: argparse.Namespa
             trials[corpus.ids[first], corpus.ids[second]] = line.label
     if wrong:
         corpus.reasons.append(f"{arguments.trials}: {len(wrong)} of {len(lines)} trials contradict the speakers that "
-                              f"the corpus names: {first_five(map(shown_name, wrong))}; correct the list, or how "
-                              "speakers are named")
+                              "the corpus names, or compare a recording with itself: "
+                              f"{first_five(map(shown_name, wrong))}; correct the list, or how speakers are named")
+    targets = sum(label == "target" for label in trials.values())
+    if not corpus.reasons and not 0 < targets < len(trials):
+        corpus.reasons.append(f"{arguments.trials}: {targets} target and {len(trials) - targets} non-target trials can "
+                              "be used, and an error rate needs both; complete the list, or leave --trials out: "
+                              "trials are drawn then")
     return ({row_of[word] for word in words if word in row_of},
             [f"{first} {second} {label}\n" for (first, second), label in sorted(trials.items())])
 
@@ -155,7 +163,7 @@ def write(corpus: Corpus, train: Sequence[int], lists: Mapping[str, list[str]], 
 def short(column: str, value: str) -> str:
     """Return f, m or whole years, as in spk2gender and spk2age; "" if the value is none of these."""
     if column == "gender":
-        return GENDERS.get(value.lower(), "")
+        return value if value in GENDERS.values() else ""
     return value if value.isascii() and value.isdigit() and len(value) < 4 else ""
 
 
@@ -183,20 +191,21 @@ def prepare(arguments: argparse.Namespace) -> None:
         corpus.reasons.append(f"{arguments.corpus}: no recording is left to use")
     title = f"Corpus {shown_name(str(arguments.corpus))}"
     lines = contents(title, corpus.entries(rows)) if rows else [title]
-    remarks = [*corpus.remarks, *remarks_on(corpus.entries(rows))]
-    lines += ["", "Worth a look", *(f"- {remark}" for remark in remarks)] if remarks else []
     if rows:
         own_test = bool(arguments.test or arguments.trials)
         corpus.reasons += reasons_against(corpus.entries(corpus.usable(test=False)), own_test,
                                           [] if arguments.speaker_regex or arguments.meta else folders)
-    train, lists, picked = [], {}, Picked("mini", "", 2)
+    train, lists, chosen, picked = [], {}, [], Picked("mini", "", 2)
     if not corpus.reasons:
         try:
             train, lists, chosen = divide(corpus, arguments)
             picked = size_of(corpus, train)
-            lines += ["", "Chosen", *(f"- {one}" for one in [*chosen, *chosen_sizes(corpus, train, picked)])]
+            chosen += chosen_sizes(corpus, train, picked)
         except InputError as error:
             corpus.reasons.append(str(error))
+            chosen = []
+    for head, told in (("Worth a look", [*corpus.remarks, *remarks_on(corpus.entries(rows))]), ("Chosen", chosen)):
+        lines += ["", head, *(f"- {one}" for one in told)] if told else []
     print("\n".join(lines))
     if corpus.reasons:
         lines += ["", "Not to be trained on", *(f"- {reason}" for reason in corpus.reasons)]
@@ -218,8 +227,9 @@ def size_of(corpus: Corpus, train: Sequence[int]) -> Picked:
     """Return what suits the training data; raises InputError if too few speakers are left in them."""
     speakers = {corpus.recordings[row].speaker for row in train}
     if len(speakers) < 4:
-        raise InputError(f"{len(speakers)} speakers are left to train on ({first_five(sorted(speakers))}), wanted 4 or "
-                         "more: 2 validate; hold fewer out with --test-share, or add speakers")
+        named = f" ({first_five(map(shown_name, sorted(speakers)))})" if speakers else ""
+        raise InputError(f"{len(speakers)} speakers are left to train on{named}, wanted 4 or more: "
+                         "2 validate; hold fewer out with --test-share, or add speakers")
     return pick(len(speakers), hours_of(corpus, train), len(train))
 
 
@@ -257,7 +267,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--meta", type=Path, metavar="FILE",
                         help="table with a header: path, speaker, session, gender, more; or speaker, gender, more")
     parser.add_argument("--hard-by", default="", metavar="COLUMNS",
-                        help="columns in which non-targets of the hard list agree (default: gender)")
+                        help="columns in which non-targets of the hard list agree (default: gender, or else "
+                             "the first one that sorts the test speakers into a few groups)")
     parser.add_argument("--test-share", type=share("--test-share"), default=0.2, metavar="SHARE",
                         help="share of the speakers held out for tests, without --test and --trials (default: 0.2)")
     for option, meaning in (("--max-missing", "recordings that cannot be read, are silent or have no speaker"),

@@ -197,6 +197,9 @@ def require_network(folder: Path) -> None:
     if is_bundle(folder):
         check_files(folder)
     if not (folder / "config.yaml").is_file():
+        if folder.is_file():
+            raise InputError(f"--init: {folder} is a file; make a bundle of another toolkit's checkpoint with "
+                             "utils/import_checkpoint, and name that")
         found = "an i-vector system" if (folder / "final.ie").is_file() else "no config.yaml"
         raise InputError(f"--init: no network in {folder}: {found}; name a bundle or the folder of a trained network")
 

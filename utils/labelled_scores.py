@@ -65,6 +65,7 @@ def _read_kaldi(block: Block) -> tuple[np.ndarray, np.ndarray]:
 def read_kaldi_scores(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     """Return target and non-target scores of a file for Kaldi's compute-eer: lines `score target|nontarget`."""
     values, is_target = map(np.concatenate, zip(*in_threads(_read_kaldi, read_blocks(path)), strict=True))
+    _refuse_all_alike(path, values)
     return values[is_target], values[~is_target]
 
 
@@ -72,7 +73,8 @@ def read_labelled_scores(trials: str | os.PathLike, scores: str | os.PathLike) -
     """Return target and non-target scores (float64) of a trial list and a score file; their orders may differ.
 
     A list may hold a pair twice if the score file does. Raises InputError naming pairs without a score,
-    scores without a trial, a trial of an id with itself, or a pair that is both target and nontarget.
+    scores without a trial, a trial of an id with itself, or a pair that is both target and nontarget, and if all scores
+    are alike.
     """
     (is_target, _), values = _joined(trials, scores, None)
     return values[is_target], values[~is_target]
@@ -123,6 +125,7 @@ def _joined(trials: str | os.PathLike, scores: str | os.PathLike, table: IdTable
         parts[kind].append(result)
     (pairs, is_target, rows), (scored_pairs, values) = (map(np.concatenate, zip(*part, strict=True)) for part in parts)
     _refuse_both_labels(trials, pairs, is_target)
+    _refuse_all_alike(scores, values)
     if not np.array_equal(pairs, scored_pairs):
         order, scored_order = np.argsort(pairs, kind="stable"), np.argsort(scored_pairs, kind="stable")
         if not np.array_equal(pairs[order], scored_pairs[scored_order]):
@@ -155,6 +158,13 @@ def read_aligned_scores(paths: Sequence[str | os.PathLike]) -> np.ndarray:
             values = _placed(values[ours], order)
         columns.append(values)
     return np.stack(columns, axis=1)
+
+
+def _refuse_all_alike(path: str | os.PathLike, values: np.ndarray) -> None:
+    """Raise InputError if several trials have one score: an EER of 50 % would look like a result."""
+    if len(values) > 1 and values.min() == values.max():
+        raise InputError(f"{path}: all {len(values)} scores are {values[0]:g}: they tell nothing; look at the "
+                         "embeddings and the back-end")
 
 
 def _refuse_both_labels(path: str | os.PathLike, pairs: np.ndarray, is_target: np.ndarray) -> None:

@@ -13,6 +13,8 @@ targets and log2(1 + exp(s)) for non-targets: 0 for perfect scores, 1 for scores
 monotone maps of the scores come from the convex hull of the ROC, which isotonic regression finds (pool adjacent
 violators). `eer_hull` is the equal error rate on that hull: at most the EER, and independent of any interpolation.
 
+`--points` writes the curve itself, a line per threshold, for DET plots (probit axes) and ROC plots (1 - misses).
+
 Time n log n.
 """
 
@@ -23,7 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.arguments import prior_of
 from utils.errors import InputError, run_main
+from utils.files import write_aside
 from utils.labelled_scores import read_kaldi_scores, read_labelled_scores
 
 PRIORS = (0.01, 0.05)
@@ -75,14 +79,23 @@ def measure_llr(targets: np.ndarray, nontargets: np.ndarray) -> LlrMetrics:
     """Return the metrics of target and non-target log-likelihood ratios; raises InputError like `measure`."""
     targets, nontargets = _checked(targets, nontargets)
     cllr = (np.logaddexp(0, -targets).mean() + np.logaddexp(0, nontargets).mean()) / 2 / np.log(2)
-    accepted = [(np.searchsorted(targets, line) / len(targets), 1 - np.searchsorted(nontargets, line) / len(nontargets))
-                for line in (bayes_threshold(prior) for prior in PRIORS)]
-    costs = [(prior * miss + (1 - prior) * alarm) / min(prior, 1 - prior)
-             for prior, (miss, alarm) in zip(PRIORS, accepted, strict=True)]
     t, n = (counts / counts.sum() for counts in hull_steps(targets, nontargets))
     with np.errstate(divide="ignore", invalid="ignore"):  # scores of blocks of one kind are infinite, and cost nothing
         least = np.where(t, t * np.log2(1 + n / t), 0).sum() + np.where(n, n * np.log2(1 + t / n), 0).sum()
-    return LlrMetrics(float(cllr), float(least / 2), *map(float, costs))
+    return LlrMetrics(float(cllr), float(least / 2), *(act_dcf(targets, nontargets, prior) for prior in PRIORS))
+
+
+def min_dcf(targets: np.ndarray, nontargets: np.ndarray, prior: float) -> float:
+    """Return the normalised minDCF of sorted scores at P_target `prior`, between 0 and 1."""
+    return _min_dcf(targets, nontargets, prior) / min(prior, 1 - prior)
+
+
+def act_dcf(targets: np.ndarray, nontargets: np.ndarray, prior: float) -> float:
+    """Return the normalised actual DCF of sorted log-likelihood ratios at P_target `prior`, between 0 and 1."""
+    line = bayes_threshold(prior)
+    miss = np.searchsorted(targets, line) / len(targets)
+    alarm = 1 - np.searchsorted(nontargets, line) / len(nontargets)
+    return float((prior * miss + (1 - prior) * alarm) / min(prior, 1 - prior))
 
 
 def bayes_threshold(prior: float) -> float:
@@ -147,6 +160,34 @@ def _min_dcf(targets: np.ndarray, nontargets: np.ndarray, prior: float) -> float
     return min(prior, float((prior * misses + (1 - prior) * false_alarms).min()))
 
 
+def det_points(targets: np.ndarray, nontargets: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return thresholds in ascending order, with the false-alarm and miss rates (0 to 1) at each: (P,) each.
+
+    Thresholds are scores: all of them, or, of more than 2 `most` of a kind, a selection with which the logarithms of
+    both rates change in equal steps.
+    """
+    targets, nontargets = np.sort(targets), np.sort(nontargets)
+    thresholds = np.unique(np.concatenate([_thinned(targets, most), _thinned(nontargets, most)]))
+    return (thresholds, 1 - np.searchsorted(nontargets, thresholds) / len(nontargets),
+            np.searchsorted(targets, thresholds) / len(targets))
+
+
+def _thinned(scores: np.ndarray, most: int) -> np.ndarray:
+    """Return at most 2 `most` of the sorted scores, dense at both ends."""
+    if len(scores) <= 2 * most:
+        return scores
+    ranks = np.unique(np.geomspace(1, len(scores) // 2, most).astype(int)) - 1
+    return scores[np.concatenate([ranks, len(scores) - 1 - ranks])]
+
+
+def write_points(path: Path, targets: np.ndarray, nontargets: np.ndarray) -> None:
+    """Write lines `threshold miss false_alarm` of all scores, in ascending order, below a line with these words."""
+    thresholds, false_alarms, misses = det_points(targets, nontargets, len(targets) + len(nontargets))
+    with write_aside(path) as stream:
+        stream.write("threshold\tmiss\tfalse_alarm\n")
+        np.savetxt(stream, np.stack([thresholds, misses, false_alarms], axis=1), fmt="%.9g", delimiter="\t")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("trials", type=Path, help="lines `utt1 utt2 target|nontarget`; or, without scores, the input "
@@ -154,14 +195,24 @@ def main() -> None:
     parser.add_argument("scores", type=Path, nargs="?", help="lines `utt1 utt2 score`")
     parser.add_argument("--llr", action="store_true", help="the scores are log-likelihood ratios: also print the EER "
                         "on\nthe ROC's convex hull, C_llr and actual DCF")
+    parser.add_argument("--prior", type=prior_of, action="append", default=[], metavar="P",
+                        help="print the costs at this P_target, too; may be repeated")
+    parser.add_argument("--points", type=Path, help="write the points of the DET curve to this file: lines\n"
+                        "`threshold miss false_alarm`")
     arguments = parser.parse_args()
     if arguments.scores:
         parts = read_labelled_scores(arguments.trials, arguments.scores)
     else:
         parts = read_kaldi_scores(arguments.trials)
     found = vars(measure(*parts))
+    costs = {"mindcf": min_dcf}
     if arguments.llr:
         found |= {"eer_hull": eer_hull(*parts)} | vars(measure_llr(*parts))
+        costs["actdcf"] = act_dcf
+    ordered = _checked(*parts)
+    found |= {f"{name}_{prior:g}": cost(*ordered, prior) for name, cost in costs.items() for prior in arguments.prior}
+    if arguments.points:
+        write_points(arguments.points, *parts)
     for name, value in found.items():
         print(f"{name:22} {value:.4f}" if isinstance(value, float) else f"{name:22} {value}")
 

@@ -56,9 +56,21 @@ require_audio() {
   done
 }
 
+# A network that trains on audio reads whole files, again and again.
+require_files() {
+  local system found=segments
+  [ -s "$train/segments" ] || found='commands in wav.scp'
+  [ -s "$train/segments" ] || grep -q '|[[:space:]]*$' "$train/wav.scp" || return 0
+  for system in $systems; do
+    read_facts "$system"
+    [ "$online" = false ] ||
+      bad_call "$train has $found, but $system (online:) trains on whole audio files; write them, or choose other systems"
+  done
+}
+
 if stage 0 "data: train, test, and held-out speakers to validate on"; then
   [ -n "$train" ] && [ -n "$test" ] || bad_call "wanted Kaldi's data directories: --train DIR --test DIR"
-  [ -e "$train/wav.scp" ] || require_audio
+  if [ -e "$train/wav.scp" ]; then require_files; else require_audio; fi
   "$local/prepare_kaldi.sh" --trials "$trials" --ready-features "$ready_features" \
     --max-shared-speakers "$max_shared_speakers" "$train" "$test" "$data"
   "$local/split_train.sh" --valid-speakers "$valid_speakers" --speeds "$speeds" --seed "$seed" "$data"

@@ -143,8 +143,8 @@ if stage 6 "scores of every trial list and of the held-out speakers; thresholds 
         "$steps/score.sh" "${threads[@]}" --max-shared-speakers "$max_shared_speakers" "$exp/$system/backend/$chain" \
           "$exp/$system/embeddings_test" "$trials" "$exp/$system/scores_test/${trials##*/}.$chain"
       done
-      "$steps/score.sh" "${threads[@]}" "$exp/$system/held_out/backend/$chain" "$exp/$system/embeddings_train" \
-        "$data/valid/trials/valid" "$exp/$system/held_out/scores/valid.$chain"
+      "$steps/score.sh" "${threads[@]}" --max-shared-speakers "$max_shared_speakers" "$exp/$system/held_out/backend/$chain" \
+        "$exp/$system/embeddings_train" "$data/valid/trials/valid" "$exp/$system/held_out/scores/valid.$chain"
     done
     [ -z "$chains" ] || "$steps/train_calibration.sh" "$data/valid/trials/valid" "$exp/$system/held_out/scores/valid" \
       "$chains" "$exp/$system/calibration.json"

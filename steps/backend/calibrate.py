@@ -54,11 +54,12 @@ def train(scores: np.ndarray, is_target: np.ndarray, prior: float, measures: int
     for wanted, kind in ((True, "target"), (False, "nontarget")):
         if not (is_target == wanted).any():
             raise InputError(f"no {kind} trial: calibration needs targets and nontargets")
-    mean, deviation = scores.mean(axis=0), scores.std(axis=0)
-    if not (deviation > 0).all():
-        column, systems = int(np.argmin(deviation)), scores.shape[1] - measures
+    alike = scores.min(axis=0) == scores.max(axis=0)
+    if alike.any():
+        column, systems = int(np.argmax(alike)), scores.shape[1] - measures
         raise InputError(f"all scores of system {column + 1} are alike; score again" if column < systems else
                          f"all values of quality measure {(column - systems) // 2 + 1} are alike; leave it out")
+    mean, deviation = scores.mean(axis=0), scores.std(axis=0)
     x, sign = (scores - mean) / deviation, np.where(is_target, 1.0, -1.0)
     weight = np.where(is_target, prior / is_target.sum(), (1 - prior) / (~is_target).sum())
     prior_odds = -bayes_threshold(prior)

@@ -47,7 +47,8 @@ def main() -> None:
     names, models = read_models(arguments.enrolment, ids) if arguments.enrolment else (ids, None)
     scorer = Chain.load(arguments.folder, arguments.chain).scorer(
         Enrolment(x, models), x, int(os.environ.get("OMP_NUM_THREADS") or 1))
-    trained = trained_speakers(arguments.folder, *arguments.folder.absolute().parents[:2])  # and those of the model
+    above = arguments.folder.absolute().parents  # the model's speakers, too: in exp/<system>, above held_out/backend
+    trained = trained_speakers(arguments.folder, *above[:3 if "held_out" in {place.name for place in above[:2]} else 2])
 
     def check(enrolment: np.ndarray, test: np.ndarray) -> None:
         rows = set(enrolment.tolist() if models is None else np.concatenate([models[i] for i in enrolment]).tolist())

@@ -10,6 +10,7 @@ A speaker of the cohort is the mean of the embeddings of its utterances. Each ut
 in blocks, so that millions of trials cost no more than their lines.
 """
 
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -67,6 +68,8 @@ def normals(plain_scorer: Callable[[Enrolment, np.ndarray], Scorer], norm: Word,
             enrolment: Enrolment, test: np.ndarray, threads: int) -> tuple[Normal | None, Normal | None]:
     """Return the statistics of both sides with S x D cohort embeddings, None for the side that is not needed."""
     top = norm.number or 0
+    if top > len(cohort):
+        print(f"{norm}: the cohort has {len(cohort)} speakers, and all are taken", file=sys.stderr)
     sides: list[Normal | None] = [None, None]
     if norm.name != "tnorm":
         sides[0] = cohort_normal(plain_scorer(enrolment, cohort), len(enrolment), len(cohort), top, threads)

@@ -8,6 +8,7 @@ e.g.: python3 -m steps.diarization.diarize xvector_bundle meeting.wav meeting.rt
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from utils.errors import InputError, run_main
 from utils.features.compute import compute_features
 from utils.features.vad import energy_vad
 from utils.files import write_aside
+from utils.kaldi.data_dir import BAD_ID
 from utils.rttm import Turn, rttm_lines
 from utils.speech import loud_frames, regions_of
 
@@ -105,6 +107,11 @@ def turns_of(recording: str, parts: np.ndarray, labels: Sequence[int]) -> list[T
     return turns
 
 
+def name_of(path: str) -> str:
+    """Return a recording's name for RTTM, which is one word: `_` in place of what that format does not take."""
+    return BAD_ID.sub("_", Path(path).stem.replace("\n", "_"))
+
+
 def diarize(model: Model, scoring: Scoring, path: str, options: Options) -> list[Turn]:
     """Return the turns of a recording; raises InputError if it cannot be read or has no speech."""
     if model.features is None:
@@ -118,7 +125,7 @@ def diarize(model: Model, scoring: Scoring, path: str, options: Options) -> list
         raise InputError(f"{path}: no speech of 0.2 s or more; there is nobody to tell apart")
     windows, parts = windows_of(regions, options.window, options.shift)
     x = embed_windows(model, audio.samples, windows)
-    return turns_of(Path(path).stem, parts, speakers_of(scoring, windows, x, options))
+    return turns_of(name_of(path), parts, speakers_of(scoring, windows, x, options))
 
 
 def read_options(arguments: argparse.Namespace) -> Options:
@@ -151,9 +158,12 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="RTTM file")
     arguments = parser.parse_args()
     options = read_options(arguments)
-    names = [Path(path).stem for path in arguments.recordings]
+    names = [name_of(path) for path in arguments.recordings]
     if len(set(names)) < len(names):
         raise InputError(f"two recordings are called {next(n for n in names if names.count(n) > 1)}; rename one")
+    for path, name in zip(arguments.recordings, names, strict=True):
+        if name != Path(path).stem:
+            print(f"{ascii(path)} is called {name} in {arguments.out}: a name there is one word", file=sys.stderr)
     model = load(arguments.bundle, arguments.device)  # first: it makes sure that a bundle is unchanged
     scoring = Scoring.load(arguments.bundle, arguments.chain)
     with write_aside(arguments.out) as stream:

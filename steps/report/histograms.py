@@ -42,6 +42,21 @@ def read_calibration(path: Path) -> Thresholds:
     return found
 
 
+def read_fused(scores: Path, backend: str) -> Thresholds:
+    """Return the threshold of calibrated or fused scores, which are ratios; an empty table for plain ones.
+
+    steps/calibrate.sh and steps/fuse.sh write the JSON beside them. Raises InputError on a damaged file.
+    """
+    path = scores.parent / "calibration" / f"{scores.name}.json"
+    if not path.is_file():
+        return {}
+    try:
+        one = json.loads(path.read_text(encoding="utf-8"))
+        return {backend: (float(one["threshold"]), float(one["prior"]))}
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: not a calibration ({error}); calibrate again") from error
+
+
 def draw(title: str, summaries: Sequence[Summary], calibrations: Mapping[str, Thresholds]) -> Figure:
     """Return the figure of one list and back-end: one panel per system."""
     columns = min(COLUMNS, len(summaries))
@@ -77,6 +92,9 @@ def figures(material: Material) -> Iterator[Drawn]:
     """Yield the figure of each list and back-end."""
     calibrations = {name: read_calibration(material.work / "exp" / name / "calibration.json")
                     for name in material.systems}
+    for one in material.lists_and_backends.values():
+        for summary in one:
+            calibrations[summary.of.system] |= read_fused(summary.of.path, summary.of.backend)
     for (name, backend), some in material.lists_and_backends.items():
         known = sum(backend in calibrations[one.of.system] for one in some)
         yield Drawn(

@@ -13,7 +13,7 @@ from nnet.model import Network
 from steps.report.results import Scores, score_files
 from utils.kaldi.ark import table_lines
 from utils.labelled_scores import read_labelled_scores
-from utils.metrics import measure
+from utils.metrics import det_points, measure
 from utils.simulated import has_simulated
 
 POINTS = 500  # at each end of a curve, at most
@@ -43,27 +43,8 @@ def summarise(one: Scores) -> Summary:
     ends = np.percentile(targets, TAILS), np.percentile(nontargets, TAILS)
     edges = np.linspace(np.min(ends), np.max(ends) + (np.ptp(ends) == 0), BINS + 1)
     densities = (np.histogram(part.clip(edges[0], edges[-1]), edges, density=True)[0] for part in (targets, nontargets))
-    return Summary(one, eer, eer_threshold(targets, nontargets), *det_points(targets, nontargets), edges, *densities)
-
-
-def det_points(targets: np.ndarray, nontargets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return false-alarm and miss rates (0 to 1, each (P,)) at thresholds in ascending order.
-
-    A trial is accepted when its score is at or above the threshold. Thresholds are scores: all of them, or a
-    selection with which the logarithms of both rates change in equal steps.
-    """
-    targets, nontargets = np.sort(targets), np.sort(nontargets)
-    thresholds = np.unique(np.concatenate([thinned(targets), thinned(nontargets)]))
-    return (1 - np.searchsorted(nontargets, thresholds) / len(nontargets),
-            np.searchsorted(targets, thresholds) / len(targets))
-
-
-def thinned(scores: np.ndarray) -> np.ndarray:
-    """Return at most 2 POINTS of the sorted scores, dense at both ends."""
-    if len(scores) <= 2 * POINTS:
-        return scores
-    ranks = np.unique(np.geomspace(1, len(scores) // 2, POINTS).astype(int)) - 1
-    return scores[np.concatenate([ranks, len(scores) - 1 - ranks])]
+    _, false_alarms, misses = det_points(targets, nontargets, POINTS)
+    return Summary(one, eer, eer_threshold(targets, nontargets), false_alarms, misses, edges, *densities)
 
 
 def eer_threshold(targets: np.ndarray, nontargets: np.ndarray) -> float:

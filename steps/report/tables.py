@@ -1,4 +1,5 @@
 """Make the tables in documents anew from the cards of runs (steps/report/card.py), or find those that differ.
+Of several documents, those without a table are passed over.
 
 A table stands between two comments; the first names the card, relative to the document, or the cards of runs with
 several seeds:
@@ -48,8 +49,10 @@ def table_of(card: Mapping[str, Any]) -> str:
 def means_of(cards: Sequence[Mapping[str, Any]]) -> str:
     """Return a Markdown table of mean EERs over the runs of several cards, with their ranges, and their origin.
 
-    Raises InputError if a system's configuration, or a list, differs between the cards.
+    Raises InputError if a system's configuration, or a list, differs between the cards, or two cards are the same.
     """
+    if any(card["results"] == other["results"] for number, card in enumerate(cards) for other in cards[:number]):
+        raise InputError("two of the cards have the same results: a run counts once; name each card once")
     eers: dict[tuple[str, str, str], list[float]] = {}
     for card in cards:
         for name, one in card["lists"].items():
@@ -116,7 +119,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="only find tables that differ from their cards")
     parser.add_argument("documents", type=Path, nargs="+")
     arguments = parser.parse_args()
-    for document in arguments.documents:
+    tabled = [path for path in arguments.documents if TABLE.search(path.read_text(encoding="utf-8"))]
+    for document in tabled or arguments.documents:
         text = with_tables(document)
         if not arguments.check:
             write_if_changed(document, text)

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Fine-tuning, from simulated speakers to real ones: a mini system is trained on simulated speakers, then on few or many
 # speakers of minivox, from random weights and with --init. Prints a markdown table: EER in % on both lists of minivox with
-# the first model as it is, with its back-end adapted to the speakers, trained from scratch, and fine-tuned.
+# the first model as it is, with its back-end adapted to the speakers, trained from scratch, and fine-tuned at each rate.
 # e.g.: tests/bench/fine_tune.sh --system resnet34_tstp --work work/fine_tune ../shared/corpora/minivox
 system=vgg_attention # name in egs/voxceleb/conf
 simulated_speakers=900 # speakers of the simulated corpus; a third of them are test speakers
 speakers="10 30 110" # training speakers of minivox, a run each
 set=                # keys of the system's YAML file to change in every run, as in the recipe: "train.epochs=1"
+rates="0.1 1.0"     # factors of the learning rate in fine-tuning (init.rate), a run each
 seed=1              # random seed
 device=cpu          # cpu or cuda
 nj=2                # jobs of features and embeddings
@@ -25,7 +26,11 @@ work=$(cd "$work" && pwd)
 steps=$VOX_ROOT/steps start=$work/simulated/exp/$system
 rm -rf "$work/conf"
 cp -R "$VOX_ROOT/egs/voxceleb/conf" "$work/conf"
-echo "base: $system" > "$work/conf/tuned.yaml"
+tuned=()
+for rate in $rates; do
+  tuned+=("tuned_${rate/./}")
+  printf 'base: %s\ninit: {rate: %s}\n' "$system" "$rate" > "$work/conf/${tuned[-1]}.yaml"
+done
 recipe() {  # name held-out-speakers option ...
   "$VOX_ROOT/egs/voxceleb/run.sh" --work "$work/$1" --conf "$work/conf" --scale mini --seed "$seed" --device "$device" \
     --nj "$nj" --fuse "" --stop-stage 6 --valid-speakers "$2" ${set:+--set "$set"} \
@@ -64,7 +69,7 @@ for number in $speakers; do
     cp "$corpus"/veri_test{_hard,}.txt "$here/corpus"
   fi
   recipe "$number" "$held_out" --voxceleb1-root "$here/corpus" --systems "$system"
-  recipe "$number" "$held_out" --voxceleb1-root "$here/corpus" --systems tuned --init "$start"
+  recipe "$number" "$held_out" --voxceleb1-root "$here/corpus" --systems "${tuned[*]}" --init "$start"
   for name in train test; do
     "$steps/extract_embeddings.sh" --nj "$nj" --device "$device" "$start" "$corpus_data/$features/$name" \
       "$here/start/embeddings_$name"
@@ -72,14 +77,16 @@ for number in $speakers; do
   for chain in cosine plda; do
     score "$start/backend/$chain" "$here/start/embeddings_test" "$here/start/scores/LIST.$chain"
   done
-  for model in start exp/tuned; do
+  for model in start "${tuned[@]/#/exp/}"; do
     "$steps/adapt_backend.sh" "$start/backend/plda" "$here/$model/embeddings_train" "$here/adapted/$model/plda"
     score "$here/adapted/$model/plda" "$here/$model/embeddings_test" "$here/adapted/$model/scores/LIST.plda"
   done
   row "$number: simulated speakers only" "$here/start/scores/LIST.cosine" "$here/start/scores/LIST.plda"
   row "$number: the same, back-end adapted" "" "$here/adapted/start/scores/LIST.plda"
   row "$number: from scratch" "$here/exp/$system"/scores_test/LIST.{cosine,plda}
-  row "$number: fine-tuned" "$here/exp/tuned"/scores_test/LIST.{cosine,plda}
-  row "$number: fine-tuned, first model's back-end adapted" "" "$here/adapted/exp/tuned/scores/LIST.plda"
+  for rate in $rates; do
+    row "$number: fine-tuned, rate $rate" "$here/exp/tuned_${rate/./}"/scores_test/LIST.{cosine,plda}
+    row "$number: the same, first model's back-end adapted" "" "$here/adapted/exp/tuned_${rate/./}/scores/LIST.plda"
+  done
 done
 cat "$table"

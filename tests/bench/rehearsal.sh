@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A rehearsal of the recipe at VoxCeleb1's size: seconds, peak memory of the largest process, and bytes on disk of each stage, on a corpus
-# of as many speakers and files (tests/bench/large_corpus.py), or of a share of it. Error rates mean nothing here. The
-# corpus is in the page cache and takes little disk: a slow file server takes longer.
+# A rehearsal of the recipe at VoxCeleb1's size: seconds, peak memory of the largest process, and MB on disk that each stage
+# adds, on a corpus of as many speakers and files (tests/bench/large_corpus.py), or of a share of it. Error rates mean
+# nothing here. The corpus is in the page cache and takes little disk: a slow file server takes longer.
 # e.g.: tests/bench/rehearsal.sh --share 0.1 --stop-stage 2 work/tenth
 share=1.0           # share of the speakers and of the utterances
 speakers=1251       # speakers of the whole
@@ -18,12 +18,14 @@ work=$1
 mkdir -p "$work"
 of_whole() { awk -v n="$1" -v share="$share" 'BEGIN { n = int(n * share + 0.5); print n < 160 ? 160 : n }'; }  # 40 test, 40 valid
 
-printf '| share %s: %s speakers, %s utterances | seconds | peak MB of a process | MB on disk |\n| --- | ---: | ---: | ---: |\n' \
+printf '| share %s: %s speakers, %s utterances | seconds | peak MB of a process | MB on disk, added |\n| --- | ---: | ---: | ---: |\n' \
   "$share" "$(of_whole "$speakers")" "$(of_whole "$utterances")"
 if [ ! -d "$work/corpus" ]; then
   python3 -m tests.bench.large_corpus --speakers "$(of_whole "$speakers")" --utterances "$(of_whole "$utterances")" \
     --format "$format" "$work/corpus"
 fi
+size() { du -sm --exclude=corpus "$work" | cut -f 1; }
+before=$(size)
 for ((stage = 0; stage <= stop_stage; stage++)); do
   measured=$(python3 - "$work/said" "$VOX_ROOT/egs/voxceleb/run.sh" --voxceleb1-root "$work/corpus" --systems "$systems" \
     --set "$set" --work "$work" --device "$device" --nj "$nj" --stage "$stage" --stop-stage "$stage" << 'END'
@@ -40,6 +42,7 @@ print(f"{time.perf_counter() - started:.0f} | {peak:.0f}")
 sys.exit(code)
 END
   ) || { cat "$work/said" >&2; exit 1; }
-  printf '| %s | %s | %s |\n' "$(sed -n "s/^== Stage \($stage: .*\)/\1/p" "$work/said")" "$measured" \
-    "$(du -sm --exclude=corpus "$work" | cut -f 1)"
+  after=$(size)
+  printf '| %s | %s | %s |\n' "$(sed -n "s/^== Stage \($stage: .*\)/\1/p" "$work/said")" "$measured" "$((after - before))"
+  before=$after
 done

@@ -90,6 +90,11 @@ def test_speakers_who_are_trained_on_are_refused(work):
     done = score(work, "plda", trials=work / "elsewhere")
     assert done.returncode == 1
     assert "elsewhere: 2 of its 5 speakers are also in the training data: s203, s204; remove" in done.stderr
+    (work / "exp/net/held_out").mkdir()  # whose chains are one folder further down
+    (work / "exp/net/backend").rename(work / "exp/net/held_out/backend")
+    done = call("score.sh", work / "exp/net/held_out/backend/plda", work / "exp/net/embeddings_test",
+                work / "elsewhere", work / "held")
+    assert "elsewhere: 2 of its 5 speakers are also in the training data: s203, s204; remove" in done.stderr
 
 
 def test_models_of_several_utterances_and_adaptation(work):

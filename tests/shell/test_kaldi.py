@@ -191,6 +191,16 @@ def test_the_recipe_on_features_of_kaldi(kaldi, feats, tmp_path):
     assert status.count("done    stage") == 2, status
 
 
+def test_networks_that_train_on_whole_files_refuse_segments_and_commands_at_once(kaldi, tmp_path):
+    commands = Path(shutil.copytree(kaldi / "train_cut", tmp_path / "commands"))
+    (commands / "segments").unlink()
+    for train, found in ((kaldi / "train_cut", "segments"), (commands, "commands in wav.scp")):
+        done = call("egs/kaldi/run.sh", "--train", train, "--test", kaldi / "test_cut", "--allow-pipes", "true",
+                    "--systems", "xvector xvector_online", "--work", tmp_path / "work")
+        refused(done, f"{train} has {found}, but xvector_online (online:) trains on whole audio files; write them, or")
+    assert not (tmp_path / "work/data").exists()
+
+
 def test_speakers_in_both_sets(kaldi, tmp_path):
     done = call("egs/kaldi/run.sh", "--train", kaldi / "train", "--test", kaldi / "train", "--systems", "ivector",
                 "--trials", kaldi / "test/trials", "--stop-stage", 0, "--work", tmp_path / "work")

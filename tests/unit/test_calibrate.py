@@ -64,7 +64,8 @@ def test_trials_without_an_error_have_finite_weights():
 
 @pytest.mark.parametrize(("scores", "labels", "message"), [
     ([[1.0], [2]], [True, True], "no nontarget trial"), ([[1.0], [2]], [False, False], "no target trial"),
-    ([[1.0, 0], [1, 2]], [True, False], "all scores of system 1 are alike")])
+    ([[1.0, 0], [1, 2]], [True, False], "all scores of system 1 are alike"),
+    ([[0.3]] * 10, [True, False] * 5, "all scores of system 1 are alike")])  # their deviation is 1e-16, not 0
 def test_what_cannot_be_fitted_is_an_error(scores, labels, message):
     with pytest.raises(InputError, match=message):
         train(np.array(scores), np.array(labels), 0.05)

@@ -260,6 +260,22 @@ def test_a_conversation_of_two_speakers(model, tmp_path, options):
     assert float(re.match(r"DER (.*) % \(one recording, no interval\)", done.stdout)[1]) < 5, done.stdout
 
 
+def test_a_name_of_several_words_becomes_one(model, tmp_path):
+    names = "my meeting .. 1", "other"
+    for name in names:
+        (tmp_path / f"{name}.wav").symlink_to(model / "talk.wav")
+    done = call("steps.diarization.diarize", "--shift", "1", model / "exp",
+                *(tmp_path / f"{name}.wav" for name in names), tmp_path / "out.rttm")
+    assert done.returncode == 0, done.stderr
+    assert {turn.recording for turn in read_rttm(tmp_path / "out.rttm")} == {"my_meeting___1", "other"}
+    said = [line for line in done.stderr.splitlines() if "one word" in line]
+    assert said == [f"'{tmp_path}/my meeting .. 1.wav' is called my_meeting___1 in {tmp_path}/out.rttm: a name there "
+                    "is one word"]
+    (tmp_path / "my_meeting___1.wav").symlink_to(model / "talk.wav")
+    done = call("steps.diarization.diarize", model / "exp", *sorted(tmp_path.glob("my*.wav")), tmp_path / "x.rttm")
+    assert done.returncode == 1 and "two recordings are called my_meeting___1; rename one" in done.stderr
+
+
 def test_bad_recordings_and_options(model, tmp_path):
     soundfile.write(tmp_path / "silence.wav", np.zeros(RATE), RATE)
     soundfile.write(tmp_path / "click.wav", np.append(np.zeros(RATE), 0.5), RATE)

@@ -15,12 +15,12 @@ from nnet.utterances import StoredUtterances
 from steps.report.det_curves import draw as draw_det
 from steps.report.det_curves import limits
 from steps.report.draw_attention import attend, draw, entropies
-from steps.report.material import POINTS, Summary, det_points
+from steps.report.material import POINTS, Summary
 from steps.report.plotting import line_style, mark_style, save_figure
 from steps.report.provenance import Origin
 from steps.report.results import Scores
 from utils.errors import InputError
-from utils.metrics import measure
+from utils.metrics import det_points, measure
 from utils.simulated import has_simulated, is_simulated
 
 
@@ -32,7 +32,8 @@ def counted(targets, nontargets, threshold):
 
 def test_det_points_are_those_of_every_score():
     targets, nontargets = np.array([3.0, 1.0, 2.0, 2.0]), np.array([0.0, 2.0, 1.5, -1.0, 0.0])
-    false_alarms, misses = det_points(targets, nontargets)
+    thresholds, false_alarms, misses = det_points(targets, nontargets, POINTS)
+    assert thresholds.tolist() == [-1, 0, 1, 1.5, 2, 3]
     expected = [counted(targets, nontargets, threshold) for threshold in (-1, 0, 1, 1.5, 2, 3)]
     assert np.allclose(np.stack([false_alarms, misses], axis=1), expected)
 
@@ -40,7 +41,7 @@ def test_det_points_are_those_of_every_score():
 def test_a_thinned_curve_lies_on_the_whole_one_and_passes_through_the_eer():
     rng = np.random.default_rng(0)
     targets, nontargets = rng.normal(2, 1, 20000), rng.normal(0, 1, 30000)
-    false_alarms, misses = det_points(targets, nontargets)
+    _, false_alarms, misses = det_points(targets, nontargets, POINTS)
     assert len(misses) <= 4 * POINTS
     ordered = np.sort(np.concatenate([targets, nontargets]))
     whole = np.array([(np.mean(nontargets >= t), np.mean(targets < t)) for t in ordered[::500]])
@@ -58,7 +59,7 @@ def test_limits_are_ticks_around_all_curves():
 def summary(system, eer):
     """A summary of made-up scores with this EER in its label."""
     rng = np.random.default_rng(0)
-    points = det_points(rng.normal(1, 1, 100), rng.normal(0, 1, 100))
+    points = det_points(rng.normal(1, 1, 100), rng.normal(0, 1, 100), POINTS)[1:]
     of = Scores("t", system, "plda", Path("s"), Path("t"), Origin("1", "mini", "c"))
     return Summary(of, eer, 0.0, *points, np.arange(4.0), np.ones(3), np.ones(3))
 

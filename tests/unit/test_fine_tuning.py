@@ -6,10 +6,11 @@ import shutil
 import pytest
 import yaml
 
-from nnet.config import plain, read_network_config
+from nnet.config import NETWORK, plain, read_network_config
 from tests.in_process import call
 from tests.unit.made_up import CONFIG, FEATURES
 from tests.unit.made_up_systems import write_untrained
+from tests.unit.test_toolkits import bring, speechbrain_ecapa, wespeaker_resnet, write
 
 BACKEND = {"backend": ["center", "cosine"]}
 SYSTEMS = {
@@ -78,6 +79,20 @@ def test_a_second_stage_starts_from_the_first_if_that_is_chosen_too(folder, tmp_
     assert resolved(tmp_path, "margin")["init"] == {"head_epochs": 2, "rate": 0.5, "model": str(folder / "bundle")}
 
 
+@pytest.mark.parametrize(("toolkit", "make", "system"), [("wespeaker", wespeaker_resnet, "resnet34_tstp"),
+                                                         ("speechbrain", speechbrain_ecapa, "ecapa_c512")])
+def test_a_bundle_of_another_toolkits_network_is_fine_tuned_by_the_recipes_system(tmp_path, toolkit, make, system):
+    done = bring(toolkit, write(tmp_path, make()), tmp_path / "bundle")
+    assert done.returncode == 0, done.stderr
+    done = call("steps.systems", "--scale", "mini", "--conf", FEATURES.parent, "--exp", tmp_path / "exp", "--init",
+                tmp_path / "bundle", system)
+    assert done.returncode == 0, done.stderr
+    config = resolved(tmp_path / "exp", system)
+    theirs = plain(read_network_config(str(tmp_path / "bundle/config.yaml")))
+    assert {part: config[part] for part in NETWORK} == {part: theirs[part] for part in NETWORK}
+    assert config["init"] == {"model": str(tmp_path / "bundle"), "head_epochs": 2, "rate": 0.1}
+
+
 def damaged(bundle, kind):
     path = bundle / "bundle.json"
     if kind == "cut":
@@ -104,6 +119,8 @@ def test_a_damaged_or_foreign_bundle_is_refused(folder, tmp_path, kind, message)
 @pytest.mark.parametrize(("init", "systems", "message"), [
     ("nowhere", (), "--init: no network in {}: no config.yaml; name a bundle or the folder of a trained network"),
     ("conf", ("small",), "--init: no network in {}: no config.yaml; name a bundle"),
+    ("avg_model.pt", (), "--init: {} is a file; make a bundle of another toolkit's checkpoint with utils/import_chec"),
+    ("avg_model.pt", ("small",), "--init: {} is a file; make a bundle"),
     ("factors", (), "--init: no network in {}: an i-vector system; name a bundle"),
     ("bundle", ("small", "factors"), "factors.yaml: kind is ivector; --init is for networks, choose some with "),
     ("bundle", ("vgg",), "vgg.yaml: encoder.type is vgg, {} has tdnn; choose the system whose network it is"),
@@ -115,6 +132,8 @@ def test_models_that_do_not_fit_are_refused(folder, tmp_path, init, systems, mes
     if init == "factors":
         place.mkdir(exist_ok=True)
         (place / "final.ie").touch()
+    elif init == "avg_model.pt":
+        place.touch()
     elif init == "foreign":
         shutil.copytree(folder / "mel80/small", place, dirs_exist_ok=True)
     elif init == "small":

@@ -126,6 +126,7 @@ def test_ids_are_not_glued_together(files):
     ([], SCORES, "trials: empty"),
     (["a b target"], ["a b 1"], "no nontarget trial"),
     (["a b nontarget"], ["a b 1"], "no target trial"),
+    (TRIALS, [f"{line.rpartition(' ')[0]} 0.5" for line in SCORES], "scores: all 4 scores are 0.5: they tell nothing"),
 ])
 def test_what_does_not_fit_is_an_error_that_names_it(files, trials, scores, message):
     with pytest.raises(InputError, match=message):
@@ -181,6 +182,16 @@ def test_command_line_prints_the_metrics(files, tmp_path):
     (tmp_path / "kaldi").write_text("3.5 target\n-1 nontarget\n1e-3 nontarget\n2. target\n")
     assert [part.tolist() for part in read_kaldi_scores(tmp_path / "kaldi")] == [[3.5, 2], [-1, 1e-3]]
     assert call(tmp_path / "kaldi").stdout == done.stdout
+    trials, scores = files(["a b target", "a c nontarget", "a d target", "b d nontarget"],
+                           ["a b 1", "a c 2", "a d 3", "b d -9"])
+    done = call("--llr", "--prior", "0.2", "--prior", "0.9", "--points", tmp_path / "points", trials, scores)
+    found = dict(line.split() for line in done.stdout.splitlines())
+    assert (found["mindcf_0.2"], found["mindcf_0.9"]) == ("0.5000", "0.5000")
+    # ln 4 = 1.4 rejects one target; ln 1/9 = -2.2 accepts all but -9.
+    assert (found["actdcf_0.2"], found["actdcf_0.9"]) == ("2.5000", "0.5000")
+    assert (tmp_path / "points").read_text().splitlines() == [
+        "threshold\tmiss\tfalse_alarm", "-9\t0\t1", "1\t0\t0.5", "2\t0.5\t0.5", "3\t0.5\t0"]
+    assert "error: --prior is '1', wanted more than 0 and less" in call("--prior", "1", trials, scores).stderr
     failed = call(*files(TRIALS, SCORES[:2]))
     assert failed.returncode == 1
     assert failed.stderr.startswith("utils.metrics: error: ")

@@ -17,6 +17,7 @@ from local.own_corpus import (
     read_table,
     speaker_ids,
 )
+from tests.in_process import call
 from utils.errors import InputError
 from utils.kaldi.data_dir import DataDir, write_data_dir
 
@@ -57,6 +58,20 @@ def test_a_folder_that_leads_back_to_itself_is_listed_once(tmp_path):
     assert set(named(root)) == {"ann/1.wav", "bob/1.wav"}
 
 
+def test_the_list_of_a_corpus_has_a_folder_that_leads_back_to_itself_once(tmp_path):
+    root = touch(tmp_path / "corpus", "ann/1.wav", "bob/1.wav")
+    (root / "bob/again").symlink_to(root)
+    contents = []
+    for _ in range(2):
+        done = call("local.list_corpus", tmp_path / "list", root)
+        assert (done.returncode, done.stderr) == (0, "")
+        contents.append((tmp_path / "list").read_text().splitlines())
+        (root / "ann/1.wav").write_text("another recording")
+    folders = [f"{root}", f"{root}/ann", f"{root}/bob"]
+    assert [[line.split()[0] for line in lines] for lines in contents] == [folders, folders]
+    assert [old == new for old, new in zip(*contents, strict=True)] == [True, False, True]
+
+
 def test_speakers_of_a_regular_expression(tmp_path):
     root = touch(tmp_path, "ann-1-a.wav", "bob-2-b.wav", "noise.wav")
     assert named(root, Naming(pattern=pattern_of("^([^-]+)-")))["bob-2-b.wav"] == ("bob", "")
@@ -85,6 +100,16 @@ def test_a_table_names_files_speakers_and_more(tmp_path):
         "gender": "f"}
 
 
+def test_paths_of_a_table_start_from_the_corpus_or_else_from_the_test_folder(tmp_path):
+    """A path that both have is the corpus's; the other file has no row unless its path is absolute."""
+    corpus, test = touch(tmp_path / "c", "a/1.wav", "b/1.wav"), touch(tmp_path / "t", "a/1.wav", "x/1.wav", "y/1.wav")
+    (tmp_path / "t.csv").write_text(f"path,speaker\na/1.wav,Ann\nb/1.wav,Bob\nx/1.wav,Xi\n{test}/y/1.wav,Yo\n")
+    naming = Naming(table=read_table(tmp_path / "t.csv", corpus, test))
+    assert named(corpus, naming) == {"a/1.wav": ("Ann", ""), "b/1.wav": ("Bob", "")}
+    assert named(test, naming) == {"x/1.wav": ("Xi", ""), "y/1.wav": ("Yo", "")}
+    assert find_recordings(test, naming)[1][-1].endswith("t.csv and are left out: a/1.wav")
+
+
 @pytest.mark.parametrize(("text", "message"), [
     ("file,speaker2\n", "its first line has the columns file, speaker2; wanted path and speaker"),
     ("", r"its first line has the columns \(none\)"),
@@ -92,7 +117,8 @@ def test_a_table_names_files_speakers_and_more(tmp_path):
     ("path,speaker\na.wav\n", "row 2 has 1 cells, the first line 2"),
     ("path,speaker\na.wav,x\n./a.wav,y\n", "row 3: path is './a.wav', listed twice"),
     ("path,speaker\n,x\n", "row 2: path is '', empty"),
-    ("path,speaker\nq.wav,x\n", "none of its 1 paths is in .*c, such as '.*q.wav'; wanted paths relative to it"),
+    ("path,speaker\nq.wav,x\n", "none of its 1 paths is in .*c, such as '.*q.wav'; wanted absolute paths, or "
+     "relative ones, such as '1.wav'"),
 ])
 def test_tables_that_cannot_be_used(tmp_path, text, message):
     root = touch(tmp_path / "c", "1.wav")

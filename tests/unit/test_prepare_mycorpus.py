@@ -191,6 +191,37 @@ def test_test_folder_trial_list_and_their_contradictions(own, tmp_path):
     assert prepare(own, tmp_path / "data", "--test", test, "--max-shared-speakers", "0.4").returncode == 0
 
 
+def test_a_given_list_needs_targets_and_non_targets_that_can_be_used(corpus, tmp_path):
+    path = tmp_path / "list"
+    target, other = "1 spk03/s0/0.wav spk03/s1/2.wav\n", "0 spk03/s0/0.wav spk04/s0/0.wav\n"
+    for text, counts in ((target, (1, 0)), (other, (0, 1)), ("1 x/a.wav x/b.wav\n0 x/a.wav y/b.wav\n", (0, 0))):
+        path.write_text(text)
+        done = prepare(corpus, tmp_path / "data", "--trials", path, "--max-missing-trials", "1")
+        assert done.returncode == 1 and not (tmp_path / "data/train").exists()
+        assert done.stderr.splitlines()[-1].endswith(
+            f"list: {counts[0]} target and {counts[1]} non-target trials can be used, and an error rate needs both; "
+            "complete the list, or leave --trials out: trials are drawn then")
+    path.write_text(target + other)
+    assert prepare(corpus, tmp_path / "data", "--trials", path).returncode == 0
+
+
+def test_a_given_list_may_name_any_of_identical_recordings(own, tmp_path):
+    """Trials of the copy that is left out are those of the one in use, also if there is another version."""
+    write(own / "spk03/s0/0-quiet.wav", (voice(3, 0) // 2).astype(np.int16))
+    shutil.copy(own / "spk03/s0/0.wav", own / "spk03/s1/again.wav")
+    path = tmp_path / "list"
+    path.write_text("1 spk03/s1/again.wav spk03/s1/2.wav\n1 spk03/s0/0.wav spk03/s1/3.wav\n"
+                    "0 spk03/s1/again spk04/s0/0.wav\n0 spk03/s0/0.wav spk04/s0/0.wav\n")
+    done = prepare(own, tmp_path / "data", "--trials", path)
+    assert done.returncode == 0, done.stderr
+    assert trials(tmp_path / "data/test/trials/list") == [["spk03-s0-0", "spk03-s1-2", "target"],
+                                                          ["spk03-s0-0", "spk03-s1-3", "target"],
+                                                          ["spk03-s0-0", "spk04-s0-0", "nontarget"]]
+    path.write_text("1 spk03/s0/0.wav spk03/s1/again.wav\n")
+    done = prepare(own, tmp_path / "data", "--trials", path)
+    assert done.returncode == 1 and "or compare a recording with itself: line 1: " in done.stderr.splitlines()[-1]
+
+
 def test_a_corpus_that_cannot_be_trained_on_is_refused_with_the_reasons(own, tmp_path):
     def refused(root, *options):
         done = prepare(root, tmp_path / "data", *options)
@@ -225,9 +256,50 @@ def test_a_corpus_that_cannot_be_trained_on_is_refused_with_the_reasons(own, tmp
     assert refused(silent)[0].startswith("12 of 12 recordings cannot be used (12 silent): 0/a.wav (silent), 1/a.wav")
 
 
+def test_genders_spelt_in_several_ways_are_two(corpus, tmp_path):
+    """For the draw of the test speakers, the hard list and spk2gender."""
+    words = ("F", "M", "female", "Male", "w", "man", "f", "m", "Woman", "MAN", "f", "m")
+    for name, spelt in (("plain", "fm" * 6), ("mixed", words)):
+        rows = (f"{speaker},{word}\n" for speaker, word in zip(SPEAKERS, spelt, strict=True))
+        (tmp_path / "t.csv").write_text(f"speaker,gender\n{''.join(rows)}")
+        done = prepare(corpus, tmp_path / name, "--meta", tmp_path / "t.csv")
+        assert done.returncode == 0, done.stderr
+    for table in ("test/trials/test", "test/trials/test_hard", "test/spk2gender", "train/spk2gender"):
+        assert (tmp_path / "mixed" / table).read_text() == (tmp_path / "plain" / table).read_text()
+
+
+def test_a_table_of_the_tests_too(own, tmp_path):
+    """Of a test folder elsewhere, with paths that start from it."""
+    (tmp_path / "tests").mkdir()
+    for name in SPEAKERS[:3]:
+        shutil.move(own / name, tmp_path / "tests" / name)
+    rows = [f"{path.relative_to(root)},{path.parts[-3]}\n" for root in (own, tmp_path / "tests")
+            for path in sorted(root.rglob("*.wav"))]
+    (tmp_path / "t.csv").write_text(f"path,speaker\n{''.join(rows)}")
+    done = prepare(own, tmp_path / "data", "--meta", tmp_path / "t.csv", "--test", tmp_path / "tests")
+    assert done.returncode == 0, done.stderr
+    assert set(read_data_dir(tmp_path / "data/test").speakers) == set(SPEAKERS[:3])
+
+
+def test_a_table_of_other_speakers_is_told(corpus, tmp_path):
+    """Its speakers without recordings, and those of the corpus whom it does not list."""
+    path = genders(tmp_path / "genders.csv")
+    path.write_text(path.read_text().replace("spk0", "Spk0"))
+    done = prepare(corpus, tmp_path / "data", "--meta", path)
+    assert done.returncode == 0, done.stderr
+    told = (tmp_path / "data/summary.txt").read_text()
+    assert f"- 10 of 12 speakers of {path} have no recordings: Spk00, Spk01, Spk02, Spk03, Spk04 and 5 more" in told
+    assert f"- 10 of 12 speakers are not in {path}: spk00, spk01, spk02, spk03, spk04 and 5 more" in told
+    assert "no recordings" not in prepare(corpus, tmp_path / "data", "--meta", genders(path)).stdout
+
+
 def test_options_that_fit_nothing_end_with_one_line(corpus, tmp_path):
     for words, message in (
             (("--hard-by", "age"), "--hard-by names 'age', which --meta does not tell of speakers; known: nothing"),
+            (("--test", corpus / "../my 'own' corpus"), "name another folder, or leave --test out: test speakers are "
+             "held out then"),
+            (("--test-share", "1"), "error: 0 speakers are left to train on, wanted 4 or more: 2 validate; hold fewer"),
+            (("--test-share", "0.8"), "error: 2 speakers are left to train on (spk"),
             (("--speaker-level", "5", "--max-missing", "1"), "my 'own' corpus: no recording is left to use"),
             (("--speaker-level", "3"), "48 of 48 recordings cannot be used (48 no speaker): spk00/s0/0.wav"),
             (("--speaker-level", "3", "--speaker-regex", "(x)"), "both name the speakers; give one of them"),
@@ -262,6 +334,7 @@ def test_files_without_sound_are_named_and_may_be_a_share(own, tmp_path):
     assert "2003 of 2051 recordings cannot be used (2000 empty, 1 " in line and "--max-missing 0.977" in line
     done = prepare(own, tmp_path / "data", "--max-missing", "0.977")
     assert done.returncode == 0 and "warning: 2003 of 2051 recordings cannot be used" in done.stderr
+    assert "\n- 2003 of 2051 recordings cannot be used (2000 empty, 1 " in (tmp_path / "data/summary.txt").read_text()
     assert len(read_data_dir(tmp_path / "data/train").ids) == 32
 
 
@@ -277,6 +350,8 @@ def test_recordings_of_two_speakers_are_named_and_all_left_out(own, tmp_path):
         "with --max-duplicates 0.08")
     done = prepare(own, tmp_path / "data", "--max-duplicates", "0.08")
     assert done.returncode == 0, done.stderr
+    assert ("\n- 4 of 50 recordings belong to two speakers, compared by their sound: spk00/s0/0.wav (spk00) = "
+            in (tmp_path / "data/summary.txt").read_text())
     ids = {*read_data_dir(tmp_path / "data/train").ids, *read_data_dir(tmp_path / "data/test").ids}
     assert len(ids) == 46 and not ids & {"spk00-s0-0", "spk01-s0-x", "spk02-s1-y", "spk03-s0-1"}
 

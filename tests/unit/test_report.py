@@ -18,7 +18,7 @@ from steps.report.embeddings import principal_axes
 from steps.report.groups import draw as draw_groups
 from steps.report.groups import duration_groups, group_rates, read_traits
 from steps.report.head_entropies import draw_system
-from steps.report.histograms import read_calibration
+from steps.report.histograms import read_calibration, read_fused
 from steps.report.material import Material, eer_threshold, summarise
 from steps.report.page import mark, render, table_rows
 from steps.report.pair_attention import attend_pair, choose_pairs
@@ -85,6 +85,13 @@ def test_thresholds_of_calibrations_are_on_the_score(tmp_path):
         path.write_text(bad)
         with pytest.raises(InputError, match=r"calibration.json: not a calibration \(.*\); calibrate again"):
             read_calibration(path)
+    (tmp_path / "calibration").mkdir()
+    assert read_fused(tmp_path / "veri.plda", "plda") == {}
+    (tmp_path / "calibration/veri.plda.json").write_text(json.dumps(one | {"weights": [1, 2]}))
+    assert read_fused(tmp_path / "veri.plda", "plda") == {"plda": (4.0, 0.01)}  # fused scores are the ratios
+    (tmp_path / "calibration/veri.plda.json").write_text("{}")
+    with pytest.raises(InputError, match=r"veri.plda.json: not a calibration \('threshold'\); calibrate again"):
+        read_fused(tmp_path / "veri.plda", "plda")
 
 
 def test_groups_by_duration_have_a_quarter_of_the_targets_each():

@@ -61,6 +61,15 @@ def test_normalised_scores_equal_their_equations(name, kind, monkeypatch):
         assert sum(parts) / len(parts) == pytest.approx(normalised(kind, backend, x[i], x[j], cohort, 4), rel=2e-4)
 
 
+def test_a_cohort_smaller_than_asked_for_is_said(capsys):
+    backend, (x, _) = trained("center length cosine"), speakers(4, 2, 2)
+    cohort = speakers(9, 1, 3)[0]
+    some, every = (normals(backend.plain_scorer, Word("asnorm", top), cohort, Enrolment(x), x, threads=1)
+                   for top in (300, 9))
+    np.testing.assert_array_equal(some[0].mean, every[0].mean)
+    assert capsys.readouterr().err == "asnorm300: the cohort has 9 speakers, and all are taken\n"
+
+
 def test_models_of_several_utterances_have_statistics_of_their_own():
     backend, (x, _) = trained("center lda4 length plda"), speakers(4, 3, 2)
     cohort = speakers(9, 1, 3)[0]

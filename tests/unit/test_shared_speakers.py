@@ -7,12 +7,28 @@ import pytest
 
 from utils.errors import InputError
 from utils.kaldi import shared_speakers
+from utils.kaldi.data_dir import DataDir
+from utils.kaldi.perturb_speed import perturbed, read_speeds
 from utils.kaldi.shared_speakers import check_trials, original, refuse_shared
 
 
 def test_a_copy_has_the_voice_of_its_original() -> None:
-    names = ["id1", "sp0.9-id1", "sp1.1-a-b", "sp1-f", "sp0.9-", "special", "sp0.9"]
-    assert [original(name) for name in names] == ["id1", "id1", "a-b", "sp1-f", "sp0.9-", "special", "sp0.9"]
+    same = ["id1", "sp1-f", "sp0.9-", "special", "sp0.9", "spx0.9-a", "sp1x-a"]
+    assert [original(name) for name in same] == same
+    copies = ["sp0.9-id1", "sp1.1-id1", "sp1x0.9-id1", "sp1.1x0.9-id1", "sp0.9x2-id1", "sp2.0-id1"]
+    assert {original(name) for name in copies} == {"id1"} and original("sp1.1-a-b") == "a-b"
+
+
+@pytest.mark.parametrize("speeds", ["0.9,1.1,1x0.9", "1.1x0.9,2.0,3x1"])
+def test_each_copy_that_can_be_made_is_known_as_one(speeds: str) -> None:
+    data = DataDir(["a-1", "b-1"], {"utt2spk": ["a", "b"], "wav.scp": ["a.wav", "b.wav"]})
+    copies = perturbed(data, read_speeds(speeds))
+    assert len(set(copies.speakers)) == 6 and {original(name) for name in copies.speakers} == {"a", "b"}
+
+
+def test_a_speed_whose_copies_would_pass_for_other_people_is_refused() -> None:
+    with pytest.raises(InputError, match="--speeds 0.9,2: write '2' with a decimal point, such as 2.0"):
+        read_speeds("0.9,2")
 
 
 def test_the_first_five_are_named_above_the_share() -> None:

@@ -26,6 +26,7 @@ from utils.kaldi.data_dir import (
     separate,
     write_data_dir,
 )
+from utils.kaldi.shared_speakers import COPY
 
 
 def perturbed(data: DataDir, speeds: list[str]) -> DataDir:
@@ -58,6 +59,8 @@ def read_speeds(text: str) -> list[str]:
         both = float(factor), float(formants or 1)
         if both == (1, 1):
             raise InputError(f"--speeds {text}: {speed!r} is not a factor other than 1: the copy would be the original")
+        if not COPY.match(f"sp{speed}-x"):  # the copies would pass for other people
+            raise InputError(f"--speeds {text}: write {speed!r} with a decimal point, such as 2.0 or 1.1x0.9")
         if both in seen:
             raise InputError(f"--speeds {text}: a factor is given twice")
         seen.add(both)

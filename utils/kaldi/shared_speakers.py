@@ -2,9 +2,9 @@
 
 e.g.: python3 -m utils.kaldi.shared_speakers --max-shared-speakers 0.1 data/train_net data/valid
 
-Copies at another speed (sp0.9-id10270) count as the original speaker. The speakers of a trial list in <data>/trials
-are looked up in <data>/utt2spk. For an utterance missing there, the training speaker is taken whose id, followed by
-`-`, starts the utterance's id.
+Copies at another speed (sp0.9-id10270) or with moved formants (sp1x0.9-id10270) count as the original speaker. The
+speakers of a trial list in <data>/trials are looked up in <data>/utt2spk. For an utterance missing there, the training
+speaker is taken whose id, followed by `-`, starts the utterance's id.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from utils.errors import InputError, first_five, run_main
 from utils.files import write_aside
 from utils.kaldi.data_dir import read_column
 
-COPY = re.compile(r"sp\d+\.\d+-(?=.)")
+COPY = re.compile(r"sp(\d+\.\d+|\d+(\.\d+)?x\d+(\.\d+)?)-(?=.)")  # not the speaker sp1-f
 
 
 def original(speaker: str) -> str:
-    """Return the original speaker: id10270 for sp0.9-id10270."""
+    """Return the original speaker: id10270 for sp0.9-id10270 or sp1x0.9-id10270."""
     return COPY.sub("", speaker, count=1) if COPY.match(speaker) else speaker
 
 
