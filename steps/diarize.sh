@@ -27,5 +27,6 @@ gpu=()
 $cmd ${gpu[@]+"${gpu[@]}"} "$(dirname "$rttm")/log/${rttm##*/}.log" \
   python3 -m steps.diarization.diarize ${chain:+--chain "$chain"} --window "$window" --shift "$shift" --bias="$bias" --vbx "$vbx" \
     --fa "$fa" --fb "$fb" --loop "$loop" --device "$device" "$bundle" "$recording" "$rttm"
+requests_end
 mark_done "$record" "$bundle" "$recording" -- "$rttm"
 log "$(cut -d ' ' -f 8 "$rttm" | sort -u | wc -l) speakers, $(wc -l < "$rttm") turns"

@@ -18,6 +18,7 @@ config=$1; train=$2; valid=$3; exp=$4
 require_file "$config" "$train/feats.scp" "$train/utt2spk" "$valid/feats.scp" "$valid/trials/valid"
 network=$exp/network.yaml   # without the back-end, so that changing it does not repeat the training
 ! in_status || network=$VOX_SCRATCH/network.yaml
+if in_dry_run; then network=$(mktemp); trap 'rm -f "$network"' EXIT; fi
 from=(${init:+--init "$init"})
 python3 -m nnet.config ${from[@]+"${from[@]}"} "$config" "$network"
 inputs=("$network" "$train" "$valid")

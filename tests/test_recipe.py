@@ -160,16 +160,23 @@ def test_a_dry_run_prints_the_requests_of_a_whole_run_and_writes_nothing(finishe
     real = {re.sub(r"\.[12]\.log$", ".JOB.log", str(path)).replace("veri_test.", "LIST.") for path in logs}
     done = run(corpus, conf, tmp_path / "work", "--cmd", "run --dry-run", *WITH_FIGURES)
     assert done.returncode == 0, done.stderr[-2000:]
-    asked = {re.sub(r".*/(work/data|systems)/", lambda found: {"s": "exp/", "w": "data/"}[found[1][0]],
-                    shlex.split(line)[-1]).replace("*.", "LIST.") for line in done.stdout.splitlines()}
+    asked = {shlex.split(line)[-1].removeprefix(f"{tmp_path}/work/").replace("*.", "LIST.")
+             for line in done.stdout.splitlines()}
     assert asked == real
     assert "== Stage 6: " in done.stderr and not (tmp_path / "work").exists()
     assert all(" --mem " in line for line in done.stdout.splitlines() if "make_feats" in line or "/score" in line)
-    done = run(corpus, conf, work, "--cmd", "slurm --dry-run", "--systems", "ivector", *WITH_FIGURES)
-    assert done.returncode == 0, done.stderr[-2000:]
-    lines = done.stdout.splitlines()
-    assert len(lines) > 8 and all(line.startswith("sbatch ") and " --mem=" in line for line in lines)
-    assert "assumed" not in done.stderr.replace(str(tmp_path), "").split("== Stage 2")[0]  # its data exist
+    shutil.copytree(work / "data", tmp_path / "begun/data", symlinks=True,
+                    ignore=lambda folder, names: {"mfcc24", "fbank80", "fbank30"} & set(names))
+    for folder, systems in ((work, "ivector xvector"), (tmp_path / "begun", "ivector")):  # after stage 8, and after 0
+        done = run(corpus, conf, folder, "--cmd", "slurm --dry-run", "--systems", systems, *WITH_FIGURES)
+        assert done.returncode == 0, done.stderr[-2000:]
+        lines = done.stdout.splitlines()
+        assert len(lines) > 8 and all(line.startswith("sbatch ") and " --mem=" in line for line in lines)
+        assert all(f"--output={folder}/" in line.replace("'", "") for line in lines)
+        assert " assumed" not in done.stderr
+        small = [line for line in lines if "/backend/" in line or "/scores" in line]
+        assert small and all(int(re.search(r"--mem=(\d+)M", line)[1]) <= 1000 for line in small)  # of 96 utterances
+    assert not (tmp_path / "begun/exp").exists()
 
 
 @pytest.mark.long

@@ -59,7 +59,7 @@ else
   $begun || python3 -m utils.jobs.place "$work"
 fi
 data=$work/data exp=$work/exp
-[ -z "${VOX_DRY_RUN:-}" ] || exp=$resolved  # where the steps find the systems' configurations
+export VOX_EXP=$exp VOX_SYSTEMS=$resolved  # the steps' estimates read the systems' configurations from the latter
 jobs=(--nj "$nj" --cmd "$cmd") threads=(--cmd "$cmd" --num-threads "$num_threads")
 case " ${cmd%% *}" in *[/\ ]run | *[/\ ]run.pl) on_engine=false ;; *) on_engine=true ;; esac
 # Jobs with --device: on this machine they take turns on each GPU, so that more jobs than GPUs only load the model again.

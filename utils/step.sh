@@ -11,7 +11,7 @@ set -euo pipefail
 # The user sees one line when a step's work begins and one at its end, with the time that it took.
 step=${script##*/} step=${step%.sh} step_out=${!#} step_began='' step_said='' step_details=''
 step_begins() {
-  [ -z "$step_began" ] || return 0
+  [ -z "$step_began" ] && ! in_dry_run || return 0
   step_began=$SECONDS
   echo "$(date '+%H:%M:%S') $step ${step_out#"$PWD"/}" >&2
 }
@@ -35,8 +35,9 @@ die() { echo "$script: error: $*" >&2; exit 1; }
 
 in_status() { [ -n "${VOX_STATUS:-}" ]; }  # a recipe asks for the state of its steps: write nothing
 
-# A recipe whose launcher has --dry-run asks for the requests of its steps: each makes those of its jobs, whose data need not
-# exist, and writes nothing. Steps without jobs end at once.
+# A launcher with --dry-run, a recipe's or the step's own, asks for requests: each step makes those of its jobs, whose data
+# need not exist, and writes nothing. A recipe's steps without jobs end at once.
+case " ${cmd:-} " in *" --dry-run "*) export VOX_DRY_RUN=true ;; esac
 in_dry_run() { [ -n "${VOX_DRY_RUN:-}" ]; }
 requests_end() { ! in_dry_run || exit 0; }  # after the step's last jobs
 if in_dry_run; then
@@ -131,14 +132,22 @@ if [ "${num_threads:-}" = 0 ]; then
   case " ${cmd%% *}" in *[/\ ]run | *[/\ ]run.pl) num_threads=$(getconf _NPROCESSORS_ONLN) ;; *) num_threads=4 ;; esac
 fi
 
-# Sets `memory`, the launcher's option for the memory of the step's jobs, to an estimate, unless --cmd has one.
+# Sets `memory`, the launcher's option for the memory of the step's jobs, to an estimate, unless --cmd has one. In the
+# dry run of a recipe, the configuration is in its folder of systems; all else that exists is in the work folder.
 estimate() {  # module step name=value ...
   memory=()
   case " $cmd " in *" --mem "*) return 0 ;; esac
   # On this machine nothing is reserved, and importing PyTorch for the estimate would take seconds.
   case "$1 ${cmd%% *}" in "nnet.memory "*run | "nnet.memory "*run.pl) return 0 ;; esac
-  local mem
-  mem=$(python3 -m "$@") || exit 1
+  local mem word words=()
+  for word in "$@"; do
+    case $word in
+      exp="${VOX_EXP:-}"/* | config="${VOX_EXP:-}"/*)
+        ! in_dry_run || [ -z "${VOX_EXP:-}" ] || word=${word%%=*}=$VOX_SYSTEMS${word#*="$VOX_EXP"} ;;
+    esac
+    words+=("$word")
+  done
+  mem=$(python3 -m "${words[@]}") || exit 1
   memory=(--mem "$mem")
 }
 

@@ -100,6 +100,22 @@ def test_sizes_of_a_network_are_those_of_its_layers(tmp_path):
     assert requests[1] > 2 * requests[0]
 
 
+def test_before_features_and_embeddings_the_sizes_of_their_data_count(tmp_path, capsys):
+    """As in the dry run of a recipe after stage 0; train_net_sp will be made of train_net and train_sp."""
+    for name, count in (("train", 7), ("train_net", 5), ("train_sp", 10)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for table in ("utt2spk", "spk2utt"):
+            (tmp_path / "data" / name / table).write_text("u s\n" * count)
+    features, exp = tmp_path / "data/mfcc24", tmp_path / "exp/xvector"
+    assert [memory.data_of(features / name).utterances for name in ("train", "train_net_sp")] == [7, 15]
+    assert memory.count_of(features / "train_net_sp/spk2utt") == 15
+    assert memory.embeddings_of(exp / "embeddings_train") == (7, 4 * 512 * 7)
+    assert memory.embeddings_of(exp / "segments_train/segments.scp")[0] == 7
+    assert not capsys.readouterr().err
+    assert memory.data_of(features / "test").utterances == 1_240_651
+    assert "mfcc24/test/utt2spk does not exist yet: utterances 1,240,651 assumed" in capsys.readouterr().err
+
+
 def test_unknown_sizes_are_assumed_and_said(tmp_path, capsys):
     assert memory.train_backend(str(tmp_path / "nothing")) > 4 * 512 * 1_240_651
     assert f"# {tmp_path}/nothing does not exist yet: utterances 1,240,651 assumed" in capsys.readouterr().err

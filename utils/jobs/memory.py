@@ -4,7 +4,8 @@ A step calls this before it launches its jobs (utils/step.sh). Every estimate is
 then: utterances, frames, dimensions, the model. nnet/memory.py adds the sizes of networks. The last line of a job's log
 compares the request with the measured peak (utils/jobs/task.py); docs/clusters.md has the table of both.
 
-Where data do not exist yet, as in a dry run, the sizes of VoxCeleb1 and VoxCeleb2 together are assumed, and a line
+Where features or embeddings do not exist yet, as in a dry run, the utterances of the directories that they are made of
+count. If these do not exist either, the sizes of VoxCeleb1 and VoxCeleb2 together are assumed, and a line
 `# ... assumed` says so.
 """
 
@@ -49,9 +50,14 @@ def assume(what: str, name: str) -> int:
 
 
 def count_of(table: Path) -> int:
-    """Return the lines of a table of a data directory; if it does not exist, the assumed number."""
+    """Return the lines of a table of a data directory. If data/mfcc24/train_net_sp does not exist, those of
+    data/train_net and data/train_sp, of which a recipe makes it; without these, the assumed number."""
     if not table.is_file():
-        return assume(str(table), "speakers" if table.name == "spk2utt" else "utterances")
+        data, (first, *more) = table.parent.parent.parent, table.parent.name.split("_")
+        sources = [data / name / table.name for name in [f"{first}_{part}" for part in more] or [first]]
+        if not all(source.is_file() for source in sources):
+            return assume(str(table), "speakers" if table.name == "spk2utt" else "utterances")
+        return sum(count_of(source) for source in sources)
     with table.open("rb") as stream:
         return sum(1 for _ in stream)
 
@@ -61,7 +67,7 @@ def data_of(folder: Path, features: str = "") -> Data:
     found = re.search(r"\d+", features)
     dim = int(found[0]) if found else 80
     if not (folder / "feats.scp").is_file():
-        return Data(assume(str(folder), "utterances"), ASSUMED["frames"], ASSUMED["longest"], dim)
+        return Data(count_of(folder / "utt2spk"), ASSUMED["frames"], ASSUMED["longest"], dim)
     if not found:
         from utils.kaldi.ark import iterate  # numpy, which is not needed otherwise
 
@@ -83,7 +89,9 @@ def embeddings_of(path: Path) -> tuple[int, int]:
     """Return the number and the bytes of the vectors in a folder of embeddings, or of a script."""
     scripts = [path] if path.is_file() else sorted(path.glob("[xi]vector.scp"))
     if not scripts:
-        count = assume(str(path), "utterances")
+        folder = path.parent if path.suffix == ".scp" else path  # work/exp/xvector/embeddings_train: of work/data/train
+        table = folder.parent.parent.parent / "data" / folder.name.partition("_")[2] / "utt2spk"
+        count = count_of(table) if table.is_file() else assume(str(path), "utterances")
         return count, 4 * ASSUMED["dim"] * count
     archives = scripts[0].parent.glob(f"{scripts[0].stem}*.ark")
     return count_of(scripts[0]), sum(file.stat().st_size for file in archives)
