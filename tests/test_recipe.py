@@ -121,11 +121,12 @@ def test_an_engine_gives_the_same_table(cold, engine, finished, corpus, conf, tm
     One system each: a job starts Python anew, and an engine takes seconds to notice that it has ended.
     """
     work, system = finished[0], {"sge": "ivector", "slurm": "xvector"}[engine]
-    done = run(corpus, conf, tmp_path, "--cmd", engine, "--num-threads", "2", "--systems", system)
+    done = run(corpus, conf, tmp_path, "--cmd", engine, "--num-threads", "2", "--systems", system, "--ivector-nj", "2")
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "more memory than" not in done.stderr
     assert alone(tmp_path) == [results(work)[0], *(row for row in alone(work) if row[0] == system)]
     log = next((tmp_path / "exp" / system / "embeddings_test/log").glob("extract.1.log")).read_text()
-    assert "# Running on" in log
+    assert "# Running on" in log and " requested_mb=" in log
     assert (tmp_path / "exp" / system / "embeddings_test/log/q").is_dir()
 
 

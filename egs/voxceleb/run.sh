@@ -22,7 +22,7 @@ work=               # folder of data/ and exp/ (empty: this folder)
 nj=$(getconf _NPROCESSORS_ONLN)  # jobs per stage
 ivector_nj=1        # jobs that share the training of an i-vector model (more than 1 pays on a cluster)
 gpu_nj=0            # jobs that compute embeddings with --device cuda, a GPU each (0: the GPUs of this machine; 4 on an engine)
-max_jobs_run=0      # networks that train at once on an engine (0: all); on this machine one after the other
+max_jobs_run=0      # systems that train at once on an engine (0: all); on this machine one after the other
 cmd=                # launcher of the jobs (empty: the one that cmd.sh names)
 device=cpu          # device for networks and i-vectors: cpu or cuda
 num_threads=0       # threads of each process that trains or scores (0: all cores of this machine; 4 on an engine)
@@ -91,13 +91,12 @@ if stage 1 "features and voice activity"; then
 fi
 
 if stage 2 "i-vectors: background model, then total-variability matrix"; then
-  for system in $systems; do
-    read_facts "$system"
-    [ "$kind" = ivector ] || continue
-    "$steps/train_ubm.sh" "${threads[@]}" --device "$device" --seed "$seed" "$config" "$feats/train" "$exp/$system/ubm"
-    "$steps/train_ivector_extractor.sh" --nj "$ivector_nj" "${threads[@]}" --device "$device" --seed "$seed" \
-      "$config" "$feats/train" "$exp/$system/ubm" "$exp/$system"
-  done
+  train_ivector() {
+    "$steps/train_ubm.sh" "${threads[@]}" --device "$device" --seed "$seed" "$config" "$feats/train" "$exp/$system/ubm" &&
+      "$steps/train_ivector_extractor.sh" --nj "$ivector_nj" "${threads[@]}" --device "$device" --seed "$seed" \
+        "$config" "$feats/train" "$exp/$system/ubm" "$exp/$system"
+  }
+  for_each ivector train_ivector
 fi
 
 if stage 3 "networks: training, validated on the held-out speakers"; then
