@@ -56,7 +56,9 @@ for session, names in groupby(sorted(files), key=lambda name: name.rpartition("/
     for name in names:
         samples.append(soundfile.read(files[name], dtype="int16")[0])
         utterance, end = name.replace("/", "-").removesuffix(".flac"), start + len(samples[-1])
-        found["segments"].append(f"{utterance} {recording} {start / 16000:.7f} {end / 16000:.7f}\n")
+        # Half a sample later: Kaldi, and so this repository, takes the sample below a time, in floating point.
+        seconds = [f"{(place + 0.5) / 16000:.8f}" for place in (start, end)]
+        found["segments"].append(f"{utterance} {recording} {' '.join(seconds)}\n")
         found["utt2spk"].append(f"{utterance} {speaker}\n")
         start = end
     wav = out / "kaldi/audio" / f"{recording}.flac"
