@@ -69,7 +69,8 @@ def test_a_program_inherits_what_its_caller_has(served):
       for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV))])
 def test_its_end_is_its_callers(served, line, code):
     environment, folder = served
-    module = write(folder, "ends", f"import os, sys\nprint('begun', flush=True)\n{line}\n")
+    # A name of its own: Python takes the compiled form of a file of the same size and second for its own.
+    module = write(folder, f"ends_{code}_{len(line)}", f"import os, sys\nprint('begun', flush=True)\n{line}\n")
     for more in ({}, {"VOX_COLD": "true"}):
         done = shell(environment, f"python3 -m {module} < /dev/null; echo $?", **more)
         assert done.stdout == f"begun\n{code}\n"
