@@ -50,8 +50,11 @@ def assume(what: str, name: str) -> int:
 
 
 def count_of(table: Path) -> int:
-    """Return the lines of a table of a data directory. If data/mfcc24/train_net_sp does not exist, those of
-    data/train_net and data/train_sp, of which a recipe makes it; without these, the assumed number."""
+    """Return the number of lines in a table of a data directory.
+
+    If data/mfcc24/train_net_sp does not exist yet, count the lines of data/train_net and data/train_sp, from which a
+    recipe makes it. If they do not exist either, return the assumed number.
+    """
     if not table.is_file():
         data, (first, *more) = table.parent.parent.parent, table.parent.name.split("_")
         sources = [data / name / table.name for name in [f"{first}_{part}" for part in more] or [first]]
