@@ -97,3 +97,12 @@ def test_nothing_is_unpickled_or_evaluated():
             text = text.replace("torch.load(path, map_location=\"cpu\", weights_only=True)", "", 1)
         found = [word for word in forbidden if word in text]
         assert not found, f"{path}: {found}"
+
+
+@pytest.mark.parametrize(("module", "slow"), [("steps.feat.compute_feats", ("torch", "scipy")),
+                                              ("utils.jobs.run", ("torch", "numpy", "tqdm")),
+                                              ("utils.jobs.done", ("torch", "numpy"))])
+def test_programs_that_every_step_starts_are_quick_to_start(module, slow):
+    done = subprocess.run([sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"], capture_output=True,
+                          text=True, check=True, cwd=ROOT)
+    assert module in done.stdout.split() and not set(slow) & set(done.stdout.split())

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from tqdm import tqdm
-
 Item = TypeVar("Item")
 NOTE_SECONDS = 2.0  # between two writes to the file
 
@@ -33,6 +31,8 @@ def progress(items: Iterable[Item], total: int, name: str, unit: str = "utt",
     status: returns further text to show, called at each update.
     """
     if sys.stderr.isatty():
+        from tqdm import tqdm  # as slow to import as all of a launcher
+
         with tqdm(total=total, desc=name, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True, leave=False) as bar:
             for item in items:
                 yield item

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.signal import butter, fftconvolve, sosfilt
 
 from utils.audio import Recording, resample
 from utils.errors import InputError
@@ -142,6 +141,8 @@ def made_up_noise(length: int, rate: int, rng: np.random.Generator) -> np.ndarra
 
 def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
     """Return the samples in a room, with the direct sound not delayed and the power unchanged."""
+    from scipy.signal import fftconvolve  # takes over a second to import, needed only for copies
+
     direct = int(np.argmax(np.abs(response)))
     wet = fftconvolve(samples.astype(np.float64), response)[direct:direct + len(samples)]
     power = np.mean(np.square(wet))
@@ -164,6 +165,8 @@ def simulated_room(rate: int, rng: np.random.Generator) -> np.ndarray:
 
 def telephone(samples: np.ndarray, rate: int) -> np.ndarray:
     """Return the samples after a telephone line: 300 to 3,400 Hz, 8 kHz, 8-bit mu-law (ITU-T G.711)."""
+    from scipy.signal import butter, sosfilt
+
     narrow = resample(samples, rate, 8000)
     band = sosfilt(butter(4, (300, 3400), "bandpass", fs=8000, output="sos"), narrow) / FULL_SCALE
     band = np.clip(band, -1, 1)
