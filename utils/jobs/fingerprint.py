@@ -51,7 +51,7 @@ def digest(parts: Iterable[str]) -> str:
 def of_content(path: Path) -> str:
     """Return the fingerprint of a file's content, independent of the location of its work folder."""
     size = path.stat().st_size
-    if size <= WHOLE_FILE or HOLD_PATHS.fullmatch(path.name):
+    if size <= WHOLE_FILE or HOLD_PATHS.fullmatch(str(path.absolute())):
         return hashlib.sha256(without_place(path.read_bytes(), path)).hexdigest()
     found = hashlib.sha256(str(size).encode())
     with open(path, "rb") as stream:

@@ -15,7 +15,8 @@ from utils.errors import InputError, run_main
 from utils.files import write_aside
 
 PLACE = ".place"
-HOLD_PATHS = re.compile(r".*\.scp|utt2augment|corpus")  # names of files that hold paths in the work folder
+# Files that hold paths in the work folder: tables, the weights of fusions, figures and the report.
+HOLD_PATHS = re.compile(r".*/([^/]*\.scp|utt2augment|corpus|calibration/[^/]*\.json|figures\.json|report\.html)")
 
 
 @functools.cache
@@ -71,7 +72,7 @@ def settle(work: Path) -> None:
         changed = 0
         old = prefix(found[1], but=str(work))  # a killed run may have changed some already
         new = (os.fsencode(work) + b"/").replace(b"\\", rb"\\")
-        for path in sorted(path for path in work.rglob("*") if HOLD_PATHS.fullmatch(path.name) and path.is_file()):
+        for path in sorted(path for path in work.rglob("*") if HOLD_PATHS.fullmatch(str(path)) and path.is_file()):
             content = path.read_bytes()
             moved = old.sub(new, content)
             if moved != content:
