@@ -1,7 +1,9 @@
 """Fixtures and hooks of all tests: the shared data, job engines, and the order of files over workers."""
 
 import atexit
+import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +13,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Slow files start first: otherwise one worker would still run one while the others are idle.
-HEAVY = ("test_recipe.py", "test_engines.py", "test_faults.py", "test_first_look.py", "test_docs.py",
-         "test_nnet_engine.py", "test_ivector_steps.py", "test_nnet_training.py")
+# What takes long starts first: otherwise one worker would still run it while the others are idle. The first of these makes
+# the run of the recipe for which others of its file would wait.
+FIRST = ("test_the_recipe_ends_with_the_table", "test_engines.py", "test_docs.py", "test_simulated_speakers.py",
+         "test_first_look.py", "test_nnet_engine.py", "test_faults.py", "test_recipe.py", "test_ivector_steps.py",
+         "test_nnet_training.py")
+SPREAD = ("test_recipe.py", "test_faults.py")  # each test in any worker: these files' fixtures are made once for all
 
 
 def warm_up() -> None:
@@ -31,24 +36,30 @@ def warm_up() -> None:
 
 if os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: workers share the cores
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # programs would be compiled at each of their starts
     if "VOX_WARM" not in os.environ:  # a worker reads this file twice
         warm_up()
 started: dict[str, str] = {}  # by job engine: why it cannot be used; empty: usable
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: HEAVY.index(item.path.name) if item.path.name in HEAVY else len(HEAVY))
+    def place(item):
+        return min((FIRST.index(name) for name in (item.name, item.path.name) if name in FIRST), default=len(FIRST))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Keep the tests of a file in one worker (`-n`), where they share fixtures. The engine tests share one worker."""
+    """Keep the tests of a file in one worker (`-n`), where they share fixtures, but for those of SPREAD; and all tests that
+    submit jobs to one engine, which would wait for each other's."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Files(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            name = Path(nodeid.split("::")[0]).name
-            return "engines" if name in ("test_recipe.py", "test_engines.py") else name
+            path, _, test = nodeid.partition("::")
+            engine = re.search(r"\[(sge|slurm)\]", test)
+            return engine[1] if engine else test if Path(path).name in SPREAD else path
 
     config.option.loadscopereorder = False
     return Files(config, log)
@@ -61,6 +72,26 @@ def shared() -> Path:
     if not (folder / "kaldi_reference").is_dir():
         pytest.skip(f"no shared data in {folder}; set VOX_SHARED to the folder with kaldi_reference")
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """A function of a name and a function that fills a folder: returns that folder, which one worker makes and all read."""
+    base = tmp_path_factory.getbasetemp()
+    place = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name, fill):
+        folder, is_made = place / name, place / f"{name}.made"
+        with (place / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not is_made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                fill(folder)
+                is_made.touch()
+        return folder
+
+    return made
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The recipe from wav files to the table, on a few real speakers and tiny models, and its interruptions."""
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -23,14 +24,14 @@ TO_THE_TABLE, WITH_FIGURES = ("--stop-stage", "7"), ("--stop-stage", "8")
 
 
 @pytest.fixture(scope="module")
-def corpus(shared, tmp_path_factory):
+def corpus(shared, made_once):
     """A tiny corpus in a folder with an awkward name."""
-    return make_corpus(shared, tmp_path_factory.mktemp("corpus") / "a 'real'; corpus")
+    return made_once("corpus", lambda folder: make_corpus(shared, folder / "a 'real'; corpus")) / "a 'real'; corpus"
 
 
 @pytest.fixture(scope="module")
-def conf(tmp_path_factory):
-    return make_conf(tmp_path_factory.mktemp("conf"))
+def conf(made_once):
+    return made_once("conf", make_conf)
 
 
 def run(corpus, conf, work, *more):
@@ -40,11 +41,23 @@ def run(corpus, conf, work, *more):
 
 
 @pytest.fixture(scope="module")
-def finished(corpus, conf, tmp_path_factory):
-    work = tmp_path_factory.mktemp("work") / "with space"
-    done = run(corpus, conf, work, *WITH_FIGURES)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return work, done
+def finished(corpus, conf, made_once):
+    """A run to the end and what it said. The folder is only read: it is that of all workers."""
+    def fill(folder):
+        done = run(corpus, conf, folder / "with space", *WITH_FIGURES)
+        assert done.returncode == 0, done.stderr[-3000:]
+        (folder / "said.json").write_text(json.dumps([done.stdout, done.stderr]))
+
+    folder = made_once("finished", fill)
+    return folder / "with space", subprocess.CompletedProcess([], 0, *json.loads((folder / "said.json").read_text()))
+
+
+def copied(finished, folder, placed=False):
+    """Return a copy of the finished run; its tables point into that run unless they are `placed`."""
+    shutil.copytree(finished[0], folder, symlinks=True)
+    if placed:
+        subprocess.run(["python3", "-m", "utils.jobs.place", folder], cwd=ROOT, check=True)
+    return folder
 
 
 def alone(work):
@@ -104,8 +117,8 @@ def test_a_terminal_of_80_columns(corpus, conf, tmp_path):
     assert code == 0 and again and all(re.match(r"\d\d:\d\d:\d\d \w+ w/\S+: up to date$", line) for line in again)
 
 
-def test_running_again_does_nothing(finished, corpus, conf):
-    work, _ = finished
+def test_running_again_does_nothing(finished, corpus, conf, tmp_path):
+    work = copied(finished, tmp_path / "work", placed=True)
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*")
               if path.is_file() and path.name not in UNTOLD}
     done = run(corpus, conf, work, *WITH_FIGURES)
@@ -200,8 +213,7 @@ def test_two_nodes_train_as_two_processes_do(cold, engine, finished, tmp_path):
 @pytest.mark.long
 def test_status_says_what_is_done_stale_and_to_do(finished, corpus, conf, tmp_path):
     work, _ = finished
-    copy = tmp_path / "work"
-    shutil.copytree(work, copy, symlinks=True)
+    copy = copied(finished, tmp_path / "work")
     said = states(corpus, conf, work, *WITH_FIGURES)
     assert list(said.values()) == ["done"] * 9
     (copy / "exp/xvector/embeddings_test/.done").unlink()
@@ -225,9 +237,9 @@ def states(corpus, conf, work, *more):
 
 
 @pytest.mark.long
-def test_a_second_run_is_refused(cold, finished, corpus, conf):
+def test_a_second_run_is_refused(finished, corpus, conf, tmp_path):
     """While a run is active, a second one in the same folder reports it and stops; the first is not disturbed."""
-    work, _ = finished
+    work = copied(finished, tmp_path / "work", placed=True)
     (work / "exp/ivector/.done").unlink()
     first = subprocess.Popen(command(corpus, conf, work, *TO_THE_TABLE), stderr=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL)
@@ -243,9 +255,7 @@ def test_a_second_run_is_refused(cold, finished, corpus, conf):
 @pytest.mark.long
 def test_a_change_redoes_what_depends_on_it_and_no_more(finished, corpus, conf, tmp_path):
     """Another extractor, and another seed: rows of the other systems stay as they are, each with its origin."""
-    work, _ = finished
-    copy = tmp_path / "work"
-    shutil.copytree(work, copy, symlinks=True)
+    work, copy = finished[0], copied(finished, tmp_path / "work")
     other = tmp_path / "conf"
     shutil.copytree(conf, other)
     config = yaml.safe_load((other / "ivector.yaml").read_text())
@@ -283,7 +293,7 @@ def end(folder):
 
 
 @pytest.mark.long
-def test_killed_and_started_again_it_ends_with_the_same_table(cold, finished, corpus, conf, tmp_path):
+def test_killed_and_started_again_it_ends_with_the_same_table(finished, corpus, conf, tmp_path):
     """Killed during the features of the last set, i-vector and network training, and extraction."""
     work, systems = finished[0], ("--systems", "ivector xvector", *TO_THE_TABLE)
     for place in ("data/mfcc24/test/log/make_feats.2.log", "exp/ivector/ubm/log/train_ubm.log",
@@ -352,7 +362,7 @@ def test_a_recipe_with_data_of_its_own_is_one_run(conf, tmp_path):
 @pytest.mark.long
 def test_a_bundle_is_fine_tuned(finished, corpus, conf, tmp_path):
     """Without --systems, its system is: new classifier, back-end and calibration; the other systems' rows stay."""
-    work, start = shutil.copytree(finished[0], tmp_path / "work", symlinks=True), tmp_path / "start"
+    work, start = copied(finished, tmp_path / "work"), tmp_path / "start"
     shutil.copytree(work / "exp/xvector/bundle", start)
     words = command(corpus, conf, work, *TO_THE_TABLE, "--stage", "3")
     place = words.index("--systems")
@@ -394,7 +404,7 @@ exit $code
 def test_on_an_engine_networks_train_side_by_side(finished, corpus, conf, tmp_path, monkeypatch):
     """One that fails does not end the others, but those that start from its model."""
     monkeypatch.setenv("TOGETHER", "true")
-    work, own = shutil.copytree(finished[0], tmp_path / "work", symlinks=True), shutil.copytree(conf, tmp_path / "conf")
+    work, own = copied(finished, tmp_path / "work"), shutil.copytree(conf, tmp_path / "conf")
     for name, init in (("broken", ""), ("second", ""), ("tuned", "second"), ("late", "broken")):
         (own / f"{name}.yaml").write_text(f"base: xvector\n{init and f'init: {{model: {init}}}'}\n")
     (tmp_path / "engine").write_text(LAUNCHER.format(place=tmp_path, root=ROOT))
@@ -418,7 +428,7 @@ def test_on_an_engine_networks_train_side_by_side(finished, corpus, conf, tmp_pa
                          [("engine", [], 4), ("engine", ["--gpu-nj", "2"], 2), ("run", [], 3)])
 def test_a_recipe_extracts_with_as_many_jobs_as_gpus(finished, corpus, conf, tmp_path, monkeypatch, cmd, given, jobs):
     """Three made-up GPUs on this machine, or an engine's; not as many jobs as for other steps (--nj)."""
-    work = shutil.copytree(finished[0], tmp_path / "work", symlinks=True)
+    work = copied(finished, tmp_path / "work")
     (work / "exp/xvector/embeddings_train/.done").unlink()
     (tmp_path / "engine").write_text(f'#!/usr/bin/env bash\necho "$*" > {tmp_path}/asked; exit 1\n')
     (tmp_path / "engine").chmod(0o755)

@@ -24,21 +24,19 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def corpus(shared, tmp_path_factory):
-    return make_corpus(shared, tmp_path_factory.mktemp("corpus"))
+def corpus(shared, made_once):
+    return made_once("corpus of faults", lambda folder: make_corpus(shared, folder))
 
 
 @pytest.fixture(scope="module")
-def conf(tmp_path_factory):
-    return make_conf(tmp_path_factory.mktemp("conf"))
+def conf(made_once):
+    return made_once("conf", make_conf)
 
 
 @pytest.fixture(scope="module")
-def whole(corpus, conf, tmp_path_factory):
+def whole(corpus, conf, made_once):
     """The undisturbed run."""
-    work = tmp_path_factory.mktemp("whole")
-    finish(corpus, conf, work)
-    return work
+    return made_once("whole", lambda folder: finish(corpus, conf, folder))
 
 
 @pytest.fixture

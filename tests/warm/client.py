@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 
-SERVED = ("steps.", "nnet.", "local.", "utils.kaldi.", "utils.config", "utils.jobs.done")
+SERVED = ("steps.", "nnet.", "local.", "utils.kaldi.", "utils.config", "utils.jobs.done", "utils.jobs.memory")
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
