@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# What takes long starts first: otherwise one worker would still run it while the others are idle. The first of these makes
-# the run of the recipe for which others of its file would wait.
+# What takes long starts first: otherwise one worker would still run it while the others are idle. The first of these
+# makes the run of the recipe for which others of its file would wait.
 FIRST = ("test_the_recipe_ends_with_the_table", "test_engines.py", "test_docs.py", "test_simulated_speakers.py",
          "test_first_look.py", "test_nnet_engine.py", "test_faults.py", "test_recipe.py", "test_ivector_steps.py",
          "test_nnet_training.py")
@@ -51,8 +51,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Keep the tests of a file in one worker (`-n`), where they share fixtures, but for those of SPREAD; and all tests that
-    submit jobs to one engine, which would wait for each other's."""
+    """Keep the tests of a file in one worker (`-n`), where they share fixtures, but for those of SPREAD; and all tests
+    that submit jobs to one engine, which would wait for each other's."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Files(LoadScopeScheduling):
@@ -76,7 +76,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
-    """A function of a name and a function that fills a folder: returns that folder, which one worker makes and all read."""
+    """A function of a name and of one that fills a folder: returns that folder, which one worker makes and all read."""
     base = tmp_path_factory.getbasetemp()
     place = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 

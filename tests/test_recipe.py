@@ -206,8 +206,41 @@ def test_two_nodes_train_as_two_processes_do(cold, engine, finished, tmp_path):
                                data / "train_net_sp", data / "valid", tmp_path / name],
                               capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
+        assert "\n2 processes, connected by gloo, " in (tmp_path / name / "log/train.log").read_text()
     models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two")]
     assert models[0] == models[1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["slurm"], indirect=True)
+def test_slurm_trains_networks_side_by_side_and_knows_their_memory(engine, finished, corpus, conf, tmp_path):
+    """Two of three at a time. One fails in its job; the others end well, and each job requests what was estimated."""
+    work, own = copied(finished, tmp_path / "work", placed=True), shutil.copytree(conf, tmp_path / "conf")
+    for name, rate in (("broken", 1e38), ("first", 1e-3), ("second", 1e-3)):
+        (own / f"{name}.yaml").write_text(f"base: xvector\ntrain: {{epochs: 1}}\noptimizer: {{lr: {rate}}}\n")
+    done = run(corpus, own, work, "--cmd", f"{engine} --retries 0", "--num-threads", "1", "--max-jobs-run", "2",
+               "--stage", "3", "--stop-stage", "3", "--systems", "broken first second")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("error: failed: broken; the other systems ended well")
+    assert "the loss at step" in (work / "exp/broken/log/train.log").read_text()
+    assert all((work / f"exp/{name}/model.safetensors").is_file() for name in ("first", "second"))
+    ran = {name: times(work / f"exp/{name}/log/train.log") for name in ("broken", "first", "second")}
+    assert max(ran["broken"][0], ran["first"][0]) < min(ran["broken"][1], ran["first"][1])
+    assert ran["second"][0] >= min(ran["broken"][1], ran["first"][1])
+    known = subprocess.run(["scontrol", "show", "job", "-o"], capture_output=True, text=True, check=True).stdout
+    estimated = subprocess.run(["python3", "-m", "nnet.memory", "train_network", "processes=1", "device=cpu",
+                                f"config={work}/exp/first/system.yaml", f"train={work}/data/fbank80/train_net_sp",
+                                f"valid={work}/data/fbank80/valid"], capture_output=True, text=True, check=True)
+    for name in ran:
+        job, = [line for line in known.splitlines() if f"{work}/exp/{name}/" in line]
+        assert re.search(r" MinMemoryNode=(\S+) ", job)[1] == estimated.stdout.strip()
+
+
+def times(log):
+    """Return when a job began and ended, from its log."""
+    found = re.findall(r"^# (?:Started|Ended \(code \d+\)) at \w+ (.+?\d{4})(?:,|$)", log.read_text(), re.MULTILINE)
+    began, ended = (time.strptime(one, "%b %d %H:%M:%S %Y") for one in found)
+    return time.mktime(began), time.mktime(ended)
 
 
 @pytest.mark.long
@@ -419,7 +452,7 @@ def test_on_an_engine_networks_train_side_by_side(finished, corpus, conf, tmp_pa
     assert not (work / "exp/late").joinpath("model.safetensors").exists()
     assert most_at_once(tmp_path / "running") == 2
     monkeypatch.setenv("TOGETHER", "")
-    done = run(*words, "--max-jobs-run", "1", "--seed", "2")
+    done = run(*words, "--max-jobs-run", "1", "--seed", "2", "--systems", "broken second")
     assert done.returncode == 1 and most_at_once(tmp_path / "running") == 1
 
 
