@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# What takes long starts first: otherwise one worker would still run it while the others are idle. The first of these
-# makes the run of the recipe for which others of its file would wait.
-FIRST = ("test_the_recipe_ends_with_the_table", "test_engines.py", "test_docs.py", "test_simulated_speakers.py",
-         "test_first_look.py", "test_nnet_engine.py", "test_faults.py", "test_recipe.py", "test_ivector_steps.py",
-         "test_nnet_training.py")
+# What takes long starts first: otherwise one worker would still run it while the others are idle. The two tests make
+# the runs of the recipe for which others of their files would wait.
+FIRST = ("test_the_recipe_ends_with_the_table", "test_engines.py", "test_status_writes_nothing", "test_docs.py",
+         "test_simulated_speakers.py", "test_first_look.py", "test_nnet_engine.py", "test_ivector_steps.py",
+         "test_nnet_training.py", "test_recipe.py", "test_faults.py")
 SPREAD = ("test_recipe.py", "test_faults.py")  # each test in any worker: these files' fixtures are made once for all
 
 

@@ -149,7 +149,7 @@ def smaller(block, checkout, address):
 @pytest.mark.long
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_and_code(document, checkout, address):
-    for kind, text in blocks(document):
+    for number, (kind, text) in enumerate(blocks(document)):
         if kind in ("python", "yaml"):
             path = checkout / re.match(r"# (\S+)\n", text).group(1)
             known = path.is_file() and kind == "python"
@@ -159,11 +159,12 @@ def test_commands_and_code(document, checkout, address):
                 shutil.copy(path, checkout.parent / "conf")
         else:
             assert kind == "bash", f"{document}: blocks of {kind} are not tested"
-            run(smaller(text, checkout, address), checkout, ready=document != DOCUMENTS[0])
+            run(smaller(text, checkout, address), checkout, ready=number > 0 or document != DOCUMENTS[0])
 
 
 def run(commands, folder, ready):
-    """Run commands in the checkout; `ready`: as from a shell that has sourced its path.sh, which the others source."""
+    """Run commands in the checkout; `ready`: as from a shell that has sourced its path.sh. The first command of all is
+    not: it is given in a new shell."""
     kept = {key: value for key, value in os.environ.items() if key != "VOX_READY"}
     if ready:
         kept |= {"VOX_READY": str(folder), "PATH": f"{folder}/utils:{os.environ['PATH']}"}

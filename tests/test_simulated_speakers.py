@@ -8,8 +8,8 @@ from tests.tiny import CONF, results
 
 @pytest.mark.long
 def test_the_simulated_speakers_are_as_hard_as_real_ones(tmp_path):
-    """Small i-vectors on the corpus of the recipe without arguments: as on real speech, PLDA's EER is a few percent, that
-    of cosine clearly higher, and non-targets of the same gender are harder."""
+    """Small i-vectors on the corpus of the recipe without arguments: as on real speech, PLDA's EER is a few percent,
+    that of cosine clearly higher, and non-targets of the same gender are harder."""
     done = look(tmp_path, CONF, "--systems", "ivector", "--simulated-speakers", "60", "--stop-stage", "7",
                 "--set", "ubm.num_gaussians=64 ubm.num_frames=100000")
     assert done.returncode == 0, done.stderr[-3000:]

@@ -119,7 +119,7 @@ def checkout(tmp_path_factory):
 
 def run(checkout, *words, fails=False):
     env = {**os.environ, "VOX_READY": str(checkout), "PYTHONPATH": str(checkout),
-           "PATH": f"{Path(sys.executable).parent}:{checkout / 'utils'}:{os.environ['PATH']}"}
+           "PATH": f"{checkout / 'utils'}:{os.environ['PATH']}"}
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False, env=env, cwd=checkout,
                           stdin=subprocess.DEVNULL)
     assert bool(done.returncode) == fails, done.stderr
@@ -138,7 +138,7 @@ def test_a_learned_front_end_is_a_module_an_entry_and_a_yaml(checkout, tmp_path)
                        "chunk_frames": 40}, "online": {"kinds": ["noise"], "share": 0.5}, "train_set": "train_net"}
     (exp / "system.yaml").write_text(yaml.safe_dump(config))
     run(checkout, checkout / "steps/train_network.sh", exp / "system.yaml", train, valid, exp)
-    assert "frontend.filters" in run(checkout, sys.executable, "-m", "nnet.describe", "--num-speakers", 5, named(
+    assert "frontend.filters" in run(checkout, "python3", "-m", "nnet.describe", "--num-speakers", 5, named(
         tmp_path, config))
     run(checkout, checkout / "steps/extract_embeddings.sh", "--nj", 2, exp, valid, exp / "embeddings")
     names = [name for name, _ in table_lines(valid / "feats.scp")]
@@ -190,5 +190,5 @@ def test_what_a_learned_front_end_cannot_do_is_refused(checkout, tmp_path):
             ({"train": {"epochs": 1, "batch_size": 2, "chunk_frames": 9}}, "fewer than the 15 frames that the")):
         config = CONFIG | {"frontend": {"type": "learned"}, "train": {"epochs": 1, "batch_size": 2}} | change
         (tmp_path / "x.yaml").write_text(yaml.safe_dump(config))
-        assert message in run(checkout, sys.executable, "-m", "nnet.training.train", tmp_path / "x.yaml", data, data,
+        assert message in run(checkout, "python3", "-m", "nnet.training.train", tmp_path / "x.yaml", data, data,
                               tmp_path / "exp", fails=True)

@@ -7,24 +7,18 @@ Signals are passed on; if this process ends, so does the program. Two things dif
 does not inherit the lock of a recipe.
 """
 
-import array
-import json
 import os
-import resource
-import select
-import signal
-import socket
 import sys
 
 SERVED = ("steps.", "nnet.", "local.", "utils.kaldi.", "utils.config", "utils.jobs.done", "utils.jobs.memory")
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
 def main() -> None:
     words = sys.argv[1:]
     is_ours = len(words) > 1 and words[0] == "-m" and words[1].startswith(SERVED)
     if is_ours and "VOX_COLD" not in os.environ:
+        import socket  # as the imports below: half of the time of a call that is not served
+
         with socket.socket(socket.AF_UNIX) as connection:
             try:
                 connection.connect(os.environ["VOX_WARM"])
@@ -36,21 +30,30 @@ def main() -> None:
     os.execv(python, [python, *words])
 
 
-def run(connection: socket.socket, words: list[str]) -> int:
+def run(connection, words: list[str]) -> int:
     """Return the exit code of a program. A signal that ended it ends this process, too."""
-    ignored = [number for number in PASSED_ON if signal.getsignal(number) == signal.SIG_IGN]
+    import array
+    import json
+    import resource
+    import select
+    import signal
+    import socket
+
+    passed_on = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    limits = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+    ignored = [number for number in passed_on if signal.getsignal(number) == signal.SIG_IGN]
     umask = os.umask(0)
     os.umask(umask)
     call = json.dumps({"words": words, "folder": os.getcwd(), "environment": dict(os.environ), "umask": umask,
                        "niceness": os.nice(0), "ignored": ignored,
-                       "limits": [(number, *resource.getrlimit(number)) for number in LIMITS]}).encode()
+                       "limits": [(number, *resource.getrlimit(number)) for number in limits]}).encode()
     connection.sendmsg([len(call).to_bytes(8, "big")],
                        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
     connection.sendall(call)
     # The interpreter itself writes the number of a signal there, also one that comes just before this process waits.
     connection.setblocking(False)
     signal.set_wakeup_fd(connection.fileno())
-    for number in PASSED_ON:
+    for number in passed_on:
         if number not in ignored:
             signal.signal(number, lambda *_: None)
     answer = b""
