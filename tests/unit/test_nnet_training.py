@@ -51,7 +51,7 @@ def train(corpus, exp, **options):
 @pytest.fixture(scope="module")
 def trained(corpus, tmp_path_factory):
     exp = tmp_path_factory.mktemp("exp") / "x"
-    done = subprocess.run(command(corpus, exp), capture_output=True, text=True, check=False)
+    done = subprocess.run(["python3", *command(corpus, exp)[1:]], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return exp
 
