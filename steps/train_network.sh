@@ -38,7 +38,8 @@ resources=(--num-threads "$((num_threads * num_processes))")
 [ "$num_nodes" = 1 ] || resources+=(--nodes "$num_nodes")
 start=(python3 -m)
 [ "$((num_processes * num_nodes))" = 1 ] || start=(torchrun_here "$num_processes")
-estimate nnet.memory train_network config="$network" train="$train" valid="$valid" processes="$num_processes" device="$device"
+estimate nnet.memory train_network config="$network" train="$train" valid="$valid" processes="$num_processes" device="$device" \
+  threads="$num_threads"
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$exp/log/train.log" \
   "${start[@]}" nnet.training.train --device "$device" --num-threads "$num_threads" --seed "$seed" \
