@@ -33,8 +33,6 @@ def open_rows(data: Path) -> RowReader:
 class StoredUtterances:
     """Utterances as stored features, passed through the rest of the front end: matrices T x F'."""
 
-    audio = False
-
     def __init__(self, data: Path, config: NetworkConfig) -> None:
         self.frontend = config.frontend
         self.margin = frontend_margin(config.frontend)
@@ -91,8 +89,6 @@ class AudioUtterances:
 
     Memory: 60 to 100 bytes per utterance, mostly for the paths.
     """
-
-    audio = True
 
     def __init__(self, data: Path, config: NetworkConfig) -> None:
         self.rows = open_rows(data)

@@ -21,7 +21,7 @@ from nnet.training.batch import Batch
 from nnet.training.masks import draw_spans
 from nnet.training.shuffle_buffer import Blocks
 from nnet.training.speaker_batches import SpeakerBatches
-from nnet.training.workers import audio_workers, worker_batches
+from nnet.training.workers import worker_batches, workers_for
 from nnet.utterances import open_utterances
 from utils.ahead import ReadAhead
 from utils.errors import InputError, first_five
@@ -58,6 +58,7 @@ class TrainingSet:
         self.utterances = open_utterances(data, config, audio=config.online is not None)
         self.train = config.train
         self.widest = self.train.mask_frames, self.train.mask_bands
+        self.workers = workers_for(config, torch.get_num_threads())
         self.seed, self.rank, self.count = seed, rank, count
         self.speakers, self.labels = read_labels(data, self.utterances.rows.ids)
         self.batch_size = min(self.train.batch_size, len(self.labels))
@@ -126,14 +127,12 @@ class TrainingSet:
 
 def batches_ahead(data: TrainingSet, first: int, last: int,
                   device: torch.device) -> ReadAhead[tuple[int, Batch]]:
-    """Make the batches of some steps in a thread while the device computes; those of audio in worker processes.
+    """Make the batches of some steps in a thread while the device computes, or in worker processes.
 
-    For a GPU they are in pinned memory, from which they are copied while it computes. Stored features need no
-    processes: a DataLoader with one took a third longer for batches of 64 x 200 x 80 (21 against 15 ms), and with two
-    about as long. Reading and augmenting audio takes twenty times as long, much of it with Python's lock held.
+    For a GPU they are in pinned memory, from which they are copied while it computes.
     """
-    workers = audio_workers(torch.get_num_threads()) if data.utterances.audio else 0
-    made = worker_batches(data.batch, first, last, workers) if workers else map(data.batch, range(first, last))
+    steps = range(first, last)
+    made = worker_batches(data.batch, steps, data.workers) if data.workers else map(data.batch, steps)
 
     def batches() -> Iterator[tuple[int, Batch]]:
         on_gpu = device.type == "cuda"
