@@ -100,6 +100,16 @@ def test_sizes_of_a_network_are_those_of_its_layers(tmp_path):
     assert requests[1] > 2 * requests[0]
 
 
+@pytest.mark.parametrize("system", ["saep", "vgg_mha", "fast_resnet34_cap", "resnet34_global5", "ecapa_c512",
+                                    "sc_resnet18_mcsae"])
+def test_every_encoder_has_an_estimate(tmp_path, system):
+    """On an engine, a network without one is not trained."""
+    (tmp_path / "system.yaml").write_text(yaml.safe_dump(load_config(CONF / f"{system}.yaml", "mini")))
+    data = made_up(tmp_path / "data", 200, 3000)
+    found = networks.train_network(str(tmp_path / "system.yaml"), str(data), str(data))
+    assert 0.5e9 < found < 8e9
+
+
 def test_before_features_and_embeddings_the_sizes_of_their_data_count(tmp_path, capsys):
     """As in the dry run of a recipe after stage 0; train_net_sp will be made of train_net and train_sp."""
     for name, count in (("train", 7), ("train_net", 5), ("train_sp", 10)):
