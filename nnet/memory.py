@@ -72,9 +72,11 @@ def sizes_of(config: NetworkConfig, dim: int, speakers: int) -> Sizes:
     for module in network.modules():
         module.register_forward_hook(note)
     count = 2 * (getattr(config.loss, "utterances", 0) or 1)
-    x = torch.zeros(count, PROBE_FRAMES, network.frontend.output_dim, device="meta")
+    stored = network.frontend.stored
+    shape = (PROBE_FRAMES, network.frontend.output_dim) if stored else (PROBE_FRAMES * SAMPLES_A_FRAME,)
+    x = torch.zeros(count, *shape, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        network.frames(x)
+        network.frames(x if stored else network.frontend.chunks(x))
     frames = count * PROBE_FRAMES
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Sizes(parameters, saved / frames, largest / frames)

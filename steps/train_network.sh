@@ -27,6 +27,8 @@ init=$(python3 -m utils.config get "$network" init.model --default "")   # a mod
 case $init in "" | /*) ;; *) init=$(dirname "$exp")/$init ;; esac
 [ -z "$init" ] || inputs+=("$init/model.safetensors")
 [ -z "$init" ] || [ -f "$init/bundle.json" ] || inputs+=("$init/speakers")   # bundles do not name theirs
+pretrained=$(python3 -m utils.config get "$network" frontend.model --default "")   # a self-supervised one
+[ -z "$pretrained" ] || inputs+=("$pretrained")
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 validate "$train"
 validate "$valid"
