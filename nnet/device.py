@@ -4,7 +4,6 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +61,3 @@ def one_at_a_time(compute: Callable[..., Any], device: torch.device) -> Callable
             return compute(*arguments)
 
     return alone
-
-
-def in_full_precision(x: Tensor) -> AbstractContextManager:
-    """Return a context without autocast on a tensor's device; `meta`, on which sizes are computed, has none."""
-    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)

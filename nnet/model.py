@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from nnet.config import HeadOptions, LayerOptions, NetworkConfig
-from nnet.device import in_full_precision
 from nnet.encoders import ENCODERS
 from nnet.frontends import FRONTENDS
 from nnet.losses import LOSSES
 from nnet.poolings import POOLINGS
 from nnet.poolings.cross_attention import CrossAttentive, all_with_all
+from nnet.precision import in_full_precision
 from nnet.training.distributed import gather
 from nnet.training.masks import mask
 from utils.config import Table, choose

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nnet.device import in_full_precision
 from nnet.encoders.resnet import ResNet, ResNetOptions, mean_of_bands
 from nnet.padding import frame_weights, weighted_mean
+from nnet.precision import in_full_precision
 from utils.config import Count
 
 

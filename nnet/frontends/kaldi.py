@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from nnet.device import in_full_precision
 from nnet.frontends.interface import Frontend
+from nnet.precision import in_full_precision
 from utils.errors import InputError
 from utils.features.cmvn import VARIANCE_FLOOR
 from utils.features.deltas import delta_filters
