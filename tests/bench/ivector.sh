@@ -59,7 +59,7 @@ done < <(awk -v all="$seconds" '/ UBM, iteration / {
   spent[stage] += $(NF - 1) - before; before = $(NF - 1); frames[stage] = $7
 } END {
   print spent[1], frames[1], "draw frames, initial diagonal UBM"; print spent[2], frames[2], "diagonal UBM, 4 iterations"
-  print spent[3], frames[3], "full UBM, 4 iterations"; print all - before, "-", "start, validation and end of that step"
+  print spent[3], frames[3], "full UBM, 4 iterations"; print all - before, "-", "start, validation of that step"
 }' "$work/ubm/log/train_ubm.log")
 measured "$work/log/train_extractor.log" train_ivector_extractor.sh "$work/system.yaml" "$train" "$work/ubm" "$work"
 line "posteriors, 5 extractor iterations" "$seconds" "$peak" "$(voiced "$train")"
