@@ -166,7 +166,7 @@ def train_ubm(config: str, data: str, threads: str = "1", job: str = "all", nj: 
 
     all          the drawn frames, twice while they are joined, their selected Gaussians (int32), the blocks; in an
                  M-step the sums, the covariances, their eigenvectors, and copies of these
-    initial      of these the frames and the blocks
+    initial      of these the frames; blocks of 2048 frames with the scores of all Gaussians; a mixture to resume from
     accumulate   the frames and Gaussians of the job's parts, the blocks; the covariances and what is computed from
                  them, a part's sums, and twice these while they are written
     update       what an M-step takes, and the sums of a part
@@ -177,10 +177,11 @@ def train_ubm(config: str, data: str, threads: str = "1", job: str = "all", nj: 
     share = math.ceil(system.parts / int(nj)) / system.parts
     frames = {"all": system.frames * (2 * frame + selected), "initial": system.frames * 2 * frame,
               "accumulate": share * system.frames * (frame + selected), "update": 0}[job]
-    matrices = {"all": 6, "initial": 0, "accumulate": 6, "update": 8}[job] * system.v
-    work = 0 if job == "update" else 4 * system.seen / system.parts * (frame + selected) + threads_of_blocks(
-        system, int(threads))
-    return TORCH + on_gpu(device) + NAME * system.data.utterances + frames + matrices + work
+    matrices = {"all": 6, "initial": 1, "accumulate": 6, "update": 8}[job] * system.v
+    blocks = {"initial": (int(threads) + 1) * 4 * 4 * 2048 * system.gaussians, "update": 0}.get(
+        job, threads_of_blocks(system, int(threads)))
+    part = 0 if job == "update" else 4 * system.seen / system.parts * (frame + selected)
+    return TORCH + on_gpu(device) + NAME * system.data.utterances + frames + part + matrices + blocks
 
 
 def train_extractor(config: str, data: str, threads: str = "1", job: str = "all", device: str = "cpu") -> float:
