@@ -5,6 +5,7 @@ values, so that even large networks take no memory and little time.
 """
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,15 +13,20 @@ import torch
 from torch import nn
 
 from nnet.config import NetworkConfig, read_network_config
+from nnet.frontends import FRONTENDS
 from nnet.model import Network
+from nnet.training.workers import AHEAD, workers_for
 from utils.errors import InputError, run_main
-from utils.jobs.memory import ASSUMED, NAME, TORCH, Data, count_of, data_of, embeddings_of, main, on_gpu
+from utils.jobs.memory import ASSUMED, MB, NAME, TORCH, Data, count_of, data_of, embeddings_of, main, on_gpu
 from utils.kaldi.ark import iterate
 
 PROBE_FRAMES = 400  # of the pass on meta; sizes grow in proportion to the frames
 TOGETHER = 2000     # utterances that are sorted by length at a time (nnet/embed.py)
+WAITING = 6         # batches that wait for the device, and the one there
 COPIES = 16         # of the weights, float32: they, gradient, two moments, best, average; five copies, and five written
 PAIRED, PAIRED_CACHE = 64, 500  # trials pooled together, and utterances kept (steps/network/score_segments.py)
+WORKER = 80 * MB    # a worker's own, measured
+SAMPLES_A_FRAME = 160
 ALIVE = 3           # of the largest layer's outputs: its input, the output and the operation between them
 
 
@@ -66,9 +72,11 @@ def sizes_of(config: NetworkConfig, dim: int, speakers: int) -> Sizes:
     for module in network.modules():
         module.register_forward_hook(note)
     count = 2 * (getattr(config.loss, "utterances", 0) or 1)
-    x = torch.zeros(count, PROBE_FRAMES, network.frontend.output_dim, device="meta")
+    stored = network.frontend.stored
+    shape = (PROBE_FRAMES, network.frontend.output_dim) if stored else (PROBE_FRAMES * SAMPLES_A_FRAME,)
+    x = torch.zeros(count, *shape, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        network.frames(x)
+        network.frames(x if stored else network.frontend.chunks(x))
     frames = count * PROBE_FRAMES
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Sizes(parameters, saved / frames, largest / frames)
@@ -82,21 +90,25 @@ def _embedding(config: NetworkConfig, sizes: Sizes, data: Data, frames: int) -> 
     return 8 * sizes.parameters + together + ALIVE * frames * sizes.largest
 
 
-def train_network(config: str, train: str, valid: str, processes: str = "1", device: str = "cpu") -> float:
+def train_network(config: str, train: str, valid: str, processes: str = "1", device: str = "cpu",
+                  threads: str = "1") -> float:
     """Per process the weights and their copies, and what the backward pass needs of a chunk, times its share of the
-    batch; on a GPU, only the batches that wait are on the host. Or validation, if that takes more."""
+    batch; on a GPU, only the batches that wait are on the host. Or validation, if that takes more. Some have
+    workers, with batches of their own. threads: 0 for all cores."""
     options = read_network_config(config)
     data, held_out = data_of(Path(train), options.features), data_of(Path(valid), options.features)
     sizes = sizes_of(options, data.dim, count_of(Path(train) / "spk2utt"))
     count, part = int(processes), options.train
     chunk = max(part.chunk_frames, part.max_chunk_frames)
     batch = part.batch_size / count * chunk
-    waiting = 6 * 4 * batch * options.frontend.output_dim(data.dim)
+    audio = options.online or not FRONTENDS[options.frontend.type][0].stored
+    sent = batch * 4 * (SAMPLES_A_FRAME if audio else options.frontend.output_dim(data.dim))
+    workers = workers_for(options, int(threads) or os.cpu_count() or 1) * (WORKER + (AHEAD + 2) * sent)
     step = 0.0 if device != "cpu" else 1.5 * batch / part.accumulate * sizes.saved  # 1.5: gradients on their way
     longest = max(part.valid_batch_frames, min(held_out.longest, 12000))
     validation = _embedding(options, sizes, held_out, 0 if device != "cpu" else longest)
-    return count * (TORCH + on_gpu(device) + NAME * data.utterances + COPIES * 4 * sizes.parameters + waiting
-                    + max(step, validation))
+    return count * (TORCH + on_gpu(device) + NAME * data.utterances + COPIES * 4 * sizes.parameters + WAITING * sent
+                    + workers + max(step, validation))
 
 
 def extract_embeddings(exp: str, data: str, max_frames: str = "12000", device: str = "cpu") -> float:

@@ -12,6 +12,7 @@ from nnet.frontends import FRONTENDS
 from nnet.losses import LOSSES
 from nnet.poolings import POOLINGS
 from nnet.poolings.cross_attention import CrossAttentive, all_with_all
+from nnet.precision import in_full_precision
 from nnet.training.distributed import gather
 from nnet.training.masks import mask
 from utils.config import Table, choose
@@ -134,7 +135,7 @@ class Network(nn.Module):
     def pool(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the pooled vector: B x P."""
         h, lengths = self.frames(x, lengths)
-        with torch.autocast(x.device.type, enabled=False):
+        with in_full_precision(x):
             return self.pooling(h, lengths)
 
     def forward(self, x: Tensor, labels: Tensor, spans: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -144,7 +145,7 @@ class Network(nn.Module):
         """
         x = self.frontend.chunks(x) if x.dim() == 2 else x
         h, _ = self.frames(x if spans is None else mask(x, spans))
-        with torch.autocast(x.device.type, enabled=False):
+        with in_full_precision(x):
             if self.pairwise:
                 pairs = all_with_all(self.pooling, self.head, *self.loss.split(gather(h)))
                 return self.loss.of_pairs(*pairs, gather(labels))

@@ -4,15 +4,12 @@
 """
 
 from array import array
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from fractions import Fraction
-from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from nnet.config import NetworkConfig
 from nnet.frontends import FRONTENDS
@@ -35,8 +32,6 @@ def open_rows(data: Path) -> RowReader:
 
 class StoredUtterances:
     """Utterances as stored features, passed through the rest of the front end: matrices T x F'."""
-
-    each = map
 
     def __init__(self, data: Path, config: NetworkConfig) -> None:
         self.frontend = config.frontend
@@ -133,11 +128,6 @@ class AudioUtterances:
             raise InputError(f"utt2speed: {value!r} is not a speed factor from 0.1 to 10; prepare the data again")
         return float(value)
 
-    @cached_property
-    def each(self) -> Callable:
-        """A map that reads several rows of a batch at once."""
-        return ThreadPoolExecutor(min(8, torch.get_num_threads())).map
-
     def shape(self, frames: int) -> tuple[int, ...]:
         """Return the shape of a chunk: N."""
         return (self.options.samples_of(frames),)
@@ -166,6 +156,8 @@ class AudioUtterances:
         first = place * self.options.shift
         if not self.options.kaldi.frame_opts.snip_edges:
             first += self.options.shift // 2 - self.options.length // 2
+        if first >= 0 and first + size <= length:
+            return self._read(recording, speed, first, first + size)
         where = np.arange(first, first + size) % (2 * length)
         where = np.minimum(where, 2 * length - 1 - where)  # mirrored at the ends
         start = int(where.min())

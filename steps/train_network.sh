@@ -27,6 +27,8 @@ init=$(python3 -m utils.config get "$network" init.model --default "")   # a mod
 case $init in "" | /*) ;; *) init=$(dirname "$exp")/$init ;; esac
 [ -z "$init" ] || inputs+=("$init/model.safetensors")
 [ -z "$init" ] || [ -f "$init/bundle.json" ] || inputs+=("$init/speakers")   # bundles do not name theirs
+pretrained=$(python3 -m utils.config get "$network" frontend.model --default "")   # a self-supervised one
+[ -z "$pretrained" ] || inputs+=("$pretrained")
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 validate "$train"
 validate "$valid"
@@ -38,7 +40,8 @@ resources=(--num-threads "$((num_threads * num_processes))")
 [ "$num_nodes" = 1 ] || resources+=(--nodes "$num_nodes")
 start=(python3 -m)
 [ "$((num_processes * num_nodes))" = 1 ] || start=(torchrun_here "$num_processes")
-estimate nnet.memory train_network config="$network" train="$train" valid="$valid" processes="$num_processes" device="$device"
+estimate nnet.memory train_network config="$network" train="$train" valid="$valid" processes="$num_processes" device="$device" \
+  threads="$num_threads"
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$exp/log/train.log" \
   "${start[@]}" nnet.training.train --device "$device" --num-threads "$num_threads" --seed "$seed" \

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "steps.use": {"utils", "nnet", "steps.backend", "local.simulated_voice"},
     "nnet": {"utils"},
     "nnet.embed": {"utils", "nnet", "steps.ivector.model"},  # `load` imports it, only for i-vector systems
-    "nnet.encoders": {"utils", "nnet.padding"},
+    "nnet.encoders": {"utils", "nnet.padding", "nnet.precision"},
     "nnet.poolings": {"utils", "nnet.padding"},
     "local": {"utils"},
 }

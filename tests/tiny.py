@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "egs/voxceleb/conf"
 LDA_PLDA = ["center", "lda5", "length", "plda"]
 TINY = {
-    "ivector": {"base": "ivector_kaldi", "mini": {"ubm": {"num_gaussians": 8, "split_iterations": 4},
+    "ivector": {"base": "ivector_kaldi", "mini": {"ubm": {"num_gaussians": 8, "split_iterations": 4,
+                                                          "diagonal_iterations": 1, "full_iterations": 1},
                                                   "extractor": {"dim": 10, "iterations": 2},
                                                   "backend": {"plda": LDA_PLDA}}},
     "xvector": {"mini": {"train": {"epochs": 2, "batch_size": 16, "chunk_frames": 100},

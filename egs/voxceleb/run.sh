@@ -92,7 +92,8 @@ fi
 
 if stage 2 "i-vectors: background model, then total-variability matrix"; then
   train_ivector() {
-    "$steps/train_ubm.sh" "${threads[@]}" --device "$device" --seed "$seed" "$config" "$feats/train" "$exp/$system/ubm" &&
+    "$steps/train_ubm.sh" --nj "$ivector_nj" "${threads[@]}" --device "$device" --seed "$seed" \
+      "$config" "$feats/train" "$exp/$system/ubm" &&
       "$steps/train_ivector_extractor.sh" --nj "$ivector_nj" "${threads[@]}" --device "$device" --seed "$seed" \
         "$config" "$feats/train" "$exp/$system/ubm" "$exp/$system"
   }

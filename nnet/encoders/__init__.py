@@ -10,6 +10,7 @@ To add an encoder, write the class and its options in a module of this folder, a
 """
 
 from nnet.encoders.ecapa import Ecapa, EcapaOptions
+from nnet.encoders.plain import Plain, PlainOptions
 from nnet.encoders.resnet import ResNet, ResNetOptions
 from nnet.encoders.saep import Saep, SaepOptions
 from nnet.encoders.sc_resnet import ScResNet, ScResNetOptions
@@ -23,4 +24,5 @@ ENCODERS = {
     "saep": (Saep, SaepOptions),
     "ecapa": (Ecapa, EcapaOptions),
     "sc_resnet": (ScResNet, ScResNetOptions),
+    "none": (Plain, PlainOptions),
 }

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nnet.encoders.resnet import ResNet, ResNetOptions, mean_of_bands
 from nnet.padding import frame_weights, weighted_mean
+from nnet.precision import in_full_precision
 from utils.config import Count
 
 
@@ -103,7 +104,7 @@ class ScResNet(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         stages = self.resnet.stage_outputs(x, lengths)
-        with torch.autocast(x.device.type, enabled=False):
+        with in_full_precision(x):
             p = [mean_of(stage, theirs) for stage, theirs in stages]  # p_1 .. p_5
             if self.blocks is None:
                 y = torch.cat(p, dim=1)

@@ -8,8 +8,10 @@ To add a front end, write the class and its options in a module of this folder, 
 """
 
 from nnet.frontends.kaldi import KaldiFrontend
+from nnet.frontends.self_supervised import SelfSupervised, SelfSupervisedOptions
 from utils.features.frontend import FrontendOptions
 
 FRONTENDS = {
     "kaldi": (KaldiFrontend, FrontendOptions),  # MFCC or log mel energies, by the feature file
+    "self_supervised": (SelfSupervised, SelfSupervisedOptions),  # WavLM, HuBERT, wav2vec 2.0, w2v-BERT 2.0
 }

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from nnet.frontends.interface import Frontend
+from nnet.precision import in_full_precision
 from utils.errors import InputError
 from utils.features.cmvn import VARIANCE_FLOOR
 from utils.features.deltas import delta_filters
@@ -102,7 +103,7 @@ class KaldiFeatures(nn.Module):
         snip_edges = self.options.kaldi.frame_opts.snip_edges if snip_edges is None else snip_edges
         if torch.compiler.is_exporting():  # a graph has no blocks: their number depends on the length
             return self.of_frames(self.frames(samples, snip_edges))
-        with torch.autocast(samples.device.type, enabled=False):
+        with in_full_precision(samples):
             # In blocks: the frames of an hour take a hundred times the memory of its samples.
             return torch.cat([self.of_frames(x) for x in self.frames(samples.float(), snip_edges).split(BLOCK, dim=1)],
                              dim=1)

@@ -27,6 +27,7 @@ from nnet.poolings.attention import (
     SelfAttentivePooling,
 )
 from nnet.poolings.cross_attention import CrossAttentive, CrossOptions
+from nnet.poolings.factorised import FactorisedAttention, FactorisedOptions
 from nnet.poolings.moments import NoOptions, StatisticsOptions, StatisticsPooling, TemporalPooling
 
 POOLINGS = {
@@ -39,5 +40,6 @@ POOLINGS = {
     "multi_head_mlp": (MultiHeadMlp, MultiHeadOptions),
     "global_multi_head": (GlobalMultiHead, GlobalOptions),
     "double_multi_head": (DoubleMultiHead, DoubleOptions),
+    "multi_head_factorised": (FactorisedAttention, FactorisedOptions),
     "cross_attentive": (CrossAttentive, CrossOptions),
 }

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar
@@ -43,11 +43,18 @@ OPTIMIZERS = {
 }
 
 
-def make_optimizer(options: OptimizerOptions, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimiser that the options name."""
+def make_optimizer(options: OptimizerOptions, parameters: Sequence[nn.Parameter],
+                   slow: Sequence[nn.Parameter] = (), slow_rate: float = 1.0) -> torch.optim.Optimizer:
+    """Return the optimiser that the options name.
+
+    slow: those of the parameters that learn at `slow_rate` times the rate; a group's `factor` says so to the training.
+    """
     values = dataclasses.asdict(options)
     make, _ = OPTIMIZERS[values.pop("type")]
-    return make(parameters, **values)
+    apart = {id(parameter) for parameter in slow}
+    groups = [{"params": [parameter for parameter in parameters if (id(parameter) in apart) == is_slow],
+               "factor": factor} for is_slow, factor in ((False, 1.0), (True, slow_rate))]
+    return make([group for group in groups if group["params"]], **values)
 
 
 @dataclass(frozen=True)

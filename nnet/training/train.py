@@ -82,6 +82,8 @@ class Trainer:
         self.network = make_network(config, config.feature_dim, config.speakers)
         if config.init:
             initialise(self.network, self.data.speakers, config, train, exp)
+        else:
+            self.network.frontend.initialise()
         self.network = share_batch_norms(self.network, processes, device).to(device)
         training_mode(self.network, config.init)
         if config.init and config.init.head_epochs and not any(True for _ in self.network.loss.parameters()):
@@ -96,7 +98,8 @@ class Trainer:
             print("train: precision is bf16, which this processor lacks in hardware: fp32 is used",
                   file=sys.stderr)
         self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        self.optimizer = make_optimizer(config.optimizer, self.trained)
+        frontend = self.network.frontend
+        self.optimizer = make_optimizer(config.optimizer, self.trained, frontend.slow_parameters(), frontend.slow_rate)
         self.average = make_average(self.network, config.average, config.train.epochs, config.train.patience)
         self.validation = Validation(valid, config)
         size = sum(value.nbytes for value in self.network.state_dict().values())
@@ -217,7 +220,7 @@ class Trainer:
         torch.manual_seed(hash((self.seed, step, self.processes.rank)) % 2**63)
         options = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
+            group["lr"] = self.rate(step) * group["factor"]
         self.network.loss.margin_share = options.loss.margin_share(step / self.steps)
         self.optimizer.zero_grad(set_to_none=True)
         parts = options.train.accumulate

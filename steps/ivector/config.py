@@ -18,11 +18,13 @@ class UbmOptions:
 
     num_gaussians: TwoOrMore
     num_frames: Count = 1_000_000  # drawn from all utterances, kept in memory: 4 bytes x dimension each
-    split_iterations: Whole = 20   # EM iterations; the first half splits Gaussians, from half of them to all
+    subsample: Whole = 0           # later iterations see every so many-th frame of all utterances; 0: the drawn ones
+    split_iterations: Whole = 20   # initial EM iterations; the first half splits Gaussians, from half of them to all
     diagonal_iterations: Whole = 4
     full_iterations: Whole = 4
     num_gselect: Count = 20        # Gaussians per frame, chosen by the diagonal model
     min_weight: Share = 1e-4       # a Gaussian with a smaller weight keeps its mean and covariance
+    parts: Count = 8               # of the frames, summed separately; also the largest useful number of jobs
 
     def __post_init__(self) -> None:
         if self.num_frames < self.num_gaussians:

@@ -10,6 +10,8 @@ import numpy as np
 from utils.ahead import ReadAhead
 from utils.errors import InputError
 from utils.features.frontend import FrontendOptions, apply_frontend
+from utils.files import count_lines
+from utils.jobs.part import part_of
 from utils.kaldi.ark import iterate
 from utils.kaldi.data_dir import read_column
 
@@ -50,19 +52,26 @@ def blocks(data: Path, options: FrontendOptions, part: range | slice = slice(Non
         yield list(ids), np.concatenate(frames), np.array([len(x) for x in frames])
 
 
-def sample_frames(data: Path, options: FrontendOptions, number: int, seed: int) -> np.ndarray:
-    """Return about `number` frames (all, if there are fewer) drawn evenly from the utterances: N x F.
+def draw_frames(data: Path, options: FrontendOptions, number: int, seed: int, parts: int, subsample: int = 0,
+                ) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield about `number` frames (all, if there are fewer) drawn evenly from the utterances, in parts: N x D each.
 
-    Where the front end leaves unvoiced frames out, only voiced frames count.
+    A part is a range of the utterances. With `subsample`, it is a pair; the second array has every so many-th frame of
+    each utterance. Where the front end leaves unvoiced frames out, only voiced frames count.
     """
     if options.vad:
         lengths = [np.count_nonzero(voiced) for _, voiced in iterate(data / "vad.scp")]
     else:
         lengths = [int(length) for length in read_column(data / "utt2num_frames")[1]]
-    total = sum(lengths)
+    count, total, drawn, every = count_lines(data / "feats.scp"), sum(lengths), 0, 0
     rng = np.random.default_rng(seed)
     share = min(1.0, number / max(total, 1))
-    kept = [x if share == 1 else x[rng.random(len(x)) < share] for _, x in utterances(data, options)]
-    x = np.concatenate(kept)
-    print(f"{len(x)} of {total}{' voiced' * options.vad} frames drawn from {len(lengths)} utterances", file=sys.stderr)
-    return x
+    stream = utterances(data, options)
+    for part in range(1, parts + 1):
+        found = [(x if share == 1 else x[rng.random(len(x)) < share], *([x[::subsample].copy()] if subsample else []))
+                 for _, x in islice(stream, len(part_of(count, part, parts)))]
+        frames = tuple(map(np.concatenate, zip(*found, strict=True)))
+        drawn, every = drawn + len(frames[0]), every + len(frames[-1])
+        yield frames
+    print(f"{drawn} of {total}{' voiced' * options.vad} frames drawn from {count} utterances"
+          f"{f', and every {subsample}th: {every}' if subsample else ''}", file=sys.stderr)

@@ -48,7 +48,7 @@ def mahalanobis(x: Tensor, frames: Tensor, gaussians: Tensor, means: Tensor, fac
     frames = padded(frames)
     shifts = torch.bmm(means[:, None, :], factors)  # C x 1 x D
     for owners, pairs in batches(gaussians, len(means)):
-        near = x.index_select(0, frames.take(pairs).flatten()).view(*pairs.shape, -1)
+        near = x.index_select(0, frames.take(pairs).flatten()).view(*pairs.shape, x.shape[1])
         away = torch.baddbmm(shifts[owners], near, factors[owners], beta=-1)
         distances[pairs] = away.square_().sum(2)
     return distances[:-1]
@@ -59,6 +59,6 @@ def second_order(x: Tensor, frames: Tensor, gaussians: Tensor, weights: Tensor, 
     sums = x.new_zeros(count, x.shape[1], x.shape[1])
     frames, weights = padded(frames), padded(weights)
     for owners, pairs in batches(gaussians, count):
-        near = x.index_select(0, frames.take(pairs).flatten()).view(*pairs.shape, -1)
+        near = x.index_select(0, frames.take(pairs).flatten()).view(*pairs.shape, x.shape[1])
         sums.index_add_(0, owners, torch.bmm(near.transpose(1, 2), near * weights.take(pairs)[..., None]))
     return sums

@@ -36,7 +36,7 @@ def lists():
 def test_the_lock_lies_in_the_ranges_of_all_lists():
     locked = make_environment.pins(make_environment.LOCK)
     assert locked["torch"] == "2.13.0" and {path.name for path in lists()} == {
-        "requirements.txt", "requirements_demo.txt", "requirements_onnx.txt"}
+        "requirements.txt", "requirements_demo.txt", "requirements_onnx.txt", "requirements_ssl.txt"}
     for path in lists():
         wanted = make_environment.ranges(path)
         assert wanted and make_environment.misfits(wanted, {name.lower(): locked[name] for name in wanted}) == []

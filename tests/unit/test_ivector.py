@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from steps.ivector.config import UbmOptions
+from steps.ivector.config import ExtractorOptions, IvectorConfig, UbmOptions
 from steps.ivector.extractor import (
     Extractor,
     Posterior,
@@ -17,15 +18,16 @@ from steps.ivector.extractor import (
     update,
     write_extractor,
 )
-from steps.ivector.frames import blocks, sample_frames
+from steps.ivector.frames import blocks, draw_frames
 from steps.ivector.gmm import DiagGmm, FullGmm, FullPosteriors, pack, unpack, update_diagonal, update_full
 from steps.ivector.gmm_files import read_diagonal, read_full, write_diagonal, write_full
 from steps.ivector.grouped import mahalanobis, second_order
-from steps.ivector.train_ubm import diagonal_statistics, full_statistics, split, train_diagonal
+from steps.ivector.train_ubm import UbmTraining, diagonal_sums, full_sums, split, summed
 from steps.ivector.utterance_stats import block_statistics
 from utils.errors import InputError
 from utils.features.frontend import FrontendOptions
 from utils.kaldi.ark import ArkWriter, iterate
+from utils.tensor_file import checksum, load_tensors
 
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
 
@@ -62,9 +64,14 @@ def dense(posteriors_of: FullPosteriors, x: torch.Tensor) -> tuple[torch.Tensor,
     return posteriors.new_zeros(len(x), len(posteriors_of.constants)).scatter_(1, chosen, posteriors), total
 
 
+def diagonal_step(gmm: DiagGmm, x: torch.Tensor) -> DiagGmm:
+    return update_diagonal(gmm, *summed(map(diagonal_sums(gmm), x.split(300)))[:3])
+
+
 def full_step(gmm: FullGmm, x: torch.Tensor) -> FullGmm:
     posteriors_of = FullPosteriors(gmm, 0)
-    return update_full(gmm, *full_statistics(posteriors_of, x, posteriors_of.select(x))[:3])
+    return update_full(gmm, *summed(full_sums(posteriors_of)(part, posteriors_of.select(part))
+                                    for part in x.split(300))[:3])
 
 
 def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -76,7 +83,7 @@ def test_one_iteration_of_both_mixtures_agrees_with_kaldi(reference, dtype):
     folder, frames = reference
     x = torch.cat(list(frames.values())).to(dtype)
     old, expected = read_diagonal(folder / "diag0.ubm.txt").to("cpu", dtype), read_diagonal(folder / "diag1.ubm.txt")
-    found = update_diagonal(old, *diagonal_statistics(old, x)[:3])
+    found = diagonal_step(old, x)
     for part in ("weights", "means", "variances"):
         assert relative(getattr(found, part), getattr(expected, part)) < TOLERANCE[dtype]
     old, expected = read_full(folder / "full0.ubm.txt").to("cpu", dtype), read_full(folder / "full1.ubm.txt")
@@ -248,7 +255,7 @@ def test_a_gaussian_without_data_stays_and_is_said(capsys):
     x = torch.randn(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     far = torch.tensor([[0.0, 0], [1e4, 1e4]]).double()
     gmm = DiagGmm(torch.tensor([0.5, 0.5]).double(), far, torch.ones(2, 2).double())
-    found = update_diagonal(gmm, *diagonal_statistics(gmm, x)[:3])
+    found = diagonal_step(gmm, x)
     assert torch.isfinite(found.means).all()
     assert found.means[1].tolist() == [1e4, 1e4]
     full = FullGmm(gmm.weights, far, torch.eye(2).double().repeat(2, 1, 1))
@@ -289,13 +296,57 @@ def test_a_precision_that_rounding_spoils_is_floored_and_said(capsys):
     assert "precisions of 1 of 2 utterances" in capsys.readouterr().err
 
 
+def made_up(folder: Path, lengths: list[int], dim: int) -> Path:
+    """A data directory of random frames."""
+    rng = np.random.default_rng(5)
+    with ArkWriter(folder / "feats") as writer:
+        for index, length in enumerate(lengths):
+            writer.write(f"u{index}", rng.normal(size=(length, dim)))
+    (folder / "utt2num_frames").write_text("".join(f"u{i} {n}\n" for i, n in enumerate(lengths)))
+    return folder
+
+
+def ubm_of(folder: Path, work: Path, **options) -> UbmTraining:
+    return UbmTraining(IvectorConfig("ivector", "made-up", UbmOptions(**options), ExtractorOptions(2)), folder, work)
+
+
 def test_too_few_frames_and_models_without_numbers_are_errors(tmp_path):
+    training = ubm_of(made_up(tmp_path, [50], 3), tmp_path / "work", num_gaussians=64)
     with pytest.raises(InputError, match="50 frames are too few for 64 Gaussians"):
-        train_diagonal(torch.randn(50, 3), UbmOptions(num_gaussians=64), seed=1)
+        training.run(training.last)
     broken = DiagGmm(torch.ones(1), torch.full((1, 2), float("nan")), torch.ones(1, 2))
     with pytest.raises(InputError, match="NaN"):
         write_diagonal(tmp_path / "gmm", broken)
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "gmm").exists()
+
+
+@pytest.mark.parametrize("subsample", [0, 4])
+def test_parts_of_a_background_model_give_the_same_bits_in_any_number_of_jobs(tmp_path, capsys, subsample):
+    """Some parts are utterances of a single frame that is not drawn; there are fewer parts than asked for."""
+    made_up(tmp_path, [900, 1, 600, 1, 1, 1500, 300], 3)
+    options = {"num_gaussians": 4, "num_frames": 1200, "split_iterations": 3, "diagonal_iterations": 2,
+               "full_iterations": 2, "num_gselect": 2, "subsample": subsample}
+    one = ubm_of(tmp_path, tmp_path / "one", **options)
+    assert one.run(one.last) == 7
+    drawn = [len(one.memory[f"drawn.{part}"]) for part in range(1, 8)]
+    assert 0 in drawn and 1000 < sum(drawn) < 1400
+    for jobs in (1, 2, 3, 9):
+        work = tmp_path / f"jobs{jobs}"
+        first = ubm_of(tmp_path, work, **options)
+        assert first.run(first.initial) == 3
+        for iteration in range(4, 8):
+            for job in range(1, jobs + 1):
+                ubm_of(tmp_path, work, **options).accumulate(iteration, job, jobs)
+            ubm_of(tmp_path, work, **options).update(iteration)
+        assert not list(work.glob("*.part*"))
+        for name in map("{}.safetensors".format, range(1, 8)):
+            ours, theirs = (checksum(load_tensors(folder / name)[0], "") for folder in (work, tmp_path / "one"))
+            assert ours == theirs, (jobs, name)
+    said = capsys.readouterr().err
+    assert f"{sum(drawn)} of 3303 frames drawn from 7 utterances" in said
+    assert ("and every 4th: 828\n" in said) == (subsample == 4)
+    assert f"diagonal UBM, iteration 3: 4 Gaussians, {sum(drawn)} frames" in said
+    assert f"full UBM, iteration 1: 4 Gaussians, {828 if subsample else sum(drawn)} frames" in said
 
 
 def test_splitting_keeps_the_weight_and_the_middle():
@@ -334,25 +385,24 @@ def test_extractor_training_explains_the_data_better(tmp_path):
 
 
 def test_blocks_join_whole_utterances_and_sampling_is_repeatable(tmp_path):
-    rng = np.random.default_rng(5)
-    lengths = [30, 50, 20, 80, 10]
-    with ArkWriter(tmp_path / "feats") as writer:
-        for index, length in enumerate(lengths):
-            writer.write(f"u{index}", rng.normal(size=(length, 4)))
-    (tmp_path / "utt2num_frames").write_text("".join(f"u{i} {n}\n" for i, n in enumerate(lengths)))
+    made_up(tmp_path, [30, 50, 20, 80, 10], 4)
     options = FrontendOptions()
     found = list(blocks(tmp_path, options, at_once=2))
     assert [ids for ids, *_ in found] == [["u0", "u1"], ["u2", "u3"], ["u4"]]
     assert [sizes.tolist() for *_, sizes in found] == [[30, 50], [20, 80], [10]]
     assert [len(x) for _, x, _ in found] == [80, 100, 10]
-    assert len(sample_frames(tmp_path, options, 1000, seed=1)) == 190
-    half = sample_frames(tmp_path, options, 95, seed=1)
+    assert [len(x) for x, in draw_frames(tmp_path, options, 1000, seed=1, parts=2)] == [80, 110]
+    (half,), (again,) = (next(draw_frames(tmp_path, options, 95, seed=1, parts=1)) for _ in range(2))
     assert 60 < len(half) < 130
-    np.testing.assert_array_equal(half, sample_frames(tmp_path, options, 95, seed=1))
+    np.testing.assert_array_equal(half, again)
+    parts = list(draw_frames(tmp_path, options, 95, seed=1, parts=3, subsample=20))
+    np.testing.assert_array_equal(np.concatenate([drawn for drawn, _ in parts]), half)
+    np.testing.assert_array_equal(np.concatenate([every for _, every in parts]),
+                                  np.concatenate([x[::20] for _, x in iterate(tmp_path / "feats.scp")]))
     lengths = tmp_path / "utt2num_frames"
     lengths.write_text(re.sub(r"\d+\n", "many\n", lengths.read_text(), count=1))
     with pytest.raises(InputError, match=r"utt2num_frames:1: 'many' is not a number of frames above 0"):
-        sample_frames(tmp_path, options, 95, seed=1)
+        next(draw_frames(tmp_path, options, 95, seed=1, parts=1))
 
 
 def test_models_whose_parts_do_not_fit_are_errors(reference, tmp_path):
@@ -386,4 +436,4 @@ def test_drawn_frames_are_counted_without_the_unvoiced_ones(tmp_path):
         for name in ("a", "b"):
             feats.write(name, rng.normal(size=(300, 4)).astype(np.float32))
             vad.write(name, (np.arange(300) % 3 == 0).astype(np.float32))
-    assert len(sample_frames(tmp_path, FrontendOptions(vad=True), 200, 1)) == 200
+    assert len(next(draw_frames(tmp_path, FrontendOptions(vad=True), 200, 1, 1))[0]) == 200

@@ -75,11 +75,16 @@ def test_estimates_grow_with_what_they_depend_on(tmp_path):
                                           "ubm": {"num_gaussians": gaussians}, "extractor": {"dim": dim}}))
         where = {"config": str(config), "data": str(large)}
         sizes.append([memory.train_ubm(**where), memory.extract_ivectors(**where),
-                      *(memory.train_extractor(job=job, **where) for job in ("all", "accumulate", "update"))])
+                      *(memory.train_extractor(job=job, **where) for job in ("all", "accumulate", "update")),
+                      *(memory.train_ubm(job=job, nj="2", **where) for job in ("initial", "accumulate", "update"))])
         assert memory.train_ubm(str(config), str(small)) < sizes[-1][0]
         assert memory.train_ubm(str(config), str(large), threads="9") > sizes[-1][0]
     assert all(one < other for one, other in zip(*sizes, strict=True))
     assert sizes[1][2] > 8 * 2048 * (4 * 72 * 400 + 3 * 400 * 401 / 2)  # every array of the docstring
+    alone, shared = (memory.train_ubm(job="accumulate", nj=nj, **where) for nj in ("1", "4"))
+    assert alone - shared == pytest.approx(3 / 4 * 1e6 * 4 * (72 + 20))  # frames and Gaussians of three of four jobs
+    config.write_text(config.read_text().replace("num_gaussians: 2048", "num_gaussians: 2048\n  subsample: 5"))
+    assert memory.train_ubm(job="initial", nj="2", **where) > sizes[1][5] + 4 * 20_000 * 3000 / 5 / 8 * 4 * 72
     assert memory.compute_vad(str(small)) < memory.compute_vad(str(large))
 
 
@@ -98,6 +103,16 @@ def test_sizes_of_a_network_are_those_of_its_layers(tmp_path):
         (tmp_path / "system.yaml").write_text(yaml.safe_dump(config))
         requests.append(networks.train_network(str(tmp_path / "system.yaml"), str(data), str(data)))
     assert requests[1] > 2 * requests[0]
+
+
+@pytest.mark.parametrize("system", ["saep", "vgg_mha", "fast_resnet34_cap", "resnet34_global5", "ecapa_c512",
+                                    "sc_resnet18_mcsae"])
+def test_every_encoder_has_an_estimate(tmp_path, system):
+    """On an engine, a network without one is not trained."""
+    (tmp_path / "system.yaml").write_text(yaml.safe_dump(load_config(CONF / f"{system}.yaml", "mini")))
+    data = made_up(tmp_path / "data", 200, 3000)
+    found = networks.train_network(str(tmp_path / "system.yaml"), str(data), str(data))
+    assert 0.5e9 < found < 8e9
 
 
 def test_before_features_and_embeddings_the_sizes_of_their_data_count(tmp_path, capsys):

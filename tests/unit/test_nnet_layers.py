@@ -26,7 +26,9 @@ KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "statistics", "d
          {"type": "global_multi_head", "heads": 5, "resolutions": True},
          {"type": "global_multi_head", "heads": 2, "shared": True},
          {"type": "double_multi_head", "heads": 3, "mask": 0.0},
-         {"type": "double_multi_head", "heads": 3, "mask": 0.0, "scaled": True}]
+         {"type": "double_multi_head", "heads": 3, "mask": 0.0, "scaled": True},
+         {"type": "multi_head_factorised", "layers": 2, "heads": 3, "dim": 2},
+         {"type": "multi_head_factorised", "layers": 3, "heads": 2, "dim": 3, "context": 1}]
 PAIRWISE = {"type": "cross_attentive"}
 FLOORS = {"floored": 1e-6, "wespeaker": 1e-7, "speechbrain": 1e-12}  # of the variance, by convention
 
@@ -108,6 +110,8 @@ def attention_in_loops(kind, h, module):
             variance = sum(weights[t] * (h[t, c] - means[c]) ** 2 for t in range(frames))
             deviations.append(variance.clamp_min(FLOORS[kind.get("deviation", "floored")]).sqrt())
         return torch.stack(means + deviations)
+    if name == "multi_head_factorised":
+        return factorised_in_loops(kind, h, module)
     vectors = []
     for j in range(heads):
         parts = [h[t, j * size:(j + 1) * size] for t in range(frames)]
@@ -122,6 +126,26 @@ def attention_in_loops(kind, h, module):
         return torch.stack([value for vector in vectors for value in vector])
     weights = softmax([dot(vector, module.u_heads) for vector in vectors])
     return torch.stack([sum(weights[j] * vectors[j][i] for j in range(heads)) for i in range(size)])
+
+
+def factorised_in_loops(kind, h, module):
+    """Multi-head factorised attention: keys and values from layers that lie side by side in a frame."""
+    frames, layers, size = len(h), kind["layers"], h.shape[1] // kind["layers"]
+
+    def projected(layer_weights, linear):
+        shares = softmax(list(layer_weights))
+        sums = [[sum(shares[n] * frame[n * size + i] for n in range(layers)) for i in range(size)] for frame in h]
+        return [[dot(linear.weight[c], sums[t]) + linear.bias[c] for c in range(kind["dim"])] for t in range(frames)]
+
+    keys, values = projected(module.key_layers, module.key), projected(module.value_layers, module.value)
+    reach, out = kind.get("context", 0), []
+    for j in range(kind["heads"]):
+        scores = [module.query.bias[j] + sum(dot(module.query.weight[j, :, i + reach], keys[t + i])
+                                             for i in range(-reach, reach + 1) if 0 <= t + i < frames)
+                  for t in range(frames)]
+        weights = softmax(scores)
+        out += [sum(weights[t] * values[t][c] for t in range(frames)) for c in range(kind["dim"])]
+    return torch.stack(out)
 
 
 def deviation_in_loops(kind, square, frames):
@@ -351,6 +375,8 @@ def test_every_pooling_stands_on_every_encoder(encoder, kind):
     frames = small(encoder).eval()
     if frames.output_dim % kind.get("heads", 1):
         kind = kind | {"heads": 2}
+    if frames.output_dim % kind.get("layers", 1):
+        kind = kind | {"layers": 2}
     pooling = make_part(POOLINGS, "pooling", kind, frames.output_dim).eval()
     x, lengths = random(2, 37, 16).float(), torch.tensor([37, 19])
     pooled = pooling(*frames(x, lengths))

@@ -3,7 +3,9 @@
 import re
 import subprocess
 import sys
+import time
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from nnet.frontends.kaldi import KaldiFrontend, frontend_of_batch
 from nnet.training.data import TrainingSet
 from nnet.training.masks import mask
 from nnet.training.train import Trainer
+from nnet.training.workers import worker_batches
 from nnet.utterances import AudioUtterances
 from tests.in_process import call
 from utils.audio import Recording, change_speed, read_audio
@@ -248,6 +251,63 @@ def test_corpora_of_noise_are_taken_from_the_command_line(corpus, tmp_path):
     found = TrainingSet(corpus[0], options, 1, musan=tmp_path / "musan", rirs=tmp_path / "rirs")
     sources = found.augmentation.sources
     assert [len(sources.noise), len(sources.music), len(sources.responses)] == [1, 1, 1]
-    assert np.isfinite(found.batch(0)[0]).all()
+    assert found.batch(0).x.isfinite().all()
     with pytest.raises(InputError, match="name the unpacked corpus"):
         TrainingSet(corpus[0], options, 1, musan=tmp_path / "nothing")
+
+
+def test_worker_processes_make_the_same_batches(corpus):
+    data = open_set(corpus[0], config(train={"mask_frames": 5}))
+    found = list(worker_batches(data.batch, range(2, 7), 2))
+    assert len(found) == 5
+    for step, batch in enumerate(found, start=2):
+        for part, expected in zip(batch, data.batch(step), strict=True):
+            assert torch.equal(part, expected)
+
+
+def test_an_error_in_a_worker_is_one_line(tmp_path):
+    folder = write_corpus(tmp_path / "data", 2, 2, False)
+    data = open_set(folder, config(train={"batch_size": 4}))
+    (folder / "a s0 0.wav").unlink()
+    with pytest.raises(InputError, match=r"^\S.*a s0 0\.wav: No such file or directory; copy it again .*$"):
+        list(worker_batches(data.batch, range(4), 2))
+
+
+ENDS = """
+import multiprocessing, os, signal, sys, time
+import torch
+from nnet.training.batch import Batch
+from nnet.training.data import batches_ahead
+
+class Data:
+    workers = 2
+    def batch(self, step):
+        time.sleep(0.01)
+        return Batch(torch.full((2, 3), float(step)), torch.zeros(2), None)
+
+source = iter(batches_ahead(Data(), 0, 10**6, torch.device("cpu")))
+for step in range(3):
+    assert next(source)[0] == step
+workers = multiprocessing.active_children()
+print(*(worker.pid for worker in workers), flush=True)
+for worker in workers:  # as a queue sends its signals to all of a job
+    os.kill(worker.pid, signal.SIGTERM)
+for step in range(3, 40):
+    assert next(source)[1].x[0, 0] == step
+if sys.argv[1] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+raise SystemExit(9)
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [("stopped", 9), ("killed", -9)])
+def test_workers_outlive_signals_and_end_with_the_training(end, code):
+    done = subprocess.run([sys.executable, "-c", ENDS, end], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (code, "")
+    workers = [int(word) for word in done.stdout.split()]
+    assert len(workers) == 2
+    until = time.monotonic() + (20 if end == "killed" else 0)  # PyTorch's workers look for their parent every 5 s
+    while (left := [pid for pid in workers if Path(f"/proc/{pid}/cmdline").exists()
+                    and Path(f"/proc/{pid}/cmdline").read_bytes()]) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not left

@@ -7,7 +7,7 @@ random choices, so that a copy is the same in each run and with any number of jo
     {"kind": "noise", "snr_db": 5, "files": [], "seed": 94}         synthetic noise, white to red, of varying level
     {"kind": "babble", "snr_db": 17, "files": [3 to 7 other speakers' recordings], "seed": 95}
     {"kind": "reverb", "files": ["/RIRS_NOISES/.../Room001-00001.wav"], "seed": 96}
-    {"kind": "reverb", "files": [], "seed": 97}                     a simulated room
+    {"kind": "reverb", "files": [], "seed": 97}                     one of 500 simulated rooms
     {"kind": "telephone", "files": [], "seed": 98}                  300 to 3,400 Hz, 8 kHz, mu-law
 
 The signal-to-noise ratios are those of Kaldi's egs/voxceleb.
@@ -16,6 +16,7 @@ The signal-to-noise ratios are those of Kaldi's egs/voxceleb.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from utils.errors import InputError
 KINDS = ("noise", "music", "babble", "reverb", "telephone")
 SNR_DB = {"noise": (15, 10, 5, 0), "music": (15, 10, 8, 5), "babble": (20, 17, 15, 13)}
 BABBLE = (3, 7)    # fewest and most voices
+ROOMS = 500       # simulated
 FULL_SCALE = 32768
 MU = 255
 
@@ -102,10 +104,10 @@ def augment(samples: np.ndarray, plan: dict[str, Any], rate: int,
     if kind == "telephone":
         return telephone(samples, rate)
     if kind == "reverb":
-        return reverberate(samples, read(files[0])[:] if files else simulated_room(rate, rng))
+        return reverberate(samples, read(files[0])[:] if files else simulated_room(rate, int(rng.integers(ROOMS))))
     if kind == "noise" and not files:
         return add_at(samples, made_up_noise(len(samples), rate, rng), plan["snr_db"])
-    added = np.zeros(len(samples))
+    added = np.zeros(len(samples), np.float32)
     for name in files:
         added += fit(read(name), len(samples), rng)
     return add_at(samples, added, plan["snr_db"])
@@ -130,47 +132,61 @@ def add_at(samples: np.ndarray, added: np.ndarray, snr_db: float) -> np.ndarray:
 
 def made_up_noise(length: int, rate: int, rng: np.random.Generator) -> np.ndarray:
     """Return noise whose power falls by 0 to 6 dB per octave and whose level varies by a few dB within seconds."""
-    slope = rng.uniform(0, 2)
-    spectrum = np.fft.rfft(rng.standard_normal(length))
-    frequency = np.maximum(np.fft.rfftfreq(length, 1 / rate), 20)
-    noise = np.fft.irfft(spectrum * frequency ** (-slope / 2), length)
+    from scipy.fft import irfft, next_fast_len  # SciPy takes over a second to import and is needed only for copies
+
+    slope, size = rng.uniform(0, 2), next_fast_len(length, real=True)
+    spectrum = rng.standard_normal((size // 2 + 1, 2), np.float32).view(np.complex64)[:, 0]
+    frequency = np.maximum(np.fft.rfftfreq(size, 1 / rate), 20).astype(np.float32)
+    noise = irfft(spectrum * frequency ** np.float32(-slope / 2), size)[:length]
     knots = max(2, round(length / rate) + 1)
     level_db = np.interp(np.linspace(0, knots - 1, length), np.arange(knots), rng.uniform(-6, 6, knots))
-    return noise * 10 ** (level_db / 20)
+    return noise * np.exp(level_db.astype(np.float32) * np.float32(np.log(10) / 20))
 
 
 def reverberate(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
     """Return the samples in a room, with the direct sound not delayed and the power unchanged."""
-    from scipy.signal import fftconvolve  # takes over a second to import, needed only for copies
+    from scipy.signal import fftconvolve
 
     direct = int(np.argmax(np.abs(response)))
-    wet = fftconvolve(samples.astype(np.float64), response)[direct:direct + len(samples)]
-    power = np.mean(np.square(wet))
+    wet = fftconvolve(samples, response.astype(np.float32, copy=False))[direct:direct + len(samples)]
+    power = np.mean(np.square(wet, dtype=np.float64))
     gain = np.sqrt(np.mean(np.square(samples, dtype=np.float64)) / power) if power else 1.0
-    return (gain * wet).astype(np.float32)
+    return np.float32(gain) * wet
 
 
-def simulated_room(rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the response of a shoe-box room by the image method (Allen and Berkley 1979)."""
+@lru_cache(ROOMS)
+def simulated_room(rate: int, number: int) -> np.ndarray:
+    """Return the response of a shoe-box room by the image method (Allen and Berkley 1979), float32.
+
+    A room takes longer to simulate than a chunk to reverberate, so there are ROOMS of them, 20 kB each.
+    """
     import pyroomacoustics  # takes a second to import, needed only for simulated rooms
 
+    rng = np.random.default_rng(number)
     size = rng.uniform((3, 3, 2.4), (10, 8, 4))
     walls = pyroomacoustics.Material(float(rng.uniform(0.2, 0.8)))
     room = pyroomacoustics.ShoeBox(size, fs=rate, materials=walls, max_order=15)
     room.add_source(rng.uniform(0.3, size - 0.3))
     room.add_microphone(rng.uniform(0.3, size - 0.3))
     room.compute_rir()
-    return np.asarray(room.rir[0][0])
+    return np.asarray(room.rir[0][0], np.float32)
+
+
+@lru_cache(1)
+def _telephone_band() -> np.ndarray:
+    """Return a filter at 8 kHz that passes 300 to 3,400 Hz, as second-order sections."""
+    from scipy.signal import butter
+
+    return butter(4, (300, 3400), "bandpass", fs=8000, output="sos").astype(np.float32)
 
 
 def telephone(samples: np.ndarray, rate: int) -> np.ndarray:
     """Return the samples after a telephone line: 300 to 3,400 Hz, 8 kHz, 8-bit mu-law (ITU-T G.711)."""
-    from scipy.signal import butter, sosfilt
+    from scipy.signal import sosfilt
 
     narrow = resample(samples, rate, 8000)
-    band = sosfilt(butter(4, (300, 3400), "bandpass", fs=8000, output="sos"), narrow) / FULL_SCALE
-    band = np.clip(band, -1, 1)
-    code = np.round((np.sign(band) * np.log1p(MU * np.abs(band)) / np.log1p(MU)) * 127)
-    decoded = np.sign(code) * np.expm1(np.abs(code) / 127 * np.log1p(MU)) / MU
-    wide = resample((decoded * FULL_SCALE).astype(np.float32), 8000, rate)
+    band = np.clip(sosfilt(_telephone_band(), narrow) / np.float32(FULL_SCALE), -1, 1)
+    code = np.round(np.copysign(np.log1p(MU * np.abs(band)) / np.float32(np.log1p(MU)), band) * 127)
+    decoded = np.copysign(np.expm1(np.abs(code) * np.float32(np.log1p(MU) / 127)) / MU, code)
+    wide = resample(decoded * FULL_SCALE, 8000, rate)
     return np.resize(wide, len(samples)) if len(wide) < len(samples) else wide[:len(samples)]

@@ -15,11 +15,12 @@ def compute_features(samples: np.ndarray, options: FeatureOptions) -> np.ndarray
     Raises InputError if the samples are too few for one frame, or so large that a feature is infinite.
     """
     kind = kaldi_native_fbank.OnlineMfcc if options.kind == "mfcc" else kaldi_native_fbank.OnlineFbank
+    samples = np.ascontiguousarray(samples, np.float32)
     computer = kind(options.kaldi)
     found = []
-    # In parts: the library takes a list, which needs eight times the memory of the samples.
+    # In parts: the library copies them. It takes a sequence of floats: a memoryview is read faster than a list is made.
     for start in range(0, len(samples), AT_ONCE):
-        computer.accept_waveform(options.rate, samples[start:start + AT_ONCE].tolist())
+        computer.accept_waveform(options.rate, memoryview(samples[start:start + AT_ONCE]))
         if start + AT_ONCE >= len(samples):
             computer.input_finished()
         found += _new_frames(computer, sum(map(len, found)))

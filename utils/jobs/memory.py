@@ -127,7 +127,9 @@ class Ivector(NamedTuple):
     data: Data
     gaussians: int
     features: int  # D, after the front end
-    frames: int    # that the UBM is trained on
+    frames: int    # drawn for the UBM
+    seen: int      # frames of the UBM's later iterations, if they are others
+    parts: int     # of the UBM's frames
     gselect: int
     cache: float
     m: float
@@ -144,8 +146,10 @@ def ivector_of(config: str, data: str) -> Ivector:
     sizes = data_of(Path(data), str(keys.get("features", "")))
     c, s = int(ubm.get("num_gaussians", 2048)), int(extractor.get("dim", 400))
     d = sizes.dim * (1 + int(frontend.get("deltas", 0)))
-    frames = min(int(ubm.get("num_frames", 1_000_000)), int(sizes.utterances * sizes.frames))
-    return Ivector(sizes, c, d, frames, int(ubm.get("num_gselect", 20)), float(extractor.get("cache_gb", 2)) * GB,
+    total, subsample = int(sizes.utterances * sizes.frames), int(ubm.get("subsample", 0))
+    frames, seen = min(int(ubm.get("num_frames", 1_000_000)), total), total // subsample if subsample else 0
+    return Ivector(sizes, c, d, frames, seen, int(ubm.get("parts", 8)), int(ubm.get("num_gselect", 20)),
+                   float(extractor.get("cache_gb", 2)) * GB,
                    8 * c * d * s, 8 * c * s * (s + 1) / 2, 8 * c * d * d)
 
 
@@ -156,13 +160,28 @@ def threads_of_blocks(system: Ivector, threads: int) -> float:
     return (threads + 1) * (BLOCK_MB * MB + scores + system.v / 2)
 
 
-def train_ubm(config: str, data: str, threads: str = "1", device: str = "cpu") -> float:
-    """The drawn frames, twice while they are joined, their selected Gaussians (int32), the blocks; in an M-step the
-    sums, the covariances, their eigenvectors, and copies of these."""
+def train_ubm(config: str, data: str, threads: str = "1", job: str = "all", nj: str = "1",
+              device: str = "cpu") -> float:
+    """job: all, initial, accumulate (of `nj` jobs) or update.
+
+    all          the drawn frames, twice while they are joined, their selected Gaussians (int32), the blocks; in an
+                 M-step the sums, the covariances, their eigenvectors, and copies of these
+    initial      of these the frames; blocks of 2048 frames with the scores of all Gaussians; a mixture to resume from
+    accumulate   the frames and Gaussians of the job's parts, the blocks; the covariances and what is computed from
+                 them, a part's sums, and twice these while they are written
+    update       what an M-step takes, and the sums of a part
+    Frames of later iterations (ubm.subsample) are in memory one part at a time, four times while they are written.
+    """
     system = ivector_of(config, data)
-    drawn = system.frames * (2 * 4 * system.features + 4 * system.gselect)
-    return (TORCH + on_gpu(device) + NAME * system.data.utterances + drawn + 6 * system.v
-            + threads_of_blocks(system, int(threads)))
+    frame, selected = 4 * system.features, 4 * system.gselect
+    share = math.ceil(system.parts / int(nj)) / system.parts
+    frames = {"all": system.frames * (2 * frame + selected), "initial": system.frames * 2 * frame,
+              "accumulate": share * system.frames * (frame + selected), "update": 0}[job]
+    matrices = {"all": 6, "initial": 1, "accumulate": 6, "update": 8}[job] * system.v
+    blocks = {"initial": (int(threads) + 1) * 4 * 4 * 2048 * system.gaussians, "update": 0}.get(
+        job, threads_of_blocks(system, int(threads)))
+    part = 0 if job == "update" else 4 * system.seen / system.parts * (frame + selected)
+    return TORCH + on_gpu(device) + NAME * system.data.utterances + frames + part + matrices + blocks
 
 
 def train_extractor(config: str, data: str, threads: str = "1", job: str = "all", device: str = "cpu") -> float:
