@@ -67,7 +67,11 @@ def finish(corpus, conf, work, *more):
 
 def assert_same(work, whole):
     assert results(work) == results(whole)
-    for name in MODELS:
+    assert_same_models(work, whole, MODELS)
+
+
+def assert_same_models(work, whole, names):
+    for name in names:
         assert (work / name).read_bytes() == (whole / name).read_bytes(), name
 
 
@@ -127,8 +131,8 @@ def test_a_small_disk(whole, corpus, conf, tmp_path):
         assert done.returncode == 1
         assert "No space left" in done.stderr or "are free on that disk" in done.stderr
         subprocess.run(["mount", "-o", "remount,size=400m", disk], check=True)
-        finish(corpus, conf, disk / "work")
-        assert_same(disk / "work", whole)
+        finish(corpus, conf, disk / "work", "--stop-stage", "2")
+        assert_same_models(disk / "work", whole, MODELS[:2])
 
 
 def test_a_disk_that_becomes_read_only(whole, corpus, conf, tmp_path):
@@ -194,9 +198,9 @@ def test_an_empty_file_that_is_left_out_and_then_repaired(whole, own_corpus, con
     path.write_bytes(b"")
     finish(own_corpus, conf, tmp_path / "new", "--max-missing", "0.1", "--stop-stage", "1")
     path.write_bytes(kept)
-    said = finish(own_corpus, conf, tmp_path / "new", "--max-missing", "0.1")
+    said = finish(own_corpus, conf, tmp_path / "new", "--max-missing", "0.1", "--stop-stage", "2")
     assert "prepare_data.sh runs again" in said
-    assert_same(tmp_path / "new", whole)
+    assert_same_models(tmp_path / "new", whole, MODELS[:2])
 
 
 def test_audio_that_cannot_be_opened(own_corpus, conf, tmp_path):
