@@ -32,7 +32,7 @@ ALIVE = 3           # of the largest layer's outputs: its input, the output and 
 
 class Sizes(NamedTuple):
     """parameters: their number; saved: bytes per frame that the backward pass needs; largest: bytes per frame of the
-    largest output of a layer."""
+    largest tensor among these and the outputs of layers."""
 
     parameters: int
     saved: float
@@ -60,12 +60,13 @@ def sizes_of(config: NetworkConfig, dim: int, speakers: int) -> Sizes:
             largest = max(largest, one.nbytes if isinstance(one, torch.Tensor) else 0)
 
     def keep(x: torch.Tensor) -> torch.Tensor:
-        nonlocal saved
+        nonlocal largest, saved
         key = x.untyped_storage()._cdata
         if key not in seen and not isinstance(x, nn.Parameter):
             seen.add(key)
             kept.append(x)
             saved += x.untyped_storage().nbytes()
+            largest = max(largest, x.nbytes)
         return x
 
     kept: list[torch.Tensor] = []  # keeps them alive: a freed storage's address may be used again
@@ -76,7 +77,9 @@ def sizes_of(config: NetworkConfig, dim: int, speakers: int) -> Sizes:
     shape = (PROBE_FRAMES, network.frontend.output_dim) if stored else (PROBE_FRAMES * SAMPLES_A_FRAME,)
     x = torch.zeros(count, *shape, device="meta")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        network.frames(x if stored else network.frontend.chunks(x))
+        h, lengths = network.frames(x if stored else network.frontend.chunks(x))
+        if not network.pairwise:
+            network.head(network.pooling(h, lengths))
     frames = count * PROBE_FRAMES
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return Sizes(parameters, saved / frames, largest / frames)
