@@ -96,7 +96,7 @@ def test_a_log_has_a_short_line_per_step_and_the_details_are_beside_the_jobs(fin
     assert "\r" not in done.stderr and "\x1b" not in done.stderr
     assert "--num-threads" not in done.stderr and ": valid:" not in done.stderr
     details = (work / "exp/ivector/ubm/log/train_ubm.call").read_text().splitlines()
-    assert details[0].startswith(f"{ROOT}/steps/train_ubm.sh --cmd run --num-threads 0 ")
+    assert details[0].startswith(f"{ROOT}/steps/train_ubm.sh --nj 1 --cmd run --num-threads 0 ")
     assert "/data/mfcc24/train: valid: 96 utterances, 12 speakers" in details[1]
     assert (work / "exp/ivector/scores_test/log/score.veri_test.plda.call").is_file()
 

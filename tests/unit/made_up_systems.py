@@ -1,6 +1,7 @@
 """Small networks and i-vector systems: trained on the data of `made_up.write_speech`, or with random weights."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,14 @@ def train_systems(data: Path, folder: Path) -> None:
     """Train `network` and `ivector` in a folder, both on the voiced frames of MFCC."""
     train_network(data, folder / "network")
     exp = folder / "ivector"
-    (exp / "unfinished").mkdir(parents=True)
+    exp.mkdir()
     (exp / "system.yaml").write_text(yaml.safe_dump(IVECTOR))
     for words in (("train_ubm", exp / "system.yaml", data, exp),
                   ("train_extractor", exp / "system.yaml", data, exp / "final.ubm", exp / "unfinished", exp)):
+        (exp / "unfinished").mkdir()  # as the steps, each of which makes its own
         done = call(f"steps.ivector.{words[0]}", *words[1:])
         assert done.returncode == 0, done.stderr
+        shutil.rmtree(exp / "unfinished")
 
 
 def write_untrained(folder: Path, features: str = "fbank40", **changes: Any) -> Path:
