@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # What takes long starts first: otherwise one worker would still run it while the others are idle. The two tests make
-# the runs of the recipe for which others of their files would wait.
+# the runs of the recipe for which others of their files would wait; those that are short come last.
 FIRST = ("test_the_recipe_ends_with_the_table", "test_engines.py", "test_status_writes_nothing", "test_docs.py",
          "test_simulated_speakers.py", "test_first_look.py", "test_nnet_engine.py", "test_ivector_steps.py",
          "test_nnet_training.py", "test_recipe.py", "test_faults.py")
@@ -44,6 +44,8 @@ started: dict[str, str] = {}  # by job engine: why it cannot be used; empty: usa
 
 def pytest_collection_modifyitems(items):
     def place(item):
+        if item.path.name in SPREAD and item.name not in FIRST and not item.get_closest_marker("long"):
+            return len(FIRST) + 1
         return min((FIRST.index(name) for name in (item.name, item.path.name) if name in FIRST), default=len(FIRST))
 
     items.sort(key=place)
