@@ -99,7 +99,8 @@ def measure(config: NetworkConfig, folder: Path, device: torch.device, steps: in
     batch = trainer.data.batch(0)
     with FlopCounterMode(display=False) as counter:
         trainer.train_step(0, batch)
-    loading = seconds_each(trainer.data.batch, torch.device("cpu"), steps)
+    alone = iter(batches_ahead(trainer.data, 0, steps + 3, torch.device("cpu")))
+    loading = seconds_each(lambda _: next(alone), torch.device("cpu"), steps)
     on_device = Batch(*(part if part is None else part.to(device) for part in batch))
     computing = seconds_each(lambda step: trainer.train_step(step, on_device), device, steps)
     batches = batches_ahead(trainer.data, 0, steps + 3, device)
@@ -110,9 +111,10 @@ def measure(config: NetworkConfig, folder: Path, device: torch.device, steps: in
 
     stepping = seconds_each(whole, device, steps)
     size = len(batch.x)
-    limit = peak(device, torch.bfloat16 if config.train.precision == "bf16" else torch.float32)
+    limit = peak(device, torch.bfloat16 if trainer.bf16 else torch.float32)
     rate, each = counter.get_total_flops() / computing, stepping / size
-    return [f"loader alone   {loading:8.4f} s per batch, {size / loading:8.0f} chunks/s",
+    workers = f" with {trainer.data.workers} worker processes" if trainer.data.workers else ""
+    return [f"loader alone   {loading:8.4f} s per batch, {size / loading:8.0f} chunks/s{workers}",
             f"device alone   {computing:8.4f} s per step,  {size / computing:8.0f} utterances/s",
             f"whole steps    {stepping:8.4f} s per step,  {size / stepping:8.0f} utterances/s, waiting for data "
             f"{batches.waited / (stepping * (steps + 3)):.1%}",
