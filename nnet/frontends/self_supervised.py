@@ -35,7 +35,7 @@ UNCHANGED = {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_p
 
 @dataclass(frozen=True)
 class SelfSupervisedOptions:
-    """A model, what becomes of its layers, and whether it learns."""
+    """Which model to use, which of its layers a frame holds, and how fast the model learns."""
 
     type: str
     model: str                                   # its folder

@@ -1,4 +1,4 @@
-"""Batches that take long to make, made in worker processes by PyTorch's DataLoader."""
+"""Batches that take long to make: PyTorch's DataLoader makes them in worker processes."""
 
 import atexit
 import multiprocessing
@@ -35,7 +35,7 @@ def workers_for(config: NetworkConfig, threads: int) -> int:
 
 
 class _Steps(Dataset):
-    """Batches by their steps, as arrays: tensors would go through shared memory, of which containers have little."""
+    """Batches by step number, as arrays: tensors would use shared memory, which is small in many containers."""
 
     def __init__(self, batch: Callable[[int], Batch]) -> None:
         self.batch = batch
