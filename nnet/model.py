@@ -12,6 +12,7 @@ from nnet.frontends import FRONTENDS
 from nnet.losses import LOSSES
 from nnet.poolings import POOLINGS
 from nnet.poolings.cross_attention import CrossAttentive, all_with_all
+from nnet.poolings.side_by_side import SideBySide
 from nnet.precision import in_full_precision
 from nnet.training.distributed import gather
 from nnet.training.masks import mask
@@ -85,6 +86,52 @@ class Head(nn.Module):
         return found
 
 
+class Heads(nn.Module):
+    """A head for each part of the pooled vector; their embeddings, and their outputs, one after the other."""
+
+    def __init__(self, parts: tuple[int, ...], options: HeadOptions) -> None:
+        super().__init__()
+        self.parts = parts
+        self.heads = nn.ModuleList(Head(dim, options) for dim in parts)
+        self.output_dim = sum(head.output_dim for head in self.heads)
+        self.embedding_dim = sum(head.embedding_dim for head in self.heads)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return torch.cat([head(x) for head, x in zip(self.heads, pooled.split(self.parts, dim=1), strict=True)], dim=1)
+
+    def embed(self, pooled: Tensor) -> Tensor:
+        """Return the embedding: B x E, an equal share of it from each head."""
+        pairs = zip(self.heads, pooled.split(self.parts, dim=1), strict=True)
+        return torch.cat([head.embed(x) for head, x in pairs], dim=1)
+
+    def modules_to_embedding(self) -> list[nn.Module]:
+        """Return the modules whose parameters an embedding depends on."""
+        return [module for head in self.heads for module in head.modules_to_embedding()]
+
+
+class Losses(nn.Module):
+    """A loss, with its own classifier, for each head: the mean of losses and accuracies."""
+
+    def __init__(self, losses: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+
+    @property
+    def margin_share(self) -> float:
+        """The share of the margin that applies."""
+        return self.losses[0].margin_share
+
+    @margin_share.setter
+    def margin_share(self, share: float) -> None:
+        for loss in self.losses:
+            loss.margin_share = share
+
+    def forward(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        found = [loss(part, labels) for loss, part in zip(self.losses, x.chunk(len(self.losses), dim=1), strict=True)]
+        loss, accuracy = map(torch.stack, zip(*found, strict=True))
+        return loss.mean(), accuracy.mean()
+
+
 def diversity_penalty(weights: Tensor) -> Tensor:
     """Return ||A^T A - I||_F^2 of attention weights A (B x T x K), the mean over the batch (Lin et al. 2017)."""
     products = weights.transpose(1, 2) @ weights
@@ -107,9 +154,17 @@ class Network(nn.Module):
                              f"({config.features}) have {rate:g} Hz; wanted the same")
         self.encoder = make_part(ENCODERS, "encoder", config.encoder, self.frontend.output_dim)
         self.pooling = make_part(POOLINGS, "pooling", config.pooling, self.encoder.output_dim)
-        self.head = Head(self.pooling.output_dim, config.head)
         kind, _ = LOSSES[config.loss.type]
-        self.loss = kind(self.head.output_dim, speakers, config.loss)
+        if isinstance(self.pooling, SideBySide):
+            branches = len(getattr(self.encoder, "branches", ())) or 1
+            if self.pooling.shares not in (1, branches):
+                raise InputError(f"pooling: of_branches is true with {self.pooling.shares} poolings, but the encoder "
+                                 f"has {branches} of them (encoder: branches); wanted as many")
+            self.head = Heads(self.pooling.parts, config.head)
+            self.loss = Losses(kind(head.output_dim, speakers, config.loss) for head in self.head.heads)
+        else:
+            self.head = Head(self.pooling.output_dim, config.head)
+            self.loss = kind(self.head.output_dim, speakers, config.loss)
         self.diversity = config.loss.diversity
         if self.pairwise and not hasattr(kind, "of_pairs"):
             of_pairs = [name for name, (module, _) in LOSSES.items() if hasattr(module, "of_pairs")]

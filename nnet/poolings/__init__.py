@@ -29,6 +29,7 @@ from nnet.poolings.attention import (
 from nnet.poolings.cross_attention import CrossAttentive, CrossOptions
 from nnet.poolings.factorised import FactorisedAttention, FactorisedOptions
 from nnet.poolings.moments import NoOptions, StatisticsOptions, StatisticsPooling, TemporalPooling
+from nnet.poolings.side_by_side import SideBySide, SideBySideOptions
 
 POOLINGS = {
     "temporal": (TemporalPooling, NoOptions),
@@ -42,4 +43,5 @@ POOLINGS = {
     "double_multi_head": (DoubleMultiHead, DoubleOptions),
     "multi_head_factorised": (FactorisedAttention, FactorisedOptions),
     "cross_attentive": (CrossAttentive, CrossOptions),
+    "side_by_side": (SideBySide, SideBySideOptions),
 }

@@ -5,8 +5,9 @@ A chain is a list of words, in a system's configuration or on the command line:
     backend: [center, lda200, length, plda, asnorm300]
 
     [copies]                          train on copies at other speeds, too, as further speakers
+    [parts<N>]                        the vectors have N parts of equal size; each is treated apart, and all are scored
     center, lda<N>, wccn, length      transforms, in any order, each as often as wanted but for those that learn: once
-    cosine, plda, gplda[<N>]          how two vectors are compared
+    cosine, plda[<N>], gplda[<N>], pldacosine[<N>]   how two vectors are compared
     [znorm, tnorm, snorm, asnorm<N>]  normalise scores with the speakers that the chain is trained on
 
 Several chains have names: `backend: {cosine: [center, length, cosine], plda: [center, lda200, length, plda]}`; one
@@ -21,14 +22,15 @@ from typing import Any, NamedTuple
 
 from steps.backend.cosine import Cosine
 from steps.backend.interface import Comparison, Part, Transform
-from steps.backend.plda_scoring import Gaussian, TwoCovariance
+from steps.backend.plda_scoring import Gaussian, TwoCovariance, WithCosine
 from steps.backend.transforms import Center, Lda, Length, Wccn
 from utils.errors import InputError
 
 TRANSFORMS: dict[str, type[Transform]] = {"center": Center, "lda": Lda, "wccn": Wccn, "length": Length}
-COMPARISONS: dict[str, type[Comparison]] = {"cosine": Cosine, "plda": TwoCovariance, "gplda": Gaussian}
+COMPARISONS: dict[str, type[Comparison]] = {"cosine": Cosine, "plda": TwoCovariance, "gplda": Gaussian,
+                                           "pldacosine": WithCosine}
 NORMS = ("znorm", "tnorm", "snorm", "asnorm")
-COPIES, SEGMENTS = "copies", "segments"
+COPIES, PARTS, SEGMENTS = "copies", "parts", "segments"
 NAME = re.compile(r"[A-Za-z0-9_]{1,60}")
 EXAMPLE = "backend: {cosine: [center, length, cosine], plda: [center, lda200, length, plda]}"
 
@@ -50,9 +52,11 @@ class Words(NamedTuple):
     transforms: tuple[Word, ...]
     comparison: Word
     norm: Word | None
+    parts: int = 1
 
     def __str__(self) -> str:
-        words = [*[COPIES] * self.copies, *self.transforms, self.comparison, *[self.norm] * (self.norm is not None)]
+        words = [*[COPIES] * self.copies, *[Word(PARTS, self.parts)] * (self.parts > 1), *self.transforms,
+                 self.comparison, *[self.norm] * (self.norm is not None)]
         return " ".join(map(str, words))
 
 
@@ -66,6 +70,7 @@ def parse_chain(words: Any, where: str, trained: bool = False) -> Words:
     rest = list(words)
     copies = rest[0] == COPIES
     found = [parse_word(word, where, trained) for word in rest[copies:]]
+    parts = found.pop(0).number if found[:1] and found[0].name == PARTS else 1
     places = [place for place, word in enumerate(found) if word.name in COMPARISONS]
     if len(places) != 1:
         raise InputError(f"{where}: the chain {' '.join(words)} has {len(places)} of {', '.join(COMPARISONS)}; wanted "
@@ -74,23 +79,23 @@ def parse_chain(words: Any, where: str, trained: bool = False) -> Words:
     learning = [word.name for word in transforms if word.name in TRANSFORMS and TRANSFORMS[word.name].FILE]
     for word, allowed in [*((word, TRANSFORMS) for word in transforms), *((word, NORMS) for word in norm)]:
         if word.name not in allowed or learning.count(word.name) > 1 or len(norm) > 1:
-            raise InputError(f"{where}: the chain {' '.join(words)}: {word} is out of place; wanted [{COPIES}], then "
-                             f"{', '.join(TRANSFORMS)} (those that learn once), one of {', '.join(COMPARISONS)}, and "
-                             f"perhaps one of {', '.join(NORMS)}")
-    return Words(copies, transforms, comparison, norm[0] if norm else None)
+            raise InputError(f"{where}: the chain {' '.join(words)}: {word} is out of place; wanted [{COPIES}] and "
+                             f"[{PARTS}<N>], then {', '.join(TRANSFORMS)} (those that learn once), one of "
+                             f"{', '.join(COMPARISONS)}, and perhaps one of {', '.join(NORMS)}")
+    return Words(copies, transforms, comparison, norm[0] if norm else None, parts)
 
 
 def parse_word(word: str, where: str, trained: bool) -> Word:
     """Return a word and its number; raises InputError if it is not known, or its number is missing or out of place."""
     name, number = re.fullmatch(r"(.*?)(\d{0,9})", word, re.DOTALL).groups()
     parts: dict[str, type[Part]] = {**TRANSFORMS, **COMPARISONS}
-    if name not in parts and name not in NORMS:
+    if name not in parts and name not in (*NORMS, PARTS):
         raise InputError(f"{where}: no part {word!r} of a chain; available: "
-                         f"{', '.join([COPIES, *parts, *NORMS])}, or [{SEGMENTS}] alone for a network")
-    wanted = parts[name].NUMBER if name in parts else "wanted" if name == "asnorm" else ""
+                         f"{', '.join([COPIES, PARTS, *parts, *NORMS])}, or [{SEGMENTS}] alone for a network")
+    wanted = parts[name].NUMBER if name in parts else "wanted" if name in (PARTS, "asnorm") else ""
     if (number and not wanted) or (not number and wanted == "wanted" and not (trained and name in parts)):
         raise InputError(f"{where}: the part {word!r} {'takes no number' if number else f'wants a number: {name}200'}")
-    least = 2 if name in NORMS else 1  # a mean and a deviation
+    least = 2 if name in (*NORMS, PARTS) else 1  # a mean and a deviation
     if number and int(number) < least:
         raise InputError(f"{where}: the part {word!r}: wanted at least {name}{least}")
     return Word(name, int(number) if number else None)

@@ -7,19 +7,21 @@ transform.mat, plda; wccn.mat), the cohort for normalised scores, and `speakers`
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
-from steps.backend import COMPARISONS, TRANSFORMS, Words, parse_chain
-from steps.backend.interface import Comparison, Enrolment, Scorer, Transform
+from steps.backend import COMPARISONS, PARTS, TRANSFORMS, Words, parse_chain
+from steps.backend.interface import Comparison, Enrolment, Part, Scorer, Transform
 from steps.backend.score_norm import Normalised, normals
 from steps.backend.speaker_stats import blocks_of, speaker_means
+from steps.backend.transforms import Length
 from utils.errors import InputError
 from utils.files import write_aside
 from utils.kaldi.ark import ArkWriter, read_vectors
 from utils.kaldi.shared_speakers import trained_speakers, write_speakers
 
+P = TypeVar("P", bound=Part)
 WORDS, COHORT = "chain", "cohort"
 KALDI = "center lda length plda"  # of a folder with Kaldi's mean.vec, transform.mat and plda
 
@@ -47,11 +49,19 @@ class Chain:
             raise InputError(f"all {len(x)} training vectors are of speaker {names[0]}: {words.norm} needs a cohort of "
                              "two speakers or more")
         transforms: list[Transform] = []
+        if x.shape[1] % words.parts:
+            raise InputError(f"the training vectors have {x.shape[1]} dimensions, which {PARTS}{words.parts} cannot "
+                             "split evenly; wanted as many parts as the network's pooling has")
+
+        def fit(kind: type[P], number: int | None) -> P:
+            if words.parts == 1:
+                return kind.fit(x, speakers, number)
+            return kind.joined([kind.fit(part, speakers, number) for part in np.split(x, words.parts, axis=1)])
+
         for word in words.transforms:
-            part = TRANSFORMS[word.name].fit(x, speakers, word.number)
-            transforms.append(part)
-            x = apply([part], x)
-        comparison = COMPARISONS[words.comparison.name].fit(x, speakers, words.comparison.number)
+            transforms.append(fit(TRANSFORMS[word.name], word.number))
+            x = apply(transforms[-1:], x)
+        comparison = fit(COMPARISONS[words.comparison.name], words.comparison.number)
         return cls(words, tuple(transforms), comparison, cohort, names)
 
     def save(self, folder: Path) -> None:
@@ -89,7 +99,7 @@ class Chain:
                                  "back-end again")
         # Relative paths in the script would depend on the current folder: read the archive beside it.
         names, cohort = read_vectors(folder / "cohort.ark") if chain.norm else (sorted(trained_speakers(folder)), None)
-        parts = tuple(part.load(folder) for part in transforms)
+        parts = tuple(Length(chain.parts) if part is Length else part.load(folder) for part in transforms)
         return cls(chain, parts, comparison.load(folder), cohort, tuple(names))
 
     def process(self, x: np.ndarray) -> np.ndarray:

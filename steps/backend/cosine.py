@@ -21,6 +21,11 @@ class Cosine:
         """Learn nothing."""
         return cls()
 
+    @classmethod
+    def joined(cls, apart: Sequence[Self]) -> Self:
+        """Compare whole vectors: the mean of the parts' cosines, where each part has been given the same length."""
+        return cls()
+
     def save(self, folder: Path) -> None:
         """Write nothing."""
 

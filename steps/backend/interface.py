@@ -49,6 +49,10 @@ class Part(Protocol):
     def fit(cls, x: np.ndarray, speakers: Sequence[str], number: int | None) -> Self:
         """Train on N x D vectors (float32), as the parts before leave them, with the speaker of each."""
 
+    @classmethod
+    def joined(cls, apart: Sequence[Self]) -> Self:
+        """Return one part that does with vectors side by side what each of these does with its own."""
+
     def save(self, folder: Path) -> None:
         """Write the part's file."""
 

@@ -1,6 +1,7 @@
 """Linear discriminant analysis and length normalisation of embeddings, in Kaldi's conventions."""
 
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -65,6 +66,13 @@ def apply_transform(x: np.ndarray, transform: np.ndarray) -> np.ndarray:
                          "train the back-end on embeddings of the same model")
     y = x @ transform[:, :dim].T
     return y + transform[:, dim] if transform.shape[1] > dim else y
+
+
+def diagonal(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the matrix with these blocks along its diagonal, and zeros elsewhere."""
+    from scipy.linalg import block_diag  # imported here so that scoring starts faster
+
+    return block_diag(*blocks)
 
 
 def normalise_length(x: np.ndarray) -> np.ndarray:

@@ -11,11 +11,12 @@ file format and one scorer (steps/backend/scoring.py).
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from steps.backend.lda import eigenvalues_down, whitening
+from steps.backend.lda import diagonal, eigenvalues_down, whitening
 from steps.backend.speaker_stats import SpeakerStats
 from utils.errors import InputError
 from utils.files import write_aside
@@ -55,13 +56,24 @@ def from_covariances(mean: np.ndarray, within: np.ndarray, between: np.ndarray) 
     return Plda(mean, directions.T @ whiten, np.maximum(psi, 0))
 
 
-def train_two_covariance(stats: SpeakerStats, iterations: int = 10) -> Plda:
+def side_by_side(models: Sequence[Plda]) -> Plda:
+    """Return the model of vectors that consist of those of several models, which are independent of each other."""
+    psi = np.concatenate([model.psi for model in models])
+    down = np.argsort(-psi, kind="stable")
+    transform = diagonal([model.transform for model in models])[down]
+    return Plda(np.concatenate([model.mean for model in models]), transform, psi[down])
+
+
+def train_two_covariance(stats: SpeakerStats, iterations: int = 10, shrink: float = 0.0) -> Plda:
     """Train as Kaldi's ivector-compute-plda: EM from B = W = I; mu is the mean of the speakers' means.
 
     E-step for a speaker of n utterances with mean m (minus mu): y has covariance (B^-1 + n W^-1)^-1 and mean
     (B^-1 + n W^-1)^-1 n W^-1 m. In the space where W = I and B = diag(psi), reached by the previous iteration's
     transform A, these are psi / (n psi + 1) and n psi / (n psi + 1) m, element by element.
     M-step: B = sum over speakers of E[y y^T] / S, W = (scatter + sum of n E[(m - y)(m - y)^T]) / N.
+
+    shrink: then replaces this share of W by a multiple of I with the same trace (Ledoit and Wolf 2004), which Kaldi
+    does not do: with few speakers, W says too little about directions in which they vary little.
     """
     stats = stats.shrunk("PLDA")
     mean = stats.means.mean(axis=0)
@@ -78,7 +90,9 @@ def train_two_covariance(stats: SpeakerStats, iterations: int = 10) -> Plda:
         step = from_covariances(mean, within / stats.total, between / len(counts))
         transform, psi = step.transform @ transform, step.psi
     back = np.linalg.inv(transform)
-    return from_covariances(mean, back @ back.T, back * psi @ back.T)
+    within = back @ back.T
+    within = (1 - shrink) * within + shrink * np.trace(within) / stats.dim * np.eye(stats.dim)
+    return from_covariances(mean, within, back * psi @ back.T)
 
 
 def train_gaussian(stats: SpeakerStats, eigenvoices: int, iterations: int = 20) -> Plda:

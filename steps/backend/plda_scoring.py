@@ -7,25 +7,37 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from steps.backend.plda import Plda, read_plda, train_gaussian, train_two_covariance, write_plda
+from steps.backend.cosine import cosine_sides
+from steps.backend.plda import Plda, read_plda, side_by_side, train_gaussian, train_two_covariance, write_plda
 from steps.backend.scoring import Sides
 from steps.backend.speaker_stats import collect
+from utils.errors import InputError
 
 EIGENVOICES = 200
+PAIRS = 4000
 
 
 @dataclass(frozen=True)
 class TwoCovariance:
-    """PLDA with two covariances, as in Kaldi: a log-likelihood ratio"""
+    """PLDA with two covariances, as in Kaldi: a log-likelihood ratio; plda5: 5 % of the covariance within speakers
+    replaced by an isotropic one"""
 
     plda: Plda
     FILE: ClassVar[str] = "plda"
-    NUMBER: ClassVar[str] = ""
+    NUMBER: ClassVar[str] = "allowed"
 
     @classmethod
     def fit(cls, x: np.ndarray, speakers: Sequence[str], number: int | None = None) -> Self:
-        """Train it; raises InputError when there are too few speakers or utterances."""
-        return cls(train_two_covariance(collect(x, speakers)))
+        """Train it; raises InputError when there are too few speakers or utterances, or for 100 % or more."""
+        if (number or 0) >= 100:
+            raise InputError(f"plda{number}: wanted plda1 to plda99, the part in % of the covariance that is replaced")
+        return cls(train_two_covariance(collect(x, speakers), shrink=(number or 0) / 100))
+
+    @classmethod
+    def joined(cls, apart: Sequence[Self]) -> Self:
+        """Take the parts for independent: the log-likelihood ratio is the sum of theirs, but for the normalisation of
+        lengths, which concerns whole vectors."""
+        return cls(side_by_side([one.plda for one in apart]))
 
     def save(self, folder: Path) -> None:
         """Write Kaldi's plda."""
@@ -39,6 +51,29 @@ class TwoCovariance:
     def scorer(self, enrolment: np.ndarray, num_utts: np.ndarray | int, test: np.ndarray) -> Sides:
         """Return the scorer."""
         return plda_sides(self.plda, self.plda.project(enrolment, num_utts), self.plda.project(test), num_utts)
+
+
+class WithCosine(TwoCovariance):
+    """the mean of PLDA's log-likelihood ratio, as of plda5, and of the vectors' cosine, scaled to deviate as much: it
+    loses less on speech unlike that of the training"""
+
+    def scorer(self, enrolment: np.ndarray, num_utts: np.ndarray | int, test: np.ndarray) -> Sides:
+        """Return the scorer."""
+        plda, cosine = super().scorer(enrolment, num_utts, test), cosine_sides(enrolment, test)
+        scale = np.float32(0.5 * self.deviations_ratio())
+        return Sides(np.hstack([0.5 * plda.rows, scale * cosine.rows]), np.hstack([plda.columns, cosine.columns]))
+
+    def deviations_ratio(self) -> float:
+        """Return the deviation of the log-likelihood ratio over that of the cosine, of pairs of utterances that the
+        model itself draws, one half of the same speaker."""
+        rng, model = np.random.default_rng(0), self.plda
+        y, other = np.sqrt(model.psi) * rng.standard_normal((2, PAIRS, len(model.psi)))
+        other[::2] = y[::2]
+        back = np.linalg.inv(model.transform).T
+        x = [(side + rng.standard_normal(side.shape)) @ back + model.mean for side in (y, other)]
+        pairs = np.arange(PAIRS), np.arange(PAIRS)
+        ratio = super().scorer(x[0], 1, x[1]).scores(*pairs).std() / cosine_sides(*x).scores(*pairs).std()
+        return float(ratio)
 
 
 class Gaussian(TwoCovariance):

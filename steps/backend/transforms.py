@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from steps.backend.lda import apply_transform, estimate_lda, normalise_length, whitening
+from steps.backend.lda import apply_transform, diagonal, estimate_lda, normalise_length, whitening
 from steps.backend.speaker_stats import blocks_of, collect, speaker_means
 from utils.errors import InputError
 from utils.kaldi.objects import read_matrix, read_vector, write_matrix, write_vector
@@ -29,6 +29,11 @@ class Center:
         """Compute the mean; one speaker is enough."""
         counts, means, _ = speaker_means(x, speakers)
         return cls((counts @ means / len(x)).astype(np.float32))
+
+    @classmethod
+    def joined(cls, apart: Sequence[Self]) -> Self:
+        """Join the means."""
+        return cls(np.concatenate([one.mean for one in apart]))
 
     def save(self, folder: Path) -> None:
         """Write Kaldi's mean.vec."""
@@ -79,6 +84,12 @@ class Lda(Matrix):
         """Estimate `number` dimensions (see estimate_lda)."""
         return cls(estimate_lda(collect(x, speakers), number or 0).astype(np.float32))
 
+    @classmethod
+    def joined(cls, apart: Sequence[Self]) -> Self:
+        """Set the matrices along the diagonal; their last columns, the offsets, below each other."""
+        linear = diagonal([one.matrix[:, :-1] for one in apart])
+        return cls(np.hstack([linear, np.concatenate([one.matrix[:, -1:] for one in apart])]))
+
 
 class Wccn(Matrix):
     """within-class covariance normalisation"""
@@ -101,10 +112,20 @@ class Wccn(Matrix):
             within += deviations.T @ deviations
         return cls(whitening(within / len(counts), "WCCN: the within-speaker covariance").astype(np.float32))
 
+    @classmethod
+    def joined(cls, apart: Sequence[Self]) -> Self:
+        """Set the matrices along the diagonal."""
+        return cls(diagonal([one.matrix for one in apart]))
 
+
+@dataclass(frozen=True)
 class Length:
-    """length normalisation, to sqrt(D), as in Kaldi"""
+    """length normalisation, to sqrt(D), as in Kaldi
 
+    parts: of the vectors, each of which gets the same length.
+    """
+
+    parts: int = 1
     FILE: ClassVar[str] = ""
     NUMBER: ClassVar[str] = ""
 
@@ -112,6 +133,11 @@ class Length:
     def fit(cls, x: np.ndarray, speakers: Sequence[str], number: int | None = None) -> Self:
         """Learn nothing."""
         return cls()
+
+    @classmethod
+    def joined(cls, apart: Sequence[Self]) -> Self:
+        """Normalise each part."""
+        return cls(len(apart))
 
     def save(self, folder: Path) -> None:
         """Write nothing."""
@@ -122,5 +148,5 @@ class Length:
         return cls()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Scale each vector to length sqrt(D); zero vectors stay."""
-        return normalise_length(x)
+        """Scale each vector, or each of its parts, to length sqrt(D); zero vectors stay."""
+        return normalise_length(x.reshape(len(x) * self.parts, -1)).reshape(x.shape)

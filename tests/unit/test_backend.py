@@ -276,7 +276,9 @@ def test_wccn_makes_the_mean_covariance_of_the_speakers_the_identity():
     ("center lda5 length plda", {"mean.vec", "transform.mat", "plda"}),
     ("copies length center lda5 wccn length gplda3 asnorm4",
      {"mean.vec", "transform.mat", "wccn.mat", "plda", "cohort.ark"}),
-    ("center cosine tnorm", {"mean.vec", "cohort.ark"})])
+    ("center cosine tnorm", {"mean.vec", "cohort.ark"}), ("center length pldacosine3", {"mean.vec", "plda"}),
+    ("copies parts2 center lda2 length plda5 asnorm4", {"mean.vec", "transform.mat", "plda", "cohort.ark"}),
+    ("parts3 center wccn length cosine", {"mean.vec", "wccn.mat"})])
 def test_a_loaded_chain_scores_as_the_fitted_one_bit_by_bit(tmp_path, words, files):
     x, speakers, *_ = simulate(np.random.default_rng(7), speakers=20)
     x = x.astype(np.float32)
@@ -318,6 +320,55 @@ def test_each_part_is_applied_in_its_place():
     assert np.abs(order.transforms[2].mean).max() < 1e-5  # LDA has centred the vectors already
 
 
+@pytest.mark.parametrize("words", ["center length cosine", "center wccn length cosine", "center lda4 length plda"])
+def test_parts_are_treated_apart(words):
+    """Cosines: the mean of the parts'. PLDA: the sum of the log-likelihood ratios of models that know one part each."""
+    x, speakers, *_ = simulate(np.random.default_rng(11), speakers=40)
+    x = np.hstack([x, simulate(np.random.default_rng(12), speakers=40)[0]]).astype(np.float32)
+    i, j = np.arange(60), np.arange(60)[::-1] + 100
+    found = fit(f"parts2 {words}", x, speakers)
+    apart = [fit(words, side, speakers) for side in np.split(x, 2, axis=1)]
+    sides = np.split(x, 2, axis=1)
+    processed = [one.process(y) for one, y in zip(apart, sides, strict=True)]
+    np.testing.assert_allclose(found.process(x), np.hstack(processed), atol=1e-4)
+    if words.endswith("cosine"):
+        scores = [one.scorer(Enrolment(y), y).scores(i, j) for one, y in zip(apart, sides, strict=True)]
+        np.testing.assert_allclose(found.scorer(Enrolment(x), x).scores(i, j), np.mean(scores, axis=0), atol=1e-5)
+        return
+    whole = found.comparison.plda
+    assert (np.diff(whole.psi) <= 0).all()
+    projected = [one.comparison.plda.project(y, normalise=False) for one, y in zip(apart, processed, strict=True)]
+    scores = [plda_sides(one.comparison.plda, y, y).scores(i, j) for one, y in zip(apart, projected, strict=True)]
+    y = whole.project(found.process(x), normalise=False)
+    np.testing.assert_allclose(plda_sides(whole, y, y).scores(i, j), np.sum(scores, axis=0), rtol=1e-3, atol=1e-3)
+
+
+def test_parts_must_divide_the_vectors():
+    x, speakers, *_ = simulate(np.random.default_rng(13))
+    with pytest.raises(InputError, match=f"have {x.shape[1]} dimensions, which parts7 cannot split evenly"):
+        fit("parts7 center cosine", x, speakers)
+
+
+def test_plda_and_cosine_weigh_alike():
+    """On data as the model has them, both deviate as much; the score is their mean."""
+    x, speakers, *_ = simulate(np.random.default_rng(14), speakers=200)
+    x = x.astype(np.float32)
+    i = np.arange(len(x) - 1)
+    j = i + 1  # mostly the same speaker
+    i, j = np.concatenate([i, i]), np.concatenate([j, (j + len(x) // 2) % len(x)])
+    plda, cosine, both = (fit(f"center {word}", x, speakers).scorer(Enrolment(x), x).scores(i, j)
+                          for word in ("plda20", "cosine", "pldacosine20"))
+    ratio = 2 * np.linalg.lstsq(np.stack([plda, cosine, np.ones_like(plda)], axis=1), both, rcond=None)[0]
+    assert ratio[0] == pytest.approx(1, abs=1e-3)
+    assert ratio[1] == pytest.approx(plda.std() / cosine.std(), rel=0.15)
+
+
+def test_all_of_the_covariance_cannot_be_replaced():
+    x, speakers, *_ = simulate(np.random.default_rng(15))
+    with pytest.raises(InputError, match="plda100: wanted plda1 to plda99"):
+        fit("plda100", x, speakers)
+
+
 def test_the_mean_needs_no_speakers():
     x, speakers, *_ = simulate(np.random.default_rng(8))
     for few in (speakers, ["one"] * len(x), [f"s{row}" for row in range(len(x))]):
@@ -333,14 +384,16 @@ def test_the_mean_needs_no_speakers():
     ([], r"backend: a chain is \[\], wanted words such as"),
     ({"a": "cosine"}, "backend: a: a chain is 'cosine', wanted words"),
     ([3], r"backend: a chain is \[3\], wanted words"),
-    (["lda_dim"], "backend: no part 'lda_dim' of a chain; available: copies, center, lda, wccn, length, cosine, "),
+    (["lda_dim"], "backend: no part 'lda_dim' of a chain; available: copies, parts, center, lda, wccn, length, "),
     (["center", "lda", "plda"], "backend: the part 'lda' wants a number: lda200"),
     (["center", "lda0", "plda"], "backend: the part 'lda0': wanted at least lda1"),
+    (["parts1", "plda"], "backend: the part 'parts1': wanted at least parts2"),
+    (["center", "parts2", "plda"], "backend: the chain center parts2 plda: parts2 is out of place"),
     (["center3", "cosine"], "backend: the part 'center3' takes no number"),
     (["cosine", "asnorm"], "backend: the part 'asnorm' wants a number: asnorm200"),
     (["cosine", "asnorm1"], "backend: the part 'asnorm1': wanted at least asnorm2"),
-    (["center", "length"], "backend: the chain center length has 0 of cosine, plda, gplda; wanted one"),
-    (["cosine", "plda"], "backend: the chain cosine plda has 2 of cosine, plda, gplda; wanted one"),
+    (["center", "length"], "backend: the chain center length has 0 of cosine, plda, gplda, pldacosine; wanted one"),
+    (["cosine", "plda"], "backend: the chain cosine plda has 2 of cosine, plda, gplda, pldacosine; wanted one"),
     (["cosine", "center"], "backend: the chain cosine center: center is out of place"),
     (["snorm", "cosine"], "backend: the chain snorm cosine: snorm is out of place"),
     (["cosine", "snorm", "znorm"], "backend: the chain cosine snorm znorm: snorm is out of place"),

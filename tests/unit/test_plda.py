@@ -80,6 +80,14 @@ def test_two_covariance_em_equals_the_textbook_with_inverses():
     np.testing.assert_allclose(found[1], between, rtol=1e-8, atol=1e-10)
 
 
+def test_shrinking_moves_within_towards_the_identity_and_keeps_its_trace():
+    stats = collect(*draw(2))
+    within, between = covariances(train_two_covariance(stats))
+    found = covariances(train_two_covariance(stats, shrink=0.25))
+    np.testing.assert_allclose(found[0], 0.75 * within + 0.25 * np.trace(within) / 6 * np.eye(6), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(found[1], between, rtol=1e-8, atol=1e-10)
+
+
 def test_gaussian_em_equals_the_textbook_with_inverses():
     x, speakers = draw(3)
     stats = collect(x, speakers)

@@ -1,0 +1,49 @@
+"""Several poolings beside each other. Each has a head and a classifier of its own (nnet/model.py), so that an embedding
+consists of one part per pooling, which a back-end that begins with `parts` compares apart."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from utils.config import choose
+
+
+@dataclass(frozen=True)
+class SideBySideOptions:
+    """Poolings with their options, as in `pooling` of a system."""
+
+    type: str
+    poolings: tuple[dict[str, Any], ...]
+    of_branches: bool = False  # each pooling takes the frames of one of the encoder's branches; otherwise all frames
+
+    def __post_init__(self) -> None:
+        if len(self.poolings) < 2:
+            raise ValueError(f"{len(self.poolings)} poolings; wanted two or more")
+
+
+class SideBySide(nn.Module):
+    """The results of K poolings of the same frames, or of K equal shares of each frame, one after the other.
+
+    parts: the dimension of each.
+    """
+
+    def __init__(self, input_dim: int, options: SideBySideOptions) -> None:
+        from nnet.poolings import POOLINGS  # imported here because the table has this class, too
+
+        super().__init__()
+        self.shares = len(options.poolings) if options.of_branches else 1
+        self.poolings = nn.ModuleList()
+        for number, mapping in enumerate(options.poolings, start=1):
+            module, its_options = choose(POOLINGS, mapping, f"pooling: poolings, number {number}")
+            if its_options.type in ("side_by_side", "cross_attentive"):
+                raise ValueError(f"poolings, number {number}, has type {its_options.type}, which cannot stand beside "
+                                 "others")
+            self.poolings.append(module(input_dim // self.shares, its_options))
+        self.parts = tuple(pooling.output_dim for pooling in self.poolings)
+        self.output_dim = sum(self.parts)
+
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        shares = h.chunk(self.shares, dim=2) if self.shares > 1 else [h] * len(self.poolings)
+        return torch.cat([pooling(share, lengths) for pooling, share in zip(self.poolings, shares, strict=True)], dim=1)
