@@ -6,7 +6,8 @@
 
 A recording takes its utterances from as many sessions as possible; an id shows its session as in
 <speaker>-<session>-<utterance>. In a set, each utterance is in one recording at most; fewer than --utterances of each
-speaker are left over. Each utterance is brought to the mean power of its recording's utterances. Synthetic noise
+speaker are left over. A speaker whose utterances do not make --recordings of them gets further sets, with other
+neighbours. Each utterance is brought to the mean power of its recording's utterances. Synthetic noise
 (utils/features/augment.py) lies under all of it, --snr dB below that power.
 e.g.: python3 -m local.join_utterances --utterances 3 data/test data/test_joined
 """
@@ -72,14 +73,19 @@ def groups_of(utterances: Sequence[str], speaker: str, size: int, rng: np.random
     return groups
 
 
-def choose(data: DataDir, size: int, sets: int, seed: int) -> list[Joined]:
-    """Return the recordings to make, sorted by id; a speaker's depend only on the seed and the speaker's utterances."""
+def choose(data: DataDir, size: int, wanted: int, seed: int) -> list[Joined]:
+    """Return the recordings to make, sorted by id; a speaker's depend only on the options and the speaker's utterances.
+
+    size: utterances in a recording; wanted: recordings of a speaker, as few sets as make them.
+    """
     chosen = []
     for speaker, rows in data.by_speaker():
         rng = np.random.default_rng((seed, zlib.crc32(speaker.encode())))
         utterances = data.ids[rows.start:rows.stop]
+        of_set = len(utterances) // size
+        sets = math.ceil(wanted / of_set) if of_set > 1 else of_set  # any two of fewer utterances would share some
         groups = [group for _ in range(sets) for group in groups_of(utterances, speaker, size, rng)]
-        different = {frozenset(group): group for group in groups}.values()
+        different = {frozenset(group): group for group in groups}.values()  # few utterances have few groups
         chosen += [Joined(f"{speaker}-joined-{number:05}", speaker, group) for number, group in enumerate(different, 1)]
     return sorted(chosen)
 
@@ -173,22 +179,22 @@ def seconds_of(text: str) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--utterances", type=int, default=3, help="in a recording (default: %(default)s)")
-    parser.add_argument("--sets", type=int, default=1, help="recordings with each utterance (default: %(default)s)")
+    parser.add_argument("--recordings", type=int, default=18, help="wanted per speaker (default: %(default)s)")
     parser.add_argument("--pauses", type=seconds_of, default=(0.5, 2.0), help="seconds between utterances: 0.5,2")
-    parser.add_argument("--snr", type=float, default=10.0, help="dB from noise to speech (default: %(default)s)")
+    parser.add_argument("--snr", type=float, default=20.0, help="dB from noise to speech (default: %(default)s)")
     parser.add_argument("--seed", type=seed, default=1, help="(default: %(default)s)")
     parser.add_argument("source", type=Path, help="raw data directory of single utterances")
     parser.add_argument("output", type=Path, help="data directory to write, with the audio")
     arguments = parser.parse_args()
     source, output, size = arguments.source, arguments.output, arguments.utterances
-    if size < 2 or arguments.sets < 1:
-        raise InputError(f"{size} utterances per recording, {arguments.sets} sets: wanted 2 or more utterances, 1 or "
-                         "more sets")
+    if size < 2 or arguments.recordings < 2:
+        raise InputError(f"{size} utterances per recording, {arguments.recordings} recordings per speaker: wanted 2 or "
+                         "more of each")
     separate(output, [source])
     data = read_data_dir(source)
     if other := sorted(data.columns.keys() - {"utt2spk", "wav.scp"}):
         raise InputError(f"{source} has {', '.join(other)}; name the raw data directory of the original recordings")
-    recordings = choose(data, size, arguments.sets, arguments.seed)
+    recordings = choose(data, size, arguments.recordings, arguments.seed)
     trials = draw_trials(recordings, arguments.seed)
     audio = Path(os.path.abspath(output)) / "flac"
     write_audio(recordings, dict(zip(data.ids, data.columns["wav.scp"], strict=True)), audio, arguments.pauses,

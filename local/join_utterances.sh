@@ -3,9 +3,9 @@
 # speech: a data directory with audio (flac/), a trial list and joined_from, the utterances of each recording.
 # e.g.: local/join_utterances.sh --utterances 3 data/test data/test_joined
 utterances=3        # utterances in a recording, of as many sessions as possible
-sets=1              # recordings that each utterance is in, every time with others; a trial's two sides never share any
+recordings=18       # recordings per speaker: of few utterances, each is in several, every time with others
 pauses=0.5,2        # shortest and longest pause, seconds
-snr=10              # dB from the noise up to the speech
+snr=20              # dB from the noise up to the speech
 seed=1              # random seed of the choice, the pauses, the noise and the non-targets
 # <data-in> <data-out>
 . "$(dirname "$0")/../utils/step.sh"
@@ -18,7 +18,7 @@ made=()
 [ ! -s "$out/wav.scp" ] || made=("$out/wav.scp")
 up_to_date "$out/.done" "${inputs[@]}" ${made[@]+"${made[@]}"} && exit 0
 step_begins
-detail python3 -m local.join_utterances --utterances "$utterances" --sets "$sets" --pauses "$pauses" --snr "$snr" \
+detail python3 -m local.join_utterances --utterances "$utterances" --recordings "$recordings" --pauses "$pauses" --snr "$snr" \
   --seed "$seed" "$in" "$out"
 [ -z "${VOX_SCRATCH:-}" ] || rm -f "$VOX_SCRATCH"/audio.*  # sizes and times of what was there before
 outputs=("$out"/{wav.scp,utt2spk,spk2utt,joined_from} "$out"/trials/*)

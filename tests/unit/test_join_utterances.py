@@ -40,13 +40,18 @@ def test_groups_are_disjoint_and_of_as_many_sessions_as_possible(counts, groups,
 
 
 def test_further_sets_join_each_utterance_with_others():
+    """18 utterances make 6 recordings; for 7 to 12, each of them is in two."""
     data = DataDir(ids("a", 6, 6, 6) + ids("b", 2), {"utt2spk": ["a"] * 18 + ["b"] * 2})
-    found = choose(data, 3, 2, seed=1)
+    assert len(choose(data, 3, 6, seed=1)) == 6
+    found = choose(data, 3, 7, seed=1)
     assert [one.id for one in found] == [f"a-joined-{number:05}" for number in range(1, 13)]
     assert sorted(name for one in found for name in one.utterances) == sorted(2 * data.ids[:18])
-    assert found == choose(data, 3, 2, seed=1) != choose(data, 3, 2, seed=2)
+    assert found == choose(data, 3, 12, seed=1) != choose(data, 3, 12, seed=2)
     whole = DataDir(ids("a", 3), {"utt2spk": ["a"] * 3})
-    assert len(choose(whole, 3, 5, seed=1)) == 1  # there is only one such recording
+    assert len(choose(whole, 3, 5, seed=1)) == 1
+    few = DataDir(ids("a", 2, 2), {"utt2spk": ["a"] * 4})
+    assert len(choose(few, 2, 50, seed=1)) == 4  # of different sessions there are four pairs
+    assert len(choose(few, 3, 50, seed=1)) == 1  # any two of three would share utterances
 
 
 def recordings(*counts):
@@ -115,7 +120,7 @@ def data(tmp_path):
 
 def test_the_program_makes_a_data_directory_and_the_same_one_again(data, tmp_path):
     out = tmp_path / "out"
-    words = ("--pauses", "0.1,0.2", "--sets", 2, data)
+    words = ("--pauses", "0.1,0.2", "--recordings", 4, data)
     for folder in (out, tmp_path / "again"):
         done = call("local.join_utterances", *words, folder)
         assert done.returncode == 0, done.stderr
@@ -137,7 +142,7 @@ def test_the_program_makes_a_data_directory_and_the_same_one_again(data, tmp_pat
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (("--utterances", 1), "1 utterances per recording, 1 sets: wanted 2 or more"),
+    (("--utterances", 1), "1 utterances per recording, 18 recordings per speaker: wanted 2 or more of each"),
     (("--utterances", 4), "3 joined recordings of 3 speakers give 0 target and 3 non-target trials"),
     (("--pauses", "2,1"), "--pauses is '2,1', wanted the shortest and the longest in seconds"),
     (("--pauses", "long"), "--pauses is 'long'")])
@@ -149,7 +154,7 @@ def test_bad_options_are_refused_before_anything_is_written(data, tmp_path, word
 def test_copies_and_damaged_audio_are_refused(data, tmp_path):
     broken = sorted(data.glob("*.wav"))[0]
     broken.write_bytes(broken.read_bytes()[:100])
-    done = call("local.join_utterances", "--sets", 3, data, tmp_path / "out")
+    done = call("local.join_utterances", "--recordings", 6, data, tmp_path / "out")
     assert done.returncode == 1 and str(broken) in done.stderr
     assert not (tmp_path / "out/wav.scp").exists() and not [*(tmp_path / "out").glob("**/*.flac")]
     (data / "utt2speed").write_text("".join(f"{name} 0.9\n" for name in read_data_dir(data).ids))
@@ -162,9 +167,10 @@ def test_adding_keeps_lists_and_refuses_what_both_have(data, tmp_path):
     own = f"{ids('id1', 1)[0]} {ids('id2', 1)[0]} nontarget\n"
     (data / "trials/own").write_text(own)
     assert call("local.join_utterances", data, tmp_path / "more").returncode == 0
+    joined = len(read_data_dir(tmp_path / "more").ids)
     done = call("local.add_utterances", data, tmp_path / "more")
     assert done.returncode == 0, done.stderr
-    assert len(read_data_dir(data).ids) == 21 + 6
+    assert len(read_data_dir(data).ids) == 21 + joined
     assert (data / "trials/own").read_text() == own
     assert (data / "trials/joined3").read_text() == (tmp_path / "more/trials/joined3").read_text()
     assert (data / "spk2gender").is_file()
