@@ -1,6 +1,8 @@
 """Data directories from the corpora of VoxCeleb, as the recipe makes them."""
 
+import os
 import subprocess
+import tempfile
 from itertools import combinations
 from pathlib import Path
 
@@ -24,8 +26,10 @@ def write_speakers(folder, speakers, recordings=3):
 
 
 def prepare(data, *options):
-    return subprocess.run(["bash", ROOT / "local/prepare_data.sh", *options, "--valid-speakers", "2", data], text=True,
-                          capture_output=True, check=False)
+    """As in a run of a recipe, which keeps what it finds out about audio in a folder of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return subprocess.run(["bash", ROOT / "local/prepare_data.sh", *options, "--valid-speakers", "2", data],
+                              text=True, capture_output=True, check=False, env=os.environ | {"VOX_SCRATCH": scratch})
 
 
 def speakers_of(data):

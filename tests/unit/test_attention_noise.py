@@ -124,13 +124,13 @@ def test_weights_that_follow_the_energy_have_the_shares_of_the_energy(tones, tmp
     assert loud.heads == pytest.approx((1 / 5, 1 / 2), abs=0.01)
 
 
-def test_intervals_cover_the_utterances_that_are_drawn():
-    """Shares 0.2 and 0.4: of two draws, both are the first in a quarter of the replicates."""
-    shares = {NONE: [Shares(np.full(3, 0.3), 1 / 3)] * 2,
-              Overlay("silence"): [Shares(np.full(3, value), 1 / 3) for value in (0.2, 0.4)]}
+def test_intervals_are_those_of_means_over_drawn_utterances():
+    """Nine shares of 0.2 and one of 0.5: it is among ten draws c times, Binomial(10, 0.1), 0 to 3 in 95 %."""
+    shares = {NONE: [Shares(np.full(3, 0.3), 1 / 3)] * 10,
+              Overlay("silence"): [Shares(np.full(3, value), 1 / 3) for value in (*[0.2] * 9, 0.5)]}
     none, silence = summarise({"x": shares}, 1)
     assert none.share == pytest.approx((0.3, 0.3, 0.3)) and none.change == pytest.approx((0, 0, 0))
-    assert silence.share == pytest.approx((0.3, 0.2, 0.4)) and silence.change == pytest.approx((0, -0.1, 0.1))
+    assert silence.share == pytest.approx((0.23, 0.2, 0.29)) and silence.change == pytest.approx((-0.07, -0.1, -0.01))
 
 
 @pytest.mark.parametrize("overlay", [Overlay("noise", 10.0), Overlay("voice", 5.0), Overlay("music", 0.0)])
