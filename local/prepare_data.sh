@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make a recipe's data directories from VoxCeleb corpora: train, test (with trial lists in test/trials), and valid,
-# train_net and train_sp, which local/split_train.sh derives from train. With --join, test also has recordings that join
-# several utterances of a speaker (local/join_utterances.sh, in test_joined), with a list of their own.
+# train_net and train_sp, which local/split_train.sh derives from train. With --join, test consists of test_single, those
+# utterances, and test_joined, recordings that join several of a speaker (local/join_utterances.sh), with their own list.
 # e.g.: local/prepare_data.sh --voxceleb1-root /corpora/VoxCeleb1 data
 voxceleb1_root=     # VoxCeleb1, in any layout in circulation
 voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
@@ -30,7 +30,7 @@ read -ra parts <<< "$train"
 corpus=$data/corpus
 ! in_status || corpus=$VOX_SCRATCH/corpus
 python3 -m local.list_corpus "$corpus" "${roots[@]}" ${lists[@]+"${lists[@]}"}
-joined=$data/test_joined inputs=("$corpus")
+single=$data/test_single joined=$data/test_joined inputs=("$corpus")
 # As an input, wav.scp tells the size and time of each joined recording: those that are gone are made again.
 [ "$join" = 0 ] || [ ! -s "$joined/wav.scp" ] || inputs+=("$joined/wav.scp")
 up_to_date "$data/.done" "${inputs[@]}" && exit 0
@@ -39,17 +39,19 @@ detail python3 -m local.prepare_voxceleb ${voxceleb1_root:+--voxceleb1-root "$vo
   ${voxceleb2_root:+--voxceleb2-root "$voxceleb2_root"} --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
   --max-shared-speakers "$max_shared_speakers" ${parts[@]+--train "$(IFS=,; echo "${parts[*]}")"} \
   ${lists[@]+--lists "${lists[@]}" --} "$data"
-inputs=("$corpus")
+inputs=("$corpus") outputs=()
 if [ "$join" != 0 ]; then
+  detail python3 -m utils.kaldi.copy_data_dir "$data/test" "$single"
   # Whatever the seed, these recordings and their list are the same, so that runs are comparable.
-  "$(dirname "$0")/join_utterances.sh" --utterances "$join" "$data/test" "$joined"
+  "$(dirname "$0")/join_utterances.sh" --utterances "$join" "$single" "$joined"
   detail python3 -m local.add_utterances "$data/test" "$joined"
   inputs+=("$joined/wav.scp")
+  outputs=("$single"/{wav.scp,utt2spk,spk2utt})
 fi
 "$(dirname "$0")/split_train.sh" --valid-speakers "$valid_speakers" --speeds "$speeds" --seed "$seed" "$data"
 for set in train test; do
   validate "$data/$set"
 done
-outputs=("$data"/{train,test,valid,train_net,train_sp}/{wav.scp,utt2spk,spk2utt} "$data"/{test,valid}/trials/*)
+outputs+=("$data"/{train,test,valid,train_net,train_sp}/{wav.scp,utt2spk,spk2utt} "$data"/{test,valid}/trials/*)
 for table in "$data"/{train,test}/spk2{gender,age}; do [ ! -e "$table" ] || outputs+=("$table"); done
 mark_done "$data/.done" "${inputs[@]}" -- "${outputs[@]}"

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from steps.report.provenance import Provenance
+
 ROOT = Path(__file__).resolve().parents[2]
 VOXCELEB1 = {"dev": ("id10001", "id10002", "id10003"), "test": ("id10270", "id10271")}
 VOXCELEB2 = tuple(f"id0{number:04}" for number in range(1, 7))
@@ -82,6 +84,7 @@ def test_joined_recordings_come_and_go_with_their_option(tmp_path):
     trials = (data / "test/trials/joined2").read_text().splitlines()
     assert [line.rsplit(" ", 1)[1] for line in trials].count("target") == len(trials) / 2 > joined / 2
     assert speakers_of(data / "test") == {*VOXCELEB1["test"]}
+    assert Provenance(tmp_path).judge(data / ".done").reason is None  # the report follows the records back
     said = run("2")[0]
     assert "up to date" in said and "join_utterances" not in said
     lost = next((data / "test_joined/flac").glob("*/*.flac"))
