@@ -223,7 +223,7 @@ def draw_points(axis: Axes, rows: Sequence[Row], overlays: Sequence[Overlay], fi
     """Draw a group per overlay and in it, per system, a mean with its interval: `share` or `change` of the rows."""
     systems = list(dict.fromkeys(row.system for row in rows))
     for number, system in enumerate(systems):
-        own = [row for row in rows if row.system == system and row.overlay in overlays]
+        own = [row for row in rows if row.system == system]
         apart = 0.7 / len(systems) * (number - (len(systems) - 1) / 2)
         x = np.array([overlays.index(row.overlay) for row in own]) + apart
         mean, low, high = np.array([getattr(row, field) for row in own]).T
@@ -241,10 +241,10 @@ def write_figure(rows: Sequence[Row], remark: str, stem: Path) -> None:
     """Write <stem>.png and <stem>.pdf: above the shares, below their changes. remark: for the title."""
     overlays = list(dict.fromkeys(row.overlay for row in rows))
     figure = new_figure(max(6.4, len(overlays) + 1.6), 5.2)
-    above, below = figure.subplots(2, 1)
+    above, below = figure.subplots(2, 1, sharex=True)
     draw_points(above, rows, overlays, "share")
-    above.set(title=f"attention weight on the middle third{remark}", ylabel="share of the weight", ylim=(0, None))
-    draw_points(below, rows, [one for one in overlays if one != NONE], "change")
+    above.set(title=f"attention weight on the middle third{remark}", ylabel="share of the weight")
+    draw_points(below, [row for row in rows if row.overlay != NONE], overlays, "change")
     below.axhline(0, color="0.4", linewidth=0.8)
     below.set(title="against the same frames without the overlay", ylabel="change of the share")
     figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=4)
