@@ -9,6 +9,7 @@ voxceleb1_root=     # VoxCeleb1, in any layout in circulation; or the word simul
 voxceleb2_root=     # VoxCeleb2; its dev part joins the training data
 train=              # what to train on: of voxceleb1, voxceleb2, voxceleb2-test (empty: the dev parts of the corpora given)
 lists=              # trial lists to use, separated by spaces (empty: those found in the corpus folder)
+join=0              # utterances of a test speaker that are joined for a further list, joined<N> (0: no such list)
 systems="ivector xvector vgg_temporal vgg_statistics vgg_attention vgg_mha" # names in conf/, or all
 conf=               # folder with the systems' YAML files (empty: conf/ here)
 backend=            # chains in place of the systems' own, as YAML: "[center, lda100, length, plda]" (empty: their own)
@@ -68,7 +69,8 @@ if stage 0 "data directories: train, test, and held-out speakers to validate on"
   fi
   "$local/prepare_data.sh" --voxceleb1-root "$corpus" --voxceleb2-root "$voxceleb2_root" \
     --max-missing "$max_missing" --max-missing-trials "$max_missing_trials" \
-    --max-shared-speakers "$max_shared_speakers" --train "$train" --lists "$lists" --valid-speakers "$valid_speakers" --speeds "$speeds" --seed "$seed" "$data"
+    --max-shared-speakers "$max_shared_speakers" --train "$train" --lists "$lists" --join "$join" \
+    --valid-speakers "$valid_speakers" --speeds "$speeds" --seed "$seed" "$data"
   [ -z "$augment" ] || "$steps/augment_data.sh" --kinds "$augment" --musan-root "$musan_root" --rirs-root "$rirs_root" \
     --seed "$seed" "$data/train_net" "$data/train_aug"
 fi
