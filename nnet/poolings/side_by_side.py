@@ -1,6 +1,7 @@
 """Several poolings beside each other. Each has a head and a classifier of its own (nnet/model.py), so that an embedding
 consists of one part per pooling, which a back-end that begins with `parts` compares apart."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,24 @@ class SideBySide(nn.Module):
         self.parts = tuple(pooling.output_dim for pooling in self.poolings)
         self.output_dim = sum(self.parts)
 
-    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def with_frames(self, h: Tensor) -> list[tuple[nn.Module, Tensor]]:
+        """Return each pooling with its frames."""
         shares = h.chunk(self.shares, dim=2) if self.shares > 1 else [h] * len(self.poolings)
-        return torch.cat([pooling(share, lengths) for pooling, share in zip(self.poolings, shares, strict=True)], dim=1)
+        return list(zip(self.poolings, shares, strict=True))
+
+    def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return torch.cat([pooling(share, lengths) for pooling, share in self.with_frames(h)], dim=1)
+
+    @property
+    def weights(self) -> Callable[..., Tensor]:
+        """The function that returns the attention weights of the poolings that have some, head after head: B x T x K.
+
+        Raises AttributeError if none has, as any pooling without attention.
+        """
+        if not any(hasattr(pooling, "weights") for pooling in self.poolings):
+            raise AttributeError("no pooling has attention weights")
+        return self._weights
+
+    def _weights(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
+        pairs = [(pooling, share) for pooling, share in self.with_frames(h) if hasattr(pooling, "weights")]
+        return torch.cat([pooling.weights(share, lengths) for pooling, share in pairs], dim=2)

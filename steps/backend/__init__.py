@@ -7,7 +7,8 @@ A chain is a list of words, in a system's configuration or on the command line:
     [copies]                          train on copies at other speeds, too, as further speakers
     [parts<N>]                        the vectors have N parts of equal size; each is treated apart, and all are scored
     center, lda<N>, wccn, length      transforms, in any order, each as often as wanted but for those that learn: once
-    cosine, plda[<N>], gplda[<N>], pldacosine[<N>]   how two vectors are compared
+    cosine, plda[<N>], gplda[<N>],    how two vectors are compared
+    pldacosine[<N>]
     [znorm, tnorm, snorm, asnorm<N>]  normalise scores with the speakers that the chain is trained on
 
 Several chains have names: `backend: {cosine: [center, length, cosine], plda: [center, lda200, length, plda]}`; one

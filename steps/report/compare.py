@@ -1,14 +1,17 @@
 """Print a table of equal error rates over several runs: mean and range of each system.
 
-One row per system, one column per back-end and list; rows are sorted by the first column, best first.
+One row per system, one column per back-end and list; rows are sorted by the first column, best first. The held-out
+speakers' EERs (exp/<system>/calibration.json) come before those of the lists: choose systems and back-ends by them.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from steps.report.results import COLUMNS
 from utils.errors import InputError, run_main
 
+HELD_OUT = "held out"
 Rates = dict[str, dict[tuple[str, str], list[float]]]  # by system, then by back-end and list
 
 
@@ -39,7 +42,20 @@ def read_rates(paths: list[Path]) -> Rates:
                 raise InputError(f"{row['system']} is of scale {scale} in {first} and {row['scale']} in {path}; "
                                  "compare runs of one scale")
             rates.setdefault(row["system"], {}).setdefault((row["backend"], row["list"]), []).append(eer)
+        for system in {line.split("\t")[COLUMNS.index("system")] for line in lines}:
+            for backend, held_out in held_out_rates(path.parent / system / "calibration.json").items():
+                rates[system].setdefault((backend, HELD_OUT), []).append(held_out)
     return rates
+
+
+def held_out_rates(path: Path) -> dict[str, float]:
+    """Return a system's EER of the held-out speakers by back-end; none if there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        return {backend: float(found["eer"]) for backend, found in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: damaged: {error}; make it again with steps/train_calibration.sh") from error
 
 
 def cell(values: list[float] | None) -> str:
@@ -55,7 +71,8 @@ def table(rates: Rates, systems: list[str]) -> str:
     for name in systems:
         if name not in rates:
             raise InputError(f"no results of {name!r}; available: {', '.join(sorted(rates))}")
-    columns = sorted({column for name in systems or rates for column in rates[name]})  # cosine comes first
+    columns = sorted({column for name in systems or rates for column in rates[name]},  # cosine comes first
+                     key=lambda column: (column[0], column[1] != HELD_OUT, column[1]))
 
     def rank(name: str) -> tuple[bool, float]:
         values = rates[name].get(columns[0])

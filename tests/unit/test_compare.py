@@ -1,5 +1,6 @@
 """The table over several runs: means and ranges, and bad input."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,22 @@ def test_means_ranges_and_order(tmp_path):
     assert lines[2:] == [["b", "2", "4.25 (4.00-4.50)", ""], ["a", "2", "4.50 (3.00-6.00)", ""], ["c", "1", "", "1.00"]]
     chosen = table(read_rates(runs), ["c", "a"]).splitlines()
     assert [line.split()[1] for line in chosen[2:]] == ["c", "a"]
+
+
+def test_the_held_out_speakers_come_first(tmp_path):
+    for run, eer in (("1", 2.0), ("2", 4.0)):
+        (tmp_path / run / "a").mkdir(parents=True)
+        found = {"plda": {"eer": eer}, "cosine": {"eer": 9 * eer}}
+        (tmp_path / run / "a/calibration.json").write_text(json.dumps(found))
+    runs = [results(tmp_path / run / "results.tsv", ("a", "cosine", "a_list", "6.0"), ("b", "cosine", "a_list", "4.0"))
+            for run in ("1", "2")]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table(read_rates(runs), []).splitlines()]
+    assert lines[0] == ["system", "runs", "cosine, held out", "cosine, a_list", "plda, held out"]
+    assert lines[2:] == [["a", "2", "27.00 (18.00-36.00)", "6.00 (6.00-6.00)", "3.00 (2.00-4.00)"],
+                         ["b", "2", "", "4.00 (4.00-4.00)", ""]]
+    (tmp_path / "2/a/calibration.json").write_text('{"plda": {}}')
+    with pytest.raises(InputError, match="2/a/calibration.json: damaged: 'eer'; make it again with steps/train_calib"):
+        read_rates(runs)
 
 
 def test_bad_input_is_named(tmp_path):

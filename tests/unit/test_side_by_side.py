@@ -48,6 +48,14 @@ def test_each_pooling_has_its_head_and_its_classifier(branches):
         classifiers + sum(part.numel() for part in unused))
 
 
+def test_attention_weights_are_those_of_the_poolings_that_have_some():
+    network, x = network_of().eval(), torch.randn(2, 30, 12)
+    h, _ = network.frames(x)
+    torch.testing.assert_close(network.pooling.weights(h), network.pooling.poolings[2].weights(h))
+    plain = network_of(pooling={"type": "side_by_side", "poolings": POOLINGS[:2]})
+    assert not hasattr(plain.pooling, "weights")
+
+
 def test_branches_share_the_first_stages_alone():
     encoder = make_part(ENCODERS, "encoder", THIN | {"branches": 2, "shared_stages": 1}, 12).eval()
     plain = make_part(ENCODERS, "encoder", THIN, 12).eval()
