@@ -18,7 +18,7 @@ import numpy as np
 
 from steps.backend.chain import Chain
 from steps.backend.plda import Plda, write_plda
-from steps.backend.plda_scoring import TwoCovariance
+from steps.backend.plda_scoring import Gaussian, TwoCovariance
 from steps.backend.transforms import Center, Lda, Length
 from utils.errors import InputError, run_main
 from utils.files import write_aside
@@ -39,7 +39,8 @@ class VbxModel(NamedTuple):
 def vbx_model(chain: Chain, where: str) -> VbxModel:
     """Return the model of VBx with the vectors and the PLDA of a chain; raises InputError, naming it, for others."""
     kinds = tuple(type(part) for part in chain.transforms)
-    if kinds != (Center, Length, Lda, Length) or not isinstance(chain.comparison, TwoCovariance) or chain.words.norm:
+    plain = type(chain.comparison) in (TwoCovariance, Gaussian) and not chain.words.norm and chain.words.parts == 1
+    if kinds != (Center, Length, Lda, Length) or not plain:
         raise InputError(f"{where}: the chain is {chain.words}, VBx takes {WANTED} alone; train such a chain: "
                          f"backend: {{vbx: [{WANTED.replace(' ', ', ')}]}}")
     center, _, lda, _ = chain.transforms

@@ -44,7 +44,8 @@ def test_vectors_and_plda_are_those_of_the_chain():
 
 
 @pytest.mark.parametrize("words", [["center", "lda4", "length", "plda"], ["center", "length", "cosine"],
-                                   [*VBX, "asnorm5"], ["center", "length", "lda4", "length", "cosine"]])
+                                   [*VBX, "asnorm5"], ["center", "length", "lda4", "length", "cosine"],
+                                   [*VBX[:-1], "pldacosine"], ["parts3", "center", "length", "lda2", "length", "plda"]])
 def test_other_chains_are_refused(words):
     with pytest.raises(InputError, match="the chain is .*, VBx takes center length lda200 length plda alone; train"):
         vbx_model(fitted(words), "test")
