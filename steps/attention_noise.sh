@@ -6,7 +6,6 @@
 utterances=40       # utterances, spread evenly over the data directory (fewer: all)
 snrs="10 0"         # dB from the overlay up to the speech, one overlay each
 musan_root=         # MUSAN, for music (empty: no music)
-device=cpu          # cpu or cuda
 seed=1              # random seed of the overlays and the intervals
 # <systems> <data> <out>
 . "$(dirname "$0")/../utils/step.sh"
@@ -22,6 +21,6 @@ step_begins
 mkdir -p "$out"
 export MPLCONFIGDIR=$out/.matplotlib  # the default is the home folder
 python3 -m steps.report.attention_noise --utterances "$utterances" --snrs "$snrs" ${musan_root:+--musan-root "$musan_root"} \
-  --device "$device" --seed "$seed" "$data" "$out" "${systems[@]}"
+  --seed "$seed" "$data" "$out" "${systems[@]}"
 rm -rf "$MPLCONFIGDIR"
 mark_done "$out/.done" "${inputs[@]}" -- "$out"/attention_noise.{tsv,png,pdf}

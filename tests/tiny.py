@@ -19,7 +19,8 @@ TINY = {
                          "encoder": {"channels": [24, 24, 24, 24, 32]},
                          "backend": {"plda": LDA_PLDA, "copies": ["copies", *LDA_PLDA, "asnorm5"]}}},
     "vgg_mha": {"mini": {"train": {"epochs": 1, "batch_size": 16, "chunk_frames": 100, "mask_bands": 2},
-                         "encoder": {"channels": [4, 4, 8]}, "pooling": {"heads": 5}, "backend": {"plda": LDA_PLDA}}},
+                         "encoder": {"channels": [4, 4, 8]}, "pooling": {"heads": 5},
+                         "backend": {"plda": LDA_PLDA, "both": None}}},
 }
 
 

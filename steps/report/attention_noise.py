@@ -134,14 +134,14 @@ def shares_of(attention: Attention) -> Shares:
     return Shares(part @ attention.weights, float(part.mean()))
 
 
-def load_systems(folders: Sequence[str], device: str) -> dict[str, Model]:
+def load_systems(folders: Sequence[str]) -> dict[str, Model]:
     """Return the systems by name; raises InputError if one has no attention weights."""
     names = [Path(folder).name for folder in folders]
     if len(set(names)) < len(names):
         names = list(folders)
     systems = {}
     for name, folder in zip(names, folders, strict=True):
-        model = load(folder, device)
+        model = load(folder)
         if model.network is None or not hasattr(model.network.pooling, "weights"):
             able = [kind for kind, (module, _) in POOLINGS.items() if hasattr(module, "weights")]
             raise InputError(f"{folder} has no attention weights; name a network whose pooling has: {', '.join(able)}")
@@ -289,7 +289,6 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=40, help="at most, evenly spread (default: %(default)s)")
     parser.add_argument("--snrs", type=ratios, default=[10.0, 0.0], help="dB from overlay to speech: \"10 0\"")
     parser.add_argument("--musan-root", type=Path, help="MUSAN, for music; without it, there is none")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--seed", type=seed, default=1, help="(default: %(default)s)")
     parser.add_argument("data", type=Path, help="data directory with audio")
     parser.add_argument("out", type=Path, help=f"folder to write {NAME}.tsv, .png and .pdf into")
@@ -301,7 +300,7 @@ def main() -> None:
     music = music_of(arguments.musan_root) if arguments.musan_root else []
     kinds = ["noise", "voice", *["music"] * bool(music)]
     overlays = [NONE, *(Overlay(kind, snr_db) for kind in kinds for snr_db in arguments.snrs), Overlay("silence")]
-    systems = load_systems(arguments.systems, arguments.device)
+    systems = load_systems(arguments.systems)
     sounds = Sounds(data, music, next(iter(systems.values())).rate, arguments.seed)
     rows = spread(range(len(data.ids)), min(arguments.utterances, len(data.ids)))
     found, left_out = measure(systems, sounds, rows, overlays)

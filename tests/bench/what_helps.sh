@@ -33,7 +33,7 @@ done
 "$steps/compare_runs.sh" "${runs[*]}"
 
 [[ " $systems " = *" small "* ]] || exit 0
-test=${runs[0]}/data/test far=$work/far chains="cosine cosine_asnorm lda_plda lda_plda_copies plda plda5 both"
+test=${runs[0]}/data/test far=$work/far chains=(cosine cosine_asnorm lda_plda lda_plda_copies plda plda5 both)
 "$steps/augment_data.sh" --kinds telephone "$test" "$far/telephone"
 "$steps/augment_data.sh" --kinds "noise reverb" "$test" "$far/noise"
 for name in telephone noise; do
@@ -43,7 +43,7 @@ for list in "$test"/trials/veri_test{,_hard}; do
   awk '{ print $1 "-telephone", $2 "-telephone", $3 }' "$list" > "$far/telephone.${list##*/}"
   awk '{ print $1 "-noise", $2 "-reverb", $3 }' "$list" > "$far/noise.${list##*/}"
 done
-printf '\n| speech, list | %s |\n| --- |%s\n' "${chains// / | }" "$(printf ' ---: |%.0s' $chains)"
+printf '\n| speech, list |%s\n| --- |%s\n' "$(printf ' %s |' "${chains[@]}")" "$(printf ' ---: |%.0s' "${chains[@]}")"
 for run in "${runs[@]}"; do
   for name in telephone noise; do
     "$steps/extract_embeddings.sh" --nj "$nj" --device "$device" "$run/exp/small" "$far/fbank80/$name" "$far/${run##*/}/$name"
@@ -52,7 +52,7 @@ done
 for name in telephone noise; do
   for list in veri_test veri_test_hard; do
     printf '| %s, %s |' "$name" "$list"
-    for chain in $chains; do
+    for chain in "${chains[@]}"; do
       for run in "${runs[@]}"; do
         "$steps/score.sh" "$run/exp/small/backend/$chain" "$far/${run##*/}/$name" "$far/$name.$list" \
           "$far/${run##*/}/scores/$name.$list.$chain" > /dev/null
