@@ -135,7 +135,7 @@ def test_models_of_several_utterances_and_adaptation(work):
 @pytest.mark.parametrize(("config", "message"), [
     ("backend: {}", "backend names no chain"),
     ("backend: [center, lda0, plda]", "backend: the part 'lda0': wanted at least lda1"),
-    ("backend: {plda: [center, heavy]}", "backend: plda: no part 'heavy' of a chain; available: copies, parts, center,"),
+    ("backend: {plda: [center, heavy]}", "backend: plda: no part 'heavy' of a chain; available: copies, parts,"),
     ("features: f", "backend is None, wanted a chain or named chains"),
     ("backend: [copies, center, cosine]", "the chain cosine is trained on copies, but there are none; give"),
 ])
