@@ -20,7 +20,7 @@ from utils.config import Table, choose
 from utils.errors import InputError
 
 
-def make_part(table: Table, part: str, mapping: dict[str, Any], input_dim: int) -> nn.Module:
+def make_part(table: Table, part: str, mapping: dict[str, Any], input_dim: int | tuple[int, ...]) -> nn.Module:
     """Make the encoder or pooling that `mapping["type"]` names; raises InputError if the name is unknown."""
     module, options = choose(table, mapping, part)
     try:
@@ -153,13 +153,12 @@ class Network(nn.Module):
             raise InputError(f"frontend: type {config.frontend.type} takes {self.frontend.rate} Hz, the features "
                              f"({config.features}) have {rate:g} Hz; wanted the same")
         self.encoder = make_part(ENCODERS, "encoder", config.encoder, self.frontend.output_dim)
-        self.pooling = make_part(POOLINGS, "pooling", config.pooling, self.encoder.output_dim)
+        frames_dim: int | tuple[int, ...] = self.encoder.output_dim
+        if config.pooling.get("of_branches"):
+            frames_dim = getattr(self.encoder, "branch_dims", (frames_dim,))
+        self.pooling = make_part(POOLINGS, "pooling", config.pooling, frames_dim)
         kind, _ = LOSSES[config.loss.type]
         if isinstance(self.pooling, SideBySide):
-            branches = len(getattr(self.encoder, "branches", ())) or 1
-            if self.pooling.shares not in (1, branches):
-                raise InputError(f"pooling: of_branches is true with {self.pooling.shares} poolings, but the encoder "
-                                 f"has {branches} of them (encoder: branches); wanted as many")
             self.head = Heads(self.pooling.parts, config.head)
             self.loss = Losses(kind(head.output_dim, speakers, config.loss) for head in self.head.heads)
         else:

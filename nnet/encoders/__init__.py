@@ -1,6 +1,7 @@
 """Encoders: from the frames of the front end to the frames that are pooled.
 
-Every encoder is a module with `output_dim` and `receptive_field` (input frames per output frame), called with
+Every encoder is a module with `output_dim`, `receptive_field` (input frames that it needs at least) and `stride` (input
+frames from an output frame to the next), called with
     x        B x T x F   frames
     lengths  B           frames of each utterance that count; None: all T
 and returns B x T' x output_dim and the lengths of the result. Frames beyond an utterance never change its result.
@@ -14,6 +15,7 @@ from nnet.encoders.plain import Plain, PlainOptions
 from nnet.encoders.resnet import ResNet, ResNetOptions
 from nnet.encoders.saep import Saep, SaepOptions
 from nnet.encoders.sc_resnet import ScResNet, ScResNetOptions
+from nnet.encoders.side_by_side import EncodersOptions, EncodersSideBySide
 from nnet.encoders.tdnn import Tdnn, TdnnOptions
 from nnet.encoders.vgg import Vgg, VggOptions
 
@@ -25,4 +27,5 @@ ENCODERS = {
     "ecapa": (Ecapa, EcapaOptions),
     "sc_resnet": (ScResNet, ScResNetOptions),
     "none": (Plain, PlainOptions),
+    "side_by_side": (EncodersSideBySide, EncodersOptions),
 }

@@ -94,6 +94,8 @@ class SeRes2Block(nn.Module):
 class Ecapa(nn.Module):
     """B x T x F and lengths (or None) in; B x T x output and the same lengths out."""
 
+    stride = 1
+
     def __init__(self, input_dim: int, options: EcapaOptions) -> None:
         super().__init__()
         self.first = ConvolutionNorm(input_dim, options.channels, 5, padding=options.padding)

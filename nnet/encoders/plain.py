@@ -15,7 +15,7 @@ class PlainOptions:
 class Plain(nn.Module):
     """Returns its input: B x T x F and the lengths."""
 
-    receptive_field = 1
+    receptive_field = stride = 1
 
     def __init__(self, input_dim: int, options: PlainOptions) -> None:
         super().__init__()

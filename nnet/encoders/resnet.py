@@ -131,7 +131,7 @@ class ResNet(nn.Module):
         self.stem = nn.Conv2d(1, width, options.stem, tuple(options.stem_stride), padding=options.stem // 2, bias=False)
         self.stem_norm = nn.BatchNorm2d(width)
         self.stages = nn.ModuleList()
-        bands, self.receptive_field = -(-input_dim // options.stem_stride[1]), self.stem_stride
+        bands, self.stride = -(-input_dim // options.stem_stride[1]), self.stem_stride
         strides = zip(options.strides, options.band_strides or options.strides, strict=True)
         self.shared = options.shared_stages if options.branches > 1 else len(options.blocks)
         self.branches = nn.ModuleList(nn.ModuleList() for _ in range(options.branches if options.branches > 1 else 0))
@@ -140,9 +140,11 @@ class ResNet(nn.Module):
                 side.append(nn.ModuleList(
                     BasicBlock(width if index == 0 else channels, channels, stride if index == 0 else (1, 1), options)
                     for index in range(blocks)))
-            width, bands, self.receptive_field = channels, -(-bands // stride[1]), self.receptive_field * stride[0]
+            width, bands, self.stride = channels, -(-bands // stride[1]), self.stride * stride[0]
+        self.receptive_field = self.stride
         self.frequency = options.frequency
         self.last, self.output_dim = None, options.branches * width * (bands if options.frequency == "flatten" else 1)
+        self.branch_dims = (self.output_dim // options.branches,) * options.branches
         if options.frequency == "convolution":
             if bands != 3:
                 raise ValueError(f"{bands} of {input_dim} bands remain; frequency: convolution takes 3")

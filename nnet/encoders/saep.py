@@ -51,7 +51,7 @@ class Saep(nn.Module):
     def __init__(self, input_dim: int, options: SaepOptions) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(SaepBlock(input_dim, options) for _ in range(options.blocks))
-        self.output_dim, self.receptive_field = input_dim, 1
+        self.output_dim, self.receptive_field, self.stride = input_dim, 1, 1
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         inside = None if lengths is None else inside_mask(x.shape[1], lengths)

@@ -49,6 +49,8 @@ class Tdnn(nn.Module):
     Input B x T x F and the utterances' lengths (or None), output B x (T - context) x C and lengths.
     """
 
+    stride = 1
+
     def __init__(self, input_dim: int, options: TdnnOptions) -> None:
         super().__init__()
         dims = [input_dim, *options.channels]

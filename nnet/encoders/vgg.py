@@ -43,7 +43,7 @@ class Vgg(nn.Module):
                 channels = width
         # Kept with the weights: models that listed the bands first have weights of the same shapes, and are refused.
         self.register_buffer("channels_first", torch.tensor(True))
-        self.receptive_field = 2 ** len(options.channels)  # input frames per output frame
+        self.receptive_field = self.stride = 2 ** len(options.channels)
         self.output_dim = input_dim // self.receptive_field * channels
         if self.output_dim == 0:
             raise ValueError(f"{input_dim} bands are fewer than the encoder's stride {self.receptive_field}")

@@ -25,29 +25,33 @@ class SideBySideOptions:
 
 
 class SideBySide(nn.Module):
-    """The results of K poolings of the same frames, or of K equal shares of each frame, one after the other.
+    """The results of K poolings of the same frames, or of K shares of each frame, one after the other.
 
-    parts: the dimension of each.
+    input_dim: d; or, with `of_branches`, d_1, .., d_K. parts: the dimension of each result.
     """
 
-    def __init__(self, input_dim: int, options: SideBySideOptions) -> None:
+    def __init__(self, input_dim: int | tuple[int, ...], options: SideBySideOptions) -> None:
         from nnet.poolings import POOLINGS  # imported here because the table has this class, too
 
         super().__init__()
-        self.shares = len(options.poolings) if options.of_branches else 1
+        self.shares = input_dim if isinstance(input_dim, tuple) else None
+        count = len(options.poolings)
+        if self.shares and len(self.shares) != count:
+            raise ValueError(f"of_branches is true with {count} poolings, but the encoder has {len(self.shares)} branches; "
+                             "wanted as many")
         self.poolings = nn.ModuleList()
         for number, mapping in enumerate(options.poolings, start=1):
             module, its_options = choose(POOLINGS, mapping, f"pooling: poolings, number {number}")
             if its_options.type in ("side_by_side", "cross_attentive"):
                 raise ValueError(f"poolings, number {number}, has type {its_options.type}, which cannot stand beside "
                                  "others")
-            self.poolings.append(module(input_dim // self.shares, its_options))
+            self.poolings.append(module(self.shares[number - 1] if self.shares else input_dim, its_options))
         self.parts = tuple(pooling.output_dim for pooling in self.poolings)
         self.output_dim = sum(self.parts)
 
     def with_frames(self, h: Tensor) -> list[tuple[nn.Module, Tensor]]:
         """Return each pooling with its frames."""
-        shares = h.chunk(self.shares, dim=2) if self.shares > 1 else [h] * len(self.poolings)
+        shares = h.split(self.shares, dim=2) if self.shares else [h] * len(self.poolings)
         return list(zip(self.poolings, shares, strict=True))
 
     def forward(self, h: Tensor, lengths: Tensor | None = None) -> Tensor:
