@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nnet.config import HeadOptions, LayerOptions, NetworkConfig
 from nnet.encoders import ENCODERS
+from nnet.encoders.side_by_side import EncodersSideBySide
 from nnet.frontends import FRONTENDS
 from nnet.losses import LOSSES
 from nnet.poolings import POOLINGS
@@ -153,10 +154,12 @@ class Network(nn.Module):
             raise InputError(f"frontend: type {config.frontend.type} takes {self.frontend.rate} Hz, the features "
                              f"({config.features}) have {rate:g} Hz; wanted the same")
         self.encoder = make_part(ENCODERS, "encoder", config.encoder, self.frontend.output_dim)
-        frames_dim: int | tuple[int, ...] = self.encoder.output_dim
-        if config.pooling.get("of_branches"):
-            frames_dim = getattr(self.encoder, "branch_dims", (frames_dim,))
-        self.pooling = make_part(POOLINGS, "pooling", config.pooling, frames_dim)
+        apart = bool(config.pooling.get("of_encoders"))
+        if apart and not isinstance(self.encoder, EncodersSideBySide):
+            raise InputError(f"pooling: of_encoders is true, but encoder: type is {config.encoder['type']}; wanted "
+                             "side_by_side")
+        self.pooling = make_part(POOLINGS, "pooling", config.pooling,
+                                 self.encoder.dims if apart else self.encoder.output_dim)
         kind, _ = LOSSES[config.loss.type]
         if isinstance(self.pooling, SideBySide):
             self.head = Heads(self.pooling.parts, config.head)

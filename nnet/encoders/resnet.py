@@ -8,11 +8,9 @@
     modern reference (wespeaker's r-vector): stem 3 x 3, 32; stages of 32 .. 256; frequency: flatten
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
@@ -34,8 +32,6 @@ class ResNetOptions:
     relu_first: bool = False                    # in the first half of a block: ReLU, then batch norm
     squeeze: Whole = 0                          # reduction factor of squeeze-and-excitation; 0: none
     frequency: Literal["flatten", "mean", "convolution"] = "flatten"  # how the remaining bands are combined
-    branches: Count = 1                         # copies, beside each other, of the stages that are not shared
-    shared_stages: Whole = 0                    # the first ones, whose output all branches take
 
     def __post_init__(self) -> None:
         if not len(self.channels) == len(self.blocks) == len(self.strides) > 0:
@@ -47,12 +43,6 @@ class ResNetOptions:
         if self.stem % 2 == 0 or len(self.stem_stride) != 2:
             raise ValueError(f"stem is {self.stem} and stem_stride {list(self.stem_stride)}; wanted an odd kernel and "
                              "the strides in time and in frequency")
-        if self.shared_stages > (len(self.blocks) - 1) * (self.branches > 1):
-            raise ValueError(f"shared_stages is {self.shared_stages}; wanted 0, or with several branches (branches is "
-                             f"{self.branches}) fewer than the {len(self.blocks)} stages")
-        if self.branches > 1 and self.frequency == "convolution":
-            raise ValueError(f"branches is {self.branches} and frequency convolution; wanted one branch, or flatten or "
-                             "mean")
 
 
 def mean_of_bands(x: Tensor) -> Tensor:
@@ -113,14 +103,6 @@ def strided(lengths: Tensor | None, stride: int) -> Tensor | None:
     return lengths if lengths is None or stride == 1 else (lengths + stride - 1) // stride
 
 
-def through(stages: Iterable[Iterable[BasicBlock]], x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return the output of some stages, with its lengths."""
-    for stage in stages:
-        for block in stage:
-            x, lengths = block(x, lengths)
-    return x, lengths
-
-
 class ResNet(nn.Module):
     """B x T x F and lengths (or None) in; B x T' x d and lengths out."""
 
@@ -133,43 +115,35 @@ class ResNet(nn.Module):
         self.stages = nn.ModuleList()
         bands, self.stride = -(-input_dim // options.stem_stride[1]), self.stem_stride
         strides = zip(options.strides, options.band_strides or options.strides, strict=True)
-        self.shared = options.shared_stages if options.branches > 1 else len(options.blocks)
-        self.branches = nn.ModuleList(nn.ModuleList() for _ in range(options.branches if options.branches > 1 else 0))
-        for stage, (channels, blocks, stride) in enumerate(zip(options.channels, options.blocks, strides, strict=True)):
-            for side in [self.stages] if stage < self.shared else self.branches:
-                side.append(nn.ModuleList(
-                    BasicBlock(width if index == 0 else channels, channels, stride if index == 0 else (1, 1), options)
-                    for index in range(blocks)))
+        for channels, blocks, stride in zip(options.channels, options.blocks, strides, strict=True):
+            self.stages.append(nn.ModuleList(
+                BasicBlock(width if index == 0 else channels, channels, stride if index == 0 else (1, 1), options)
+                for index in range(blocks)))
             width, bands, self.stride = channels, -(-bands // stride[1]), self.stride * stride[0]
         self.receptive_field = self.stride
         self.frequency = options.frequency
-        self.last, self.output_dim = None, options.branches * width * (bands if options.frequency == "flatten" else 1)
-        self.branch_dims = (self.output_dim // options.branches,) * options.branches
+        self.last, self.output_dim = None, width * (bands if options.frequency == "flatten" else 1)
         if options.frequency == "convolution":
             if bands != 3:
                 raise ValueError(f"{bands} of {input_dim} bands remain; frequency: convolution takes 3")
             self.last = nn.Sequential(nn.Conv2d(width, width, 3, padding=(1, 0), bias=False), nn.BatchNorm2d(width))
 
     def stage_outputs(self, x: Tensor, lengths: Tensor | None = None) -> list[tuple[Tensor, Tensor | None]]:
-        """Return the output of the stem and of each shared stage, B x C x T x F, with its lengths."""
+        """Return the output of the stem and of each stage, B x C x T x F, with its lengths."""
         x = zero_beyond(x[:, None], lengths)
         lengths = strided(lengths, self.stem_stride)
         x = zero_beyond(relu(self.stem_norm(self.stem(x))), lengths)
         outputs = [(x, lengths)]
         for stage in self.stages:
-            x, lengths = through([stage], x, lengths)
+            for block in stage:
+                x, lengths = block(x, lengths)
             outputs.append((x, lengths))
         return outputs
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         x, lengths = self.stage_outputs(x, lengths)[-1]
-        if not self.branches:
-            return self.frames(x, lengths), lengths
-        ends = [through(branch, x, lengths) for branch in self.branches]
-        return torch.cat([self.frames(*end) for end in ends], dim=2), ends[0][1]  # B x T' x (branches d)
-
-    def frames(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return B x T' x d frames of the last stage's output."""
         if self.last is not None:
             x = zero_beyond(relu(self.last(x)), lengths)
-        return mean_of_bands(x) if self.frequency == "mean" else x.permute(0, 2, 3, 1).flatten(2)  # d = F' C
+        if self.frequency == "mean":
+            return mean_of_bands(x), lengths
+        return x.permute(0, 2, 3, 1).flatten(2), lengths  # B x T' x (F' C)

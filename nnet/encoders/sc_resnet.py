@@ -89,6 +89,8 @@ class ScResNet(nn.Module):
     `attention: none`, and otherwise [Z, p_5] with Z = p_1 z_1 z_2 z_3 z_4.
     """
 
+    stride = None
+
     def __init__(self, input_dim: int, options: ScResNetOptions) -> None:
         super().__init__()
         self.resnet = ResNet(input_dim, ResNetOptions(

@@ -1,5 +1,5 @@
 """Several encoders beside each other, of the same frames. The frames of each are thinned to the rate of the slowest, so
-that one pooling can take all of them, or a pooling per encoder (`pooling: side_by_side` with `of_branches`) its own."""
+that one pooling can take all of them, or a pooling per encoder (`pooling: side_by_side` with `of_encoders`) its own."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ class EncodersSideBySide(nn.Module):
 
     Of an encoder with stride s, every (S / s)-th frame is kept, where S is the largest stride. T' and the lengths are
     the smallest of any encoder.
-    branch_dims: d_1, .., d_K.
+    dims: d_1, .., d_K.
     """
 
     def __init__(self, input_dim: int, options: EncodersOptions) -> None:
@@ -37,18 +37,19 @@ class EncodersSideBySide(nn.Module):
         self.encoders = nn.ModuleList()
         for number, mapping in enumerate(options.encoders, start=1):
             module, its_options = choose(ENCODERS, mapping, f"encoder: encoders, number {number}")
-            if its_options.type in ("side_by_side", "sc_resnet"):
+            encoder = None if its_options.type == "side_by_side" else module(input_dim, its_options)
+            if encoder is None or encoder.stride is None:
                 raise ValueError(f"encoders, number {number}, has type {its_options.type}, which cannot stand beside "
                                  "others")
-            self.encoders.append(module(input_dim, its_options))
-        self.branch_dims = tuple(encoder.output_dim for encoder in self.encoders)
-        self.output_dim = sum(self.branch_dims)
+            self.encoders.append(encoder)
+        self.dims = tuple(encoder.output_dim for encoder in self.encoders)
+        self.output_dim = sum(self.dims)
         self.receptive_field = max(encoder.receptive_field for encoder in self.encoders)
         self.stride = max(encoder.stride for encoder in self.encoders)
         for number, encoder in enumerate(self.encoders, start=1):
             if self.stride % encoder.stride:
                 raise ValueError(f"encoders, number {number}, returns a frame for {encoder.stride} of its input, "
-                                 f"another one for {self.stride}; wanted a multiple")
+                                 f"another one for {self.stride}; wanted a multiple of it")
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         outputs = []

@@ -17,7 +17,7 @@ class SideBySideOptions:
 
     type: str
     poolings: tuple[dict[str, Any], ...]
-    of_branches: bool = False  # each pooling takes the frames of one of the encoder's branches; otherwise all frames
+    of_encoders: bool = False  # each pooling takes the frames of one of the encoders side by side; otherwise of all
 
     def __post_init__(self) -> None:
         if len(self.poolings) < 2:
@@ -27,7 +27,7 @@ class SideBySideOptions:
 class SideBySide(nn.Module):
     """The results of K poolings of the same frames, or of K shares of each frame, one after the other.
 
-    input_dim: d; or, with `of_branches`, d_1, .., d_K. parts: the dimension of each result.
+    input_dim: d; or, with `of_encoders`, d_1, .., d_K. parts: the dimension of each result.
     """
 
     def __init__(self, input_dim: int | tuple[int, ...], options: SideBySideOptions) -> None:
@@ -37,8 +37,8 @@ class SideBySide(nn.Module):
         self.shares = input_dim if isinstance(input_dim, tuple) else None
         count = len(options.poolings)
         if self.shares and len(self.shares) != count:
-            raise ValueError(f"of_branches is true with {count} poolings, but the encoder has {len(self.shares)} branches; "
-                             "wanted as many")
+            raise ValueError(f"of_encoders is true with {count} poolings, but encoder: type side_by_side has "
+                             f"{len(self.shares)} encoders; wanted as many")
         self.poolings = nn.ModuleList()
         for number, mapping in enumerate(options.poolings, start=1):
             module, its_options = choose(POOLINGS, mapping, f"pooling: poolings, number {number}")

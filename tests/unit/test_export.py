@@ -40,10 +40,9 @@ SYSTEMS = {  # each encoder once, and the poolings that are not in APART
     "sc_resnet": ({"type": "sc_resnet", "stem": 3, "channels": [4, 6], "blocks": [1, 1], "strides": [1, 2]},
                   {"type": "temporal"}, {"frontend": {"cmn": "sliding", "cmn_window": 300}}),
     "vgg": ({"type": "vgg", "channels": [4, 4]}, {"type": "double_multi_head", "heads": 2}, {}),
-    "branches": ({"type": "resnet", "channels": [4, 6], "blocks": [1, 1], "strides": [1, 2], "branches": 2,
-                  "shared_stages": 1},
-                 {"type": "side_by_side", "of_branches": True,
-                  "poolings": [{"type": "statistics"}, {"type": "attentive_statistics"}]}, {}),
+    "side_by_side": ({"type": "side_by_side", "encoders": [RESNET, TDNN]},
+                     {"type": "side_by_side", "of_encoders": True,
+                      "poolings": [{"type": "statistics"}, {"type": "attentive_statistics"}]}, {}),
     "none": ({"type": "none"}, {"type": "multi_head_factorised", "layers": 4, "heads": 2, "dim": 3, "context": 1}, {}),
 }
 BUNDLED = (TDNN, {"type": "statistics"}, {"features": "mfcc30", "frontend": {"cmn": "utterance"}})

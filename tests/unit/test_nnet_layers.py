@@ -29,9 +29,7 @@ KINDS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "statistics", "d
          {"type": "double_multi_head", "heads": 3, "mask": 0.0, "scaled": True},
          {"type": "multi_head_factorised", "layers": 2, "heads": 3, "dim": 2},
          {"type": "multi_head_factorised", "layers": 3, "heads": 2, "dim": 3, "context": 1},
-         {"type": "side_by_side", "poolings": [{"type": "multi_head", "heads": 2}, {"type": "statistics"}]},
-         {"type": "side_by_side", "of_branches": True,
-          "poolings": [{"type": "temporal"}, {"type": "attentive_statistics"}]}]
+         {"type": "side_by_side", "poolings": [{"type": "multi_head", "heads": 2}, {"type": "statistics"}]}]
 PAIRWISE = {"type": "cross_attentive"}
 FLOORS = {"floored": 1e-6, "wespeaker": 1e-7, "speechbrain": 1e-12}  # of the variance, by convention
 
@@ -163,10 +161,8 @@ def pool_in_loops(kind, h, module):
     """Pool the frames (T x d, a list of lists of scalars) of one utterance by the equation."""
     frames, dim = h.shape
     if kind["type"] == "side_by_side":
-        size = dim // len(kind["poolings"]) if kind.get("of_branches") else dim
-        starts = [number * size if kind.get("of_branches") else 0 for number in range(len(kind["poolings"]))]
-        return torch.cat([pool_in_loops(one, h[:, start:start + size], part) for one, part, start in
-                          zip(kind["poolings"], module.poolings, starts, strict=True)])
+        return torch.cat([pool_in_loops(one, h, part)
+                          for one, part in zip(kind["poolings"], module.poolings, strict=True)])
     if kind["type"] not in ("temporal", "statistics", "multi_head"):
         return attention_in_loops(kind, h, module)
     if kind["type"] != "multi_head":
@@ -356,12 +352,12 @@ def small(encoder):
                "ecapa": {"type": "ecapa", "channels": 8, "groups": 4, "squeeze": 3, "output": 12},
                "mirrored": {"type": "ecapa", "channels": 8, "groups": 4, "squeeze": 3, "output": 12,
                             "padding": "reflect", "output_norm": True},
-               "last": thin | {"stem_stride": [2, 3], "frequency": "convolution"},
-               "branches": thin | {"branches": 2, "shared_stages": 1}}
+               "last": thin | {"stem_stride": [2, 3], "frequency": "convolution"}}
+    mapping["beside"] = {"type": "side_by_side", "encoders": [mapping["tdnn"], mapping["vgg"], thin]}
     return make_part(ENCODERS, "encoder", mapping[encoder], 16)
 
 
-SMALL = ("tdnn", "vgg", "resnet", "se", "last", "saep", "ecapa", "mirrored", "branches")
+SMALL = ("tdnn", "vgg", "resnet", "se", "last", "saep", "ecapa", "mirrored", "beside")
 
 
 @pytest.mark.parametrize("encoder", SMALL)

@@ -1,4 +1,4 @@
-"""Several poolings beside each other, with heads, classifiers and branches of the encoder of their own."""
+"""Encoders and poolings beside each other, each with a head and a classifier of its own."""
 
 import pytest
 import torch
@@ -10,28 +10,35 @@ from tests.unit.made_up import CONFIG
 from utils.errors import InputError
 
 THIN = {"type": "resnet", "channels": [4, 6], "blocks": [1, 1], "strides": [1, 2]}
+TDNN = {"type": "tdnn", "channels": [5, 8], "contexts": [[-2, 0, 2], [0]]}
+VGG = {"type": "vgg", "channels": [3]}
+ENCODERS_APART = {"type": "side_by_side", "encoders": [THIN, TDNN, VGG]}
 POOLINGS = [{"type": "temporal"}, {"type": "statistics"}, {"type": "multi_head", "heads": 2}]
 LOSS = {"type": "aam_softmax", "scale": 10, "margin": 0.3}
 
 
-def network_of(branches=1, **changes) -> Network:
-    encoder = THIN | ({"branches": branches, "shared_stages": 1} if branches > 1 else {})
-    pooling = {"type": "side_by_side", "poolings": POOLINGS, "of_branches": branches > 1}
+def network_of(apart=False, **changes) -> Network:
+    pooling = {"type": "side_by_side", "poolings": POOLINGS, "of_encoders": apart}
     torch.manual_seed(2)
-    config = network_config(CONFIG | {"encoder": encoder, "pooling": pooling, "loss": LOSS} | changes, "x")
+    config = network_config(CONFIG | {"encoder": ENCODERS_APART if apart else THIN, "pooling": pooling, "loss": LOSS}
+                            | changes, "x")
     return Network(config, 12, 5)
 
 
-@pytest.mark.parametrize("branches", [1, 3])
-def test_each_pooling_has_its_head_and_its_classifier(branches):
+@pytest.mark.parametrize("apart", [False, True])
+def test_each_pooling_has_its_head_and_its_classifier(apart):
     """The network against its parts, called one by one."""
-    network, x = network_of(branches), torch.randn(4, 30, 12)
+    network, x = network_of(apart), torch.randn(4, 30, 12)
     labels = torch.tensor([0, 1, 4, 2])
     network.loss.margin_share = 0.5
     network.eval()
     h, _ = network.frames(x)
-    shares = h.chunk(branches, dim=2) * (3 // branches)
-    assert len(shares) == 3
+    if apart:
+        resnet, tdnn, vgg = (encoder(x)[0] for encoder in network.encoder.encoders)
+        assert (resnet.shape[1], tdnn.shape[1], vgg.shape[1]) == (15, 26, 15)
+        shares = [resnet[:, :13], tdnn[:, ::2], vgg[:, :13]]  # the rate of the slowest, the length of the shortest
+    else:
+        shares = [h] * 3
     embeddings, losses = [], []
     for share, pooling, head, loss in zip(shares, network.pooling.poolings, network.head.heads, network.loss.losses,
                                           strict=True):
@@ -56,30 +63,41 @@ def test_attention_weights_are_those_of_the_poolings_that_have_some():
     assert not hasattr(plain.pooling, "weights")
 
 
-def test_branches_share_the_first_stages_alone():
-    encoder = make_part(ENCODERS, "encoder", THIN | {"branches": 2, "shared_stages": 1}, 12).eval()
-    plain = make_part(ENCODERS, "encoder", THIN, 12).eval()
-    x = torch.randn(2, 20, 12)
-    for number, branch in enumerate(encoder.branches):
-        state = {name: value for name, value in encoder.state_dict().items() if not name.startswith("branches.")}
-        state |= {f"stages.1.{name.removeprefix('0.')}": value for name, value in branch.state_dict().items()}
-        plain.load_state_dict(state)
-        torch.testing.assert_close(encoder(x)[0].chunk(2, dim=2)[number], plain(x)[0])
-    assert encoder.output_dim == 2 * plain.output_dim
+def test_encoders_are_those_that_stand_alone():
+    """One pooling may take all their frames, too."""
+    encoder = make_part(ENCODERS, "encoder", ENCODERS_APART, 12).eval()
+    x, lengths = torch.randn(2, 23, 12), torch.tensor([23, 11])
+    h, found = encoder(x, lengths)
+    assert found.tolist() == [10, 4]  # ResNet: 12 and 6; TDNN: every second of 19 and 7; VGG: 11 and 5
+    assert encoder.dims == (36, 8, 18)
+    for kind, inner, share in zip(ENCODERS_APART["encoders"], encoder.encoders, h.split(encoder.dims, dim=2), strict=True):
+        alone = make_part(ENCODERS, "encoder", kind, 12).eval()
+        alone.load_state_dict(inner.state_dict())
+        frames, _ = alone(x, lengths)
+        torch.testing.assert_close(share, frames[:, ::2 // alone.stride][:, :10])
+    network = network_of(encoder=ENCODERS_APART, pooling={"type": "statistics"})
+    assert network.pooling.output_dim == 2 * 62
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"pooling": {"type": "side_by_side", "poolings": POOLINGS, "of_branches": True}},
-     "pooling: of_branches is true with 3 poolings, but the encoder has 1 of them"),
+    ({"pooling": {"type": "side_by_side", "poolings": POOLINGS, "of_encoders": True}},
+     "pooling: of_encoders is true, but encoder: type is resnet; wanted side_by_side"),
+    ({"encoder": ENCODERS_APART, "pooling": {"type": "side_by_side", "poolings": POOLINGS[:2], "of_encoders": True}},
+     "pooling: of_encoders is true with 2 poolings, but encoder: type side_by_side has 3 encoders; wanted as many"),
     ({"pooling": {"type": "side_by_side", "poolings": POOLINGS[:1]}}, "1 poolings; wanted two or more"),
     ({"pooling": {"type": "side_by_side", "poolings": [*POOLINGS, {"type": "none"}]}},
      "pooling: poolings, number 4: type is 'none'; allowed: "),
     ({"pooling": {"type": "side_by_side", "poolings": [*POOLINGS, {"type": "cross_attentive"}]}},
      "pooling: poolings, number 4, has type cross_attentive, which cannot stand beside others"),
-    ({"encoder": THIN | {"shared_stages": 1}}, r"shared_stages is 1; wanted 0, or with several branches \(branches"),
-    ({"encoder": THIN | {"branches": 2, "shared_stages": 2}}, "shared_stages is 2; .*fewer than the 2 stages"),
-    ({"encoder": THIN | {"branches": 2, "frequency": "convolution"}},
-     "branches is 2 and frequency convolution; wanted one branch"),
+    ({"encoder": ENCODERS_APART | {"encoders": [THIN]}}, "1 encoders; wanted two or more"),
+    ({"encoder": ENCODERS_APART | {"encoders": [THIN, {"type": "lstm"}]}},
+     "encoder: encoders, number 2: type is 'lstm'; allowed: "),
+    ({"encoder": ENCODERS_APART | {"encoders": [THIN, {"type": "sc_resnet"}]}},
+     "encoder: encoders, number 2, has type sc_resnet, which cannot stand beside others"),
+    ({"encoder": ENCODERS_APART | {"encoders": [ENCODERS_APART, THIN]}},
+     "encoder: encoders, number 1, has type side_by_side, which cannot stand beside others"),
+    ({"encoder": ENCODERS_APART | {"encoders": [VGG, THIN | {"strides": [1, 3]}]}},
+     "encoder: encoders, number 1, returns a frame for 2 of its input, another one for 3; wanted a multiple of it"),
 ])
 def test_what_does_not_fit_together_is_refused(changes, message):
     with pytest.raises(InputError, match=message):
