@@ -90,6 +90,8 @@ def test_again_it_does_nothing_and_another_seed_makes_other_speakers(finished, t
     done = look(work, conf)
     assert done.returncode == 0 and "runs again" not in done.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    done = look(work, conf, "--status")
+    assert "stale" not in done.stdout and done.stdout.count("done    stage") == 9, done.stdout
     copy = tmp_path / "copy"
     shutil.copytree(work / "simulated", copy / "simulated")
     done = look(copy, conf, "--seed", "2", "--stop-stage", "0")

@@ -48,6 +48,7 @@ elif [ "$status" = true ]; then
   export VOX_STATUS=$VOX_SCRATCH/status
   touch "$VOX_STATUS"
   [ ! -d "$work" ] || work=$(cd "$work" && pwd)
+  printf '%s\n' "$work" > "$VOX_SCRATCH/.place"  # files made to be compared leave this path out, as those of the work folder
   resolved=$VOX_SCRATCH/systems
 else
   mkdir -p "$work"
