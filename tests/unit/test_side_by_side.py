@@ -70,7 +70,8 @@ def test_encoders_are_those_that_stand_alone():
     h, found = encoder(x, lengths)
     assert found.tolist() == [10, 4]  # ResNet: 12 and 6; TDNN: every second of 19 and 7; VGG: 11 and 5
     assert encoder.dims == (36, 8, 18)
-    for kind, inner, share in zip(ENCODERS_APART["encoders"], encoder.encoders, h.split(encoder.dims, dim=2), strict=True):
+    shares = h.split(encoder.dims, dim=2)
+    for kind, inner, share in zip(ENCODERS_APART["encoders"], encoder.encoders, shares, strict=True):
         alone = make_part(ENCODERS, "encoder", kind, 12).eval()
         alone.load_state_dict(inner.state_dict())
         frames, _ = alone(x, lengths)
