@@ -107,8 +107,10 @@ def engine(request):
     """The name of an engine that accepts jobs; skips, with the reason, if it cannot be started."""
     name = request.param
     if name not in started:
-        done = subprocess.run(["bash", str(ROOT / f"tests/clusters/start_{name}.sh")], capture_output=True, text=True,
-                              check=False, timeout=400)
+        command = ["bash", str(ROOT / f"tests/clusters/start_{name}.sh")]
+        with open(Path(tempfile.gettempdir()) / "attvec_engines.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be installing the other engine
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
         started[name] = "" if done.returncode == 0 else f"{name} cannot be started: {done.stderr.strip()[-200:]}"
     if started[name]:
         pytest.skip(started[name])
