@@ -390,10 +390,12 @@ def test_every_pooling_stands_on_every_encoder(encoder, kind):
 
 
 @pytest.mark.parametrize("encoder", SMALL)
-def test_receptive_field_is_the_shortest_utterance(encoder):
+def test_receptive_field_is_the_shortest_utterance_and_each_stride_gives_a_frame(encoder):
     module = small(encoder).eval()
     frames, _ = module(torch.zeros(1, module.receptive_field, 16))
     assert frames.shape[1] == (5 if encoder == "mirrored" else 1)  # more than the 4 frames to be mirrored
+    longer, _ = module(torch.zeros(1, module.receptive_field + 3 * module.stride, 16))
+    assert longer.shape[1] == frames.shape[1] + 3
 
 
 def test_residual_encoders_have_the_papers_sizes():
