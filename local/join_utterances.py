@@ -93,7 +93,7 @@ def choose(data: DataDir, size: int, wanted: int, seed: int) -> list[Joined]:
 def draw_trials(recordings: Sequence[Joined], seed: int) -> list[str]:
     """Return the sorted lines of a list: all target pairs without a common utterance, and as many non-targets.
 
-    If there are fewer non-targets, all of them are taken. Raises InputError if there is no target or no non-target.
+    If fewer non-target pairs exist, all of them are taken. Raises InputError if either kind is missing.
     """
     of_speaker: dict[str, list[Joined]] = defaultdict(list)
     for one in recordings:

@@ -25,8 +25,7 @@ class EncodersOptions:
 class EncodersSideBySide(nn.Module):
     """B x T x F and lengths (or None) in; B x T' x (d_1 + .. + d_K) and lengths out.
 
-    Of an encoder with stride s, every (S / s)-th frame is kept, where S is the largest stride. T' and the lengths are
-    the smallest of any encoder.
+    An encoder with stride s keeps every (S / s)-th of its frames; S is the largest stride. All are cut to the shortest.
     dims: d_1, .., d_K.
     """
 

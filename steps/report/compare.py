@@ -49,7 +49,7 @@ def read_rates(paths: list[Path]) -> Rates:
 
 
 def held_out_rates(path: Path) -> dict[str, float]:
-    """Return a system's EER on the held-out speakers for each back-end; empty if there is no file."""
+    """Return a system's EER on the held-out speakers by back-end, or no entries if the file does not exist."""
     if not path.is_file():
         return {}
     try:
