@@ -1,7 +1,7 @@
 """Encoders: from the frames of the front end to the frames that are pooled.
 
-Every encoder is a module with `output_dim`, `receptive_field` (the fewest input frames that it takes) and `stride` (input
-frames from one output frame to the next; None: there is only one), called with
+Every encoder is a module with `output_dim`, `receptive_field` (the fewest input frames that it takes) and `stride`
+(input frames from one output frame to the next; None: there is only one), called with
     x        B x T x F   frames
     lengths  B           frames of each utterance that count; None: all T
 and returns B x T' x output_dim and the lengths of the result. Frames beyond an utterance never change its result.
