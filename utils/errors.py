@@ -1,6 +1,8 @@
 """The error meant for users, and how command-line tools print it."""
 
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Iterable
 
@@ -16,14 +18,35 @@ def first_five(items: Iterable[object]) -> str:
     return ", ".join(names[:5]) + more
 
 
+def reader_has_gone() -> bool:
+    """Return whether standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def drop_what_cannot_be_written() -> None:
+    """Drop what is buffered for standard output if it cannot be written, so that the interpreter does not try again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run_main(main: Callable[[], None]) -> None:
     """Run a tool's `main`; turn bad input and I/O failures into one line and exit status 1.
 
-    With VOX_DEBUG=1 in the environment, the traceback is shown instead.
+    With VOX_DEBUG=1 in the environment, the traceback is shown instead. A reader that has had enough of the output,
+    such as `head`, ends the tool without a word, with the status of a program that SIGPIPE ends, 141.
     """
     try:
         main()
+        sys.stdout.flush()  # so that a full disk is noticed here, not by the interpreter as it exits
     except (InputError, OSError, MemoryError) as error:
+        gone = isinstance(error, BrokenPipeError) and reader_has_gone()
+        drop_what_cannot_be_written()
+        if gone:
+            sys.exit(128 + signal.SIGPIPE)
         if os.environ.get("VOX_DEBUG"):
             raise
         name = main.__module__
