@@ -112,6 +112,18 @@ class InitOptions:
 
 
 @dataclass(frozen=True)
+class DistilOptions:
+    """Learn from trained networks, too: nnet/training/distillation.py."""
+
+    models: tuple[str, ...]  # their folders; a bare name is a folder next to the new model's
+    weight: Positive = 2.5   # of the loss, beside that over the speakers
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise ValueError("models is empty; wanted the names of one system or more")
+
+
+@dataclass(frozen=True)
 class NetworkConfig:
     """One system's YAML file. A part with a `type` takes the options of that type; each kind has its table of types."""
 
@@ -129,6 +141,7 @@ class NetworkConfig:
     average: AverageOptions = choice(AVERAGES, "none")
     online: OnlineOptions | None = None
     init: InitOptions | None = None
+    distil: DistilOptions | None = None
     backend: Any = None  # chains: read by steps/backend
     # Written by training into the model's own configuration.
     vad_options: dict[str, Any] | None = None  # of the training data's voice activity, if frontend.vad uses it
@@ -207,9 +220,10 @@ def require_network(folder: Path) -> None:
 def start_from(mapping: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
     """Return a configuration that fine-tunes the network in `folder`, a bundle or exp/<system>.
 
-    It takes over the keys in NETWORK, and keeps those of training, without warm-up: the rate is small, and few speakers
-    make few steps. `init` gets the folder and, where it has none, head_epochs and rate. Raises InputError if there is
-    no network in `folder`, a damaged bundle, or a network of another type.
+    It takes over the keys in NETWORK, and keeps those of training, without warm-up, since the rate is small and few
+    speakers make few steps, and without `distil`, whose models may be elsewhere. `init` gets the folder and, where it
+    has none, head_epochs and rate. Raises InputError if there is no network in `folder`, a damaged bundle, or a network
+    of another type.
     """
     require_network(folder)
     theirs = plain(read_network_config(str(folder / "config.yaml")))
@@ -224,7 +238,8 @@ def start_from(mapping: dict[str, Any], folder: Path, where: str) -> dict[str, A
     head_epochs = min(HEAD_EPOCHS, ours["train"]["epochs"] - 1)
     init = {"head_epochs": head_epochs, "rate": RATE} | init | {"model": str(folder.resolve())}
     schedule = {key: 0 if key.startswith("warmup") else value for key, value in (mapping.get("schedule") or {}).items()}
-    return mapping | {part: theirs[part] for part in NETWORK} | {"schedule": schedule, "init": init}
+    kept = {key: value for key, value in mapping.items() if key != "distil"}
+    return kept | {part: theirs[part] for part in NETWORK} | {"schedule": schedule, "init": init}
 
 
 def network_difference(ours: NetworkConfig, theirs: NetworkConfig) -> tuple[str, Any, Any] | None:
@@ -269,7 +284,10 @@ def plain(config: NetworkConfig) -> dict[str, Any]:
 
 def training_part(config: NetworkConfig) -> dict[str, Any]:
     """Return the keys that the weights depend on: configurations with equal ones train the same network."""
-    return {key: value for key, value in plain(config).items() if key not in ("backend", "vad_options")}
+    found = {key: value for key, value in plain(config).items() if key not in ("backend", "vad_options")}
+    if found["distil"] is None:
+        del found["distil"]  # as before this key existed: models that were trained then are not trained again
+    return found
 
 
 def main() -> None:

@@ -97,7 +97,8 @@ def train_network(config: str, train: str, valid: str, processes: str = "1", dev
                   threads: str = "1") -> float:
     """Per process the weights and their copies, and what the backward pass needs of a chunk, times its share of the
     batch; on a GPU, only the batches that wait are on the host. Or validation, if that takes more. Some have
-    workers, with batches of their own. threads: 0 for all cores."""
+    workers, with batches of their own, and some teachers, of `distil`. config: in the new model's folder; threads: 0
+    for all cores."""
     options = read_network_config(config)
     data, held_out = data_of(Path(train), options.features), data_of(Path(valid), options.features)
     sizes = sizes_of(options, data.dim, count_of(Path(train) / "spk2utt"))
@@ -108,6 +109,12 @@ def train_network(config: str, train: str, valid: str, processes: str = "1", dev
     sent = batch * 4 * (SAMPLES_A_FRAME if audio else options.frontend.output_dim(data.dim))
     workers = workers_for(options, int(threads) or os.cpu_count() or 1) * (WORKER + (AHEAD + 2) * sent)
     step = 0.0 if device != "cpu" else 1.5 * batch / part.accumulate * sizes.saved  # 1.5: gradients on their way
+    for name in options.distil.models if options.distil else ():
+        folder = Path(config).parent.parent / name
+        if (folder / "config.yaml").is_file():  # a dry run asks before teachers are trained
+            teacher = sizes_of(config_of(folder), data.dim, 2)
+            outputs = 0.0 if device != "cpu" else ALIVE * batch / part.accumulate * teacher.largest
+            step += 8 * teacher.parameters + outputs
     longest = max(part.valid_batch_frames, min(held_out.longest, 12000))
     validation = _embedding(options, sizes, held_out, 0 if device != "cpu" else longest)
     return count * (TORCH + on_gpu(device) + NAME * data.utterances + COPIES * 4 * sizes.parameters + WAITING * sent

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from nnet.config import HeadOptions, LayerOptions, NetworkConfig
 from nnet.encoders import ENCODERS
@@ -164,14 +165,20 @@ class Network(nn.Module):
         if isinstance(self.pooling, SideBySide):
             self.head = Heads(self.pooling.parts, config.head)
             self.loss = Losses(kind(head.output_dim, speakers, config.loss) for head in self.head.heads)
+            self.heads = len(self.head.heads)
         else:
             self.head = Head(self.pooling.output_dim, config.head)
             self.loss = kind(self.head.output_dim, speakers, config.loss)
+            self.heads = 1
         self.diversity = config.loss.diversity
+        self.distil = config.distil.weight if config.distil else 0.0
         if self.pairwise and not hasattr(kind, "of_pairs"):
             of_pairs = [name for name, (module, _) in LOSSES.items() if hasattr(module, "of_pairs")]
             raise InputError(f"pooling: type is {config.pooling['type']}, which pools pairs, but loss: type is "
                              f"{config.loss.type}; allowed: {', '.join(of_pairs)}")
+        if self.pairwise and self.distil:
+            raise InputError(f"distil: pooling: type is {config.pooling['type']}, which pools pairs, so that no "
+                             "utterance has an embedding of its own; leave distil out")
         if self.diversity and not hasattr(self.pooling, "weights"):
             with_heads = [name for name, (module, _) in POOLINGS.items() if hasattr(module, "weights")]
             raise InputError(f"loss: diversity is {self.diversity}, but pooling: type is {config.pooling['type']}, "
@@ -195,20 +202,41 @@ class Network(nn.Module):
         with in_full_precision(x):
             return self.pooling(h, lengths)
 
-    def forward(self, x: Tensor, labels: Tensor, spans: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def chunk_frames(self, x: Tensor, spans: Tensor | None = None) -> Tensor:
+        """Return the encoder's frames, B x T' x d, of a training batch: see `forward`."""
+        x = self.frontend.chunks(x) if x.dim() == 2 else x
+        return self.frames(x if spans is None else mask(x, spans))[0]
+
+    def similarities(self, x: Tensor) -> Tensor:
+        """Return the cosines between the chunks of a training batch, S x B x B, for each of S heads."""
+        h = self.chunk_frames(x)
+        with in_full_precision(h):
+            return self.cosines(self.head(self.pooling(h)))
+
+    def cosines(self, e: Tensor) -> Tensor:
+        """Return the cosines, S x B x B, between the outputs e of the heads for a batch."""
+        parts = normalize(torch.stack(e.chunk(self.heads, dim=1)), dim=2)
+        return parts @ parts.transpose(1, 2)
+
+    def forward(self, x: Tensor, labels: Tensor, spans: Tensor | None = None,
+                targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return mean loss and accuracy of a training batch.
 
-        x: chunks of samples (B x N), or of frames after the front end (B x T x F'); spans: their masks (B x 2 x 2).
+        x: chunks of samples (B x N), or of frames after the front end (B x T x F'); spans: their masks (B x 2 x 2);
+        targets: the cosines that they should have (B x B), from nnet/training/distillation.py.
         """
-        x = self.frontend.chunks(x) if x.dim() == 2 else x
-        h, _ = self.frames(x if spans is None else mask(x, spans))
-        with in_full_precision(x):
+        h = self.chunk_frames(x, spans)
+        with in_full_precision(h):
             if self.pairwise:
                 pairs = all_with_all(self.pooling, self.head, *self.loss.split(gather(h)))
                 return self.loss.of_pairs(*pairs, gather(labels))
-            loss, accuracy = self.loss(self.head(self.pooling(h)), labels)
+            e = self.head(self.pooling(h))
+            loss, accuracy = self.loss(e, labels)
             if self.diversity:
                 loss = loss + self.diversity * diversity_penalty(self.pooling.weights(h))
+            if targets is not None:
+                away = (self.cosines(e) - targets).square().sum(dim=(1, 2)).mean() / len(e)
+                loss = loss + self.distil * away
         return loss, accuracy
 
     def embed(self, wav: Tensor, lengths: Tensor | None = None) -> Tensor:

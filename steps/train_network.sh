@@ -27,6 +27,10 @@ init=$(python3 -m utils.config get "$network" init.model --default "")   # a mod
 case $init in "" | /*) ;; *) init=$(dirname "$exp")/$init ;; esac
 [ -z "$init" ] || inputs+=("$init/model.safetensors")
 [ -z "$init" ] || [ -f "$init/bundle.json" ] || inputs+=("$init/speakers")   # bundles do not name theirs
+for model in $(python3 -m utils.config get "$network" distil.models --default ""); do   # models to learn from
+  case $model in /*) ;; *) model=$(dirname "$exp")/$model ;; esac
+  inputs+=("$model/model.safetensors")
+done
 pretrained=$(python3 -m utils.config get "$network" frontend.model --default "")   # a self-supervised one
 [ -z "$pretrained" ] || inputs+=("$pretrained")
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0

@@ -94,7 +94,7 @@ for system in $systems; do
   done
 done
 
-# Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online, init_from (see utils/systems.py),
+# Sets a system's facts: kind (ivector | network), features, train_set, sets, vad, online, after (see utils/systems.py),
 # and chains, segments, copies, of its back-ends (see steps/systems.py);
 # config; feats, the folder of its data with features; noises, the options that name corpora for online augmentation.
 read_facts() {  # system
@@ -148,21 +148,23 @@ read_fusions() {
 read_fusions
 
 # Calls a function, which a system's facts are set for, for each system of a kind: one after the other on this machine. On
-# an engine, they run side by side, at most --max-jobs-run of them, but a system that starts from another's model runs after
-# that one. A failure ends neither the others nor what does not need that model; the error names those that failed.
+# an engine, they run side by side, at most --max-jobs-run of them, but a system that needs the models of others runs after
+# those. A failure ends neither the others nor what does not need that model; the error names those that failed.
 for_each() {  # kind function
-  local system first failed='' wanted=$1
+  local system before first failed='' wanted=$1
   local -A running=()
   for first in true false; do
     for system in $systems; do
       read_facts "$system"
       [ "$kind" = "$wanted" ] || continue
       if ! $on_engine || [ -n "${VOX_STATUS:-}${VOX_DRY_RUN:-}" ]; then ! $first || "$2"; continue; fi
-      [ "$([ -n "$init_from" ] && echo false || echo true)" = $first ] || continue
-      if [ -n "$init_from" ] && [ -n "${running[$init_from]:-}" ] && ! wait "${running[$init_from]}"; then
-        failed+=" $system"
-        continue
-      fi
+      [ "$([ -n "$after" ] && echo false || echo true)" = $first ] || continue
+      for before in $after; do
+        if [ -n "${running[$before]:-}" ] && ! wait "${running[$before]}"; then
+          failed+=" $system"
+          continue 2
+        fi
+      done
       while [ "$max_jobs_run" != 0 ] && [ "$(jobs -rp | grep -cvx "$VOX_KEEPER")" -ge "$max_jobs_run" ]; do sleep 1; done
       (export VOX_BESIDE=true; "$2") &
       running[$system]=$!

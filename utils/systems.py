@@ -1,4 +1,4 @@
-"""Resolve the configurations of the chosen systems; print their names, each after the one whose model it starts from.
+"""Resolve the configurations of the chosen systems; print their names, each after those whose models it needs.
 
 The resolved configuration is written to <exp>/<name>/system.yaml, only if it has changed. Its first line, a comment,
 names the scale. Beside it, facts.sh holds the facts that the recipe's shell scripts need, as variables:
@@ -9,7 +9,7 @@ names the scale. Beside it, facts.sh holds the facts that the recipe's shell scr
     sets='train test train_sp train_aug'
     vad=false
     online=false
-    init_from=''
+    after=''
     chains='cosine plda'
     segments=''
     copies=false
@@ -71,10 +71,13 @@ def facts_of(config: dict[str, Any], path: Path, augmented: bool, of_chains: Fac
         raise InputError(f"{path}: features is {features!r}, wanted the name of a file in {folder}, without .conf")
     if not (folder / f"{features}.conf").is_file():
         raise InputError(f"{path}: no features {features!r} in {folder}")
-    frontend, init, train_set = config.get("frontend", {}), config.get("init", {}), config.get("train_set", "train_net")
-    for name, value in (("frontend", frontend), ("init", init)):
-        if not isinstance(value, dict):
-            raise InputError(f"{path}: {name}: expected keys, found {value!r}")
+    for name in ("frontend", "init", "distil"):
+        if not isinstance(config.get(name, {}), dict):
+            raise InputError(f"{path}: {name}: expected keys, found {config[name]!r}")
+    teachers = config.get("distil", {}).get("models", [])
+    if not isinstance(teachers, list):
+        raise InputError(f"{path}: distil: models is {teachers!r}, wanted a list of systems")
+    frontend, train_set = config.get("frontend", {}), config.get("train_set", "train_net")
     chains = of_chains(config, str(path))
     online = bool(config.get("online"))
     reads_audio = online or frontend.get("type", "kaldi") != "kaldi"  # augmented copies hold features only
@@ -83,7 +86,13 @@ def facts_of(config: dict[str, Any], path: Path, augmented: bool, of_chains: Fac
     sets = ["train", "test", *["train_sp"] * copies, *["train_aug"] * augmented]
     return {"kind": kind, "features": features, "train_set": f"{train_set}{'_aug' * augmented}", "sets": " ".join(sets),
             "vad": str(bool(frontend.get("vad"))).lower(), "online": str(online).lower(),
-            "init_from": str(init.get("model", "")), **chains}
+            "after": " ".join(models_of(config)), **chains}
+
+
+def models_of(config: dict[str, Any]) -> list[str]:
+    """Return the models that the training of a system needs: the one that it starts from, and its teachers."""
+    init, teachers = config.get("init", {}).get("model"), config.get("distil", {}).get("models", [])
+    return [str(model) for model in (*([init] if init else []), *teachers)]
 
 
 def starting(configs: dict[str, dict[str, Any]], model: Path, conf: Path, from_model: FromModel,
@@ -97,16 +106,16 @@ def starting(configs: dict[str, dict[str, Any]], model: Path, conf: Path, from_m
 
 
 def in_order(configs: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the systems' names, each after the one whose model it starts from; raises InputError on a circle."""
+    """Return the systems' names, each after those whose models it needs; raises InputError on a circle."""
     ordered: list[str] = []
 
     def add(name: str, waiting: tuple[str, ...] = ()) -> None:
         if name in waiting:
-            raise InputError(f"init.model: {' <- '.join((*waiting, name))}: each starts from the next one's model; "
-                             "change one of them")
-        before = configs[name].get("init", {}).get("model")
-        if before in configs:
-            add(before, (*waiting, name))
+            raise InputError(f"init.model, distil.models: {' <- '.join((*waiting, name))}: each needs the next one's "
+                             "model; change one of them")
+        for before in models_of(configs[name]):
+            if before in configs:
+                add(before, (*waiting, name))
         if name not in ordered:
             ordered.append(name)
 

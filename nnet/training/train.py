@@ -31,6 +31,7 @@ from nnet.model import make_network
 from nnet.training.averaging import make_average
 from nnet.training.checkpoint import load_checkpoint, save_checkpoint
 from nnet.training.data import Batch, TrainingSet, batches_ahead
+from nnet.training.distillation import Teachers
 from nnet.training.distributed import Processes, share_batch_norms, start_processes
 from nnet.training.event_log import Watch
 from nnet.training.fine_tuning import initialise, training_mode
@@ -85,6 +86,7 @@ class Trainer:
         else:
             self.network.frontend.initialise()
         self.network = share_batch_norms(self.network, processes, device).to(device)
+        self.teachers = Teachers(config.distil, config, train, exp, device) if config.distil else None
         training_mode(self.network, config.init)
         if config.init and config.init.head_epochs and not any(True for _ in self.network.loss.parameters()):
             raise InputError(f"init: head_epochs is {config.init.head_epochs}, but loss: type {config.loss.type} has "
@@ -231,7 +233,8 @@ class Trainer:
             waits = nullcontext() if part == parts or self.processes.count == 1 else self.model.no_sync()
             with waits:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                    loss, accuracy = self.model(x, labels, spans)
+                    targets = self.teachers.similarities(x) if self.teachers else None
+                    loss, accuracy = self.model(x, labels, spans, targets)
                 (loss / parts).backward()
             sums += torch.stack([loss.detach() / parts, accuracy * len(labels) * self.processes.count])
         norm = nn.utils.clip_grad_norm_(self.trained, options.train.clip or math.inf)

@@ -4,7 +4,7 @@
 # seeds, of the held-out speakers and of both lists; then one of `small` on speech unlike that of the training: minivox
 # over a simulated telephone, and noisy utterances against reverberant ones.
 # e.g.: tests/bench/what_helps.sh --work work/what_helps ../shared/corpora/minivox
-systems="small s_topk s_lm s_pool4 s_wide s_vgg" # names in tests/bench/what_helps/
+systems="small s_topk s_lm s_pool4 s_wide s_vgg s_distil" # names in tests/bench/what_helps/
 fuse="small s_topk, small s_topk s_pool4, small s_vgg, s_wide s_vgg" # fusions of them
 seeds="1 2 3"       # a run each
 device=cpu          # cpu or cuda

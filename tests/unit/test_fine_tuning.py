@@ -53,7 +53,7 @@ def test_a_bundle_names_its_system_and_gives_the_network_but_not_the_training(fo
     assert config["train"] == CONFIG["train"] and config["optimizer"] == CONFIG["optimizer"]
     assert config["init"] == {"model": str(folder / "bundle"), "head_epochs": 2, "rate": 0.1}
     assert CONFIG["schedule"]["warmup_steps"] and config["schedule"] == CONFIG["schedule"] | {"warmup_steps": 0}
-    assert f"init_from={folder}/bundle\n" in (tmp_path / "small/facts.sh").read_text()
+    assert f"after={folder}/bundle\n" in (tmp_path / "small/facts.sh").read_text()
     assert resolve(folder, tmp_path, folder / "bundle", "short").returncode == 0
     assert resolved(tmp_path, "short")["init"]["head_epochs"] == 1  # of two epochs
 

@@ -109,6 +109,19 @@ def test_sizes_of_a_network_are_those_of_its_layers(tmp_path):
     assert requests[1] > 2 * requests[0]
 
 
+def test_teachers_take_memory_once_they_are_trained(tmp_path):
+    config, data = load_config(CONF / "vgg_mha.yaml", "mini"), made_up(tmp_path / "data", 200, 300)
+    student = tmp_path / "b"
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    (student / "network.yaml").write_text(yaml.safe_dump(config | {"distil": {"models": ["a"]}}))
+    before = networks.train_network(str(student / "network.yaml"), str(data), str(data))
+    (tmp_path / "a/config.yaml").write_text(yaml.safe_dump(config))
+    with_teacher = networks.train_network(str(student / "network.yaml"), str(data), str(data))
+    sizes = networks.sizes_of(networks.config_of(tmp_path / "a"), 80, 2)
+    assert with_teacher - before > 64 * 200 * sizes.largest
+
+
 @pytest.mark.parametrize("system", ["saep", "vgg_mha", "fast_resnet34_cap", "resnet34_global5", "ecapa_c512",
                                     "sc_resnet18_mcsae"])
 def test_every_encoder_has_an_estimate(tmp_path, system):

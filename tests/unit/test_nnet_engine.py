@@ -13,42 +13,20 @@ import pytest
 import torch
 import yaml
 from made_up import CONFIG, write_data
+from made_up_training import SHORT, changed, kill, make_corpus, same, trainer, weights
 from safetensors.torch import load_file
 
 from nnet.config import network_config
 from nnet.training.data import TrainingSet
-from nnet.training.train import Trainer
 from utils.config import load_config
 from utils.errors import InputError
 
-CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = CONFIG | {"train": CONFIG["train"] | {"epochs": 3}}  # 3 epochs of 7 steps
-
-
-def changed(**changes):
-    """SHORT with changes; mappings are merged."""
-    merged = {key: SHORT.get(key, {}) | value if isinstance(value, dict) else value for key, value in changes.items()}
-    return SHORT | merged
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    return write_data(folder / "train", 6, 10, 0), write_data(folder / "valid", 3, 6, 1, trials=True)
-
-
-def trainer(corpus, exp, config=SHORT):
-    torch.set_num_threads(1)
-    return Trainer(network_config(config, "x"), *corpus, exp, CPU, seed=1)
-
-
-def weights(folder):
-    return load_file(folder / "model.safetensors")
-
-
-def same(ours, theirs):
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +35,6 @@ def whole(corpus, tmp_path_factory):
     exp = tmp_path_factory.mktemp("whole") / "x"
     trainer(corpus, exp, EVERYTHING).run()
     return exp
-
-
-class Killed(Exception):
-    pass
 
 
 EVERYTHING = changed(train={"accumulate": 2, "checkpoint_steps": 3, "shuffle_mb": 1},
@@ -76,30 +50,6 @@ def test_killed_at_any_step_it_ends_with_the_same_bits(corpus, tmp_path, whole, 
     ours, theirs = ([line.split("\t")[:6] for line in (exp / "log/train.tsv").read_text().splitlines()]
                     for exp in (tmp_path / "x", whole))
     assert ours == theirs
-
-
-def kill(killed, place):
-    """Run a training that ends before a step, in the validation after the second epoch, or before it writes."""
-    step, validate = killed.train_step, killed.validation.eer
-
-    def train_step(number, batch):
-        if number == place:
-            raise Killed
-        return step(number, batch)
-
-    def eer(network, device):
-        if place == "validation" and killed.step == 14:
-            raise Killed
-        return validate(network, device)
-
-    def finish():
-        raise Killed
-
-    killed.train_step, killed.validation.eer = train_step, eer
-    if place == "finish":
-        killed.finish = finish
-    with pytest.raises(Killed):
-        killed.run()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.long)])

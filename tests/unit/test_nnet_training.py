@@ -126,6 +126,7 @@ def test_early_stopping_holds_through_a_resume(corpus, tmp_path):
 def test_the_back_end_is_no_part_of_what_training_depends_on():
     config = network_config(CONFIG, "x")
     assert training_part(network_config(CONFIG | {"backend": {"lda_dim": 3}}, "x")) == training_part(config)
+    assert "distil" not in training_part(config)  # of models that were trained before it existed
     other = training_part(network_config(CONFIG | {"pooling": {"type": "temporal"}}, "x"))
     assert other != training_part(config)
     assert network_config(training_part(config), "x") == config  # as YAML writes and reads it

@@ -25,11 +25,11 @@ def test_facts_are_what_the_recipe_needs(tmp_path):
     text = ("kind: network\nfeatures: fbank\nfrontend: {vad: true}\n"
             "backend: {a: [center, cosine], s: [segments]}\ntrain_set: train_net_sp\n")
     network = {"kind": "network", "features": "fbank", "train_set": "train_net_sp", "sets": "train test train_sp",
-               "vad": "true", "online": "false", "chains": "a", "segments": "s", "copies": "false", "init_from": ""}
+               "vad": "true", "online": "false", "chains": "a", "segments": "s", "copies": "false", "after": ""}
     copies = {"train_set": "train_net_sp_aug", "sets": "train test train_sp train_aug"}
     ivector = {"kind": "ivector", "features": "fbank", "train_set": "train_net", "sets": "train test",
                "vad": "false", "online": "false", "chains": "cosine", "segments": "", "copies": "false",
-               "init_from": ""}
+               "after": ""}
     assert facts(tmp_path, text) == network
     assert facts(tmp_path, text, augmented=True) == network | copies
     assert facts(tmp_path, f"{text}online: {{add: 0.5}}\n", augmented=True) == network | {"online": "true"}
@@ -57,6 +57,7 @@ def test_a_shell_reads_any_value_and_runs_none(tmp_path):
     ("kind: network\nfeatures: mfcc", "no features 'mfcc' in "),
     ("kind: network\nfeatures: fbank\nfrontend:", "frontend: expected keys, found None"),
     ("kind: network\nfeatures: fbank\ninit: xvector", "init: expected keys, found 'xvector'"),
+    ("kind: network\nfeatures: fbank\ndistil: {models: small}", "distil: models is 'small', wanted a list of systems"),
     ("kind: network\nfeatures: fbank", "backend is None, wanted a chain or named chains"),
     ("kind: ivector\nfeatures: fbank\nbackend: [segments]", "backend: no part 'segments' of a chain; "),
     ("kind: ivector\nfeatures: fbank\nbackend: {lda_dim: 3}", "backend: lda_dim: a chain is 3, wanted words such as"),
@@ -81,13 +82,15 @@ def test_chains_of_the_command_line_replace_those_of_every_configuration(tmp_pat
             main()
 
 
-def test_a_system_follows_the_one_whose_model_it_starts_from():
+def test_a_system_follows_those_whose_models_it_needs():
     def starts(**models):
         return {name: {"init": {"model": model}} if model else {} for name, model in models.items()}
 
     found = in_order(starts(last="b", a="", b="first", first="", other="elsewhere"))
     assert found == ["first", "b", "last", "a", "other"]
-    with pytest.raises(InputError, match="init.model: a <- b <- c <- a: each starts from the next one's model"):
+    taught = {"a": {"distil": {"models": ["b", "/elsewhere", "c"]}}, "c": {"init": {"model": "d"}}, "b": {}, "d": {}}
+    assert in_order(taught) == ["b", "d", "c", "a"]
+    with pytest.raises(InputError, match="distil.models: a <- b <- c <- a: each needs the next one's model"):
         in_order(starts(a="b", b="c", c="a"))
 
 
