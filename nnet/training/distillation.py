@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nnet.bundle import check_files, is_bundle
 from nnet.config import DistilOptions, NetworkConfig
 from nnet.embed import load_network
 from utils.errors import InputError
@@ -28,11 +29,13 @@ class Teachers:
             folder = exp.parent / name  # an absolute path stays as it is
             if not (folder / "model.safetensors").is_file():
                 raise InputError(f"distil: models: no {folder}/model.safetensors; train {name} first")
+            if is_bundle(folder):
+                check_files(folder)
             network, theirs = load_network(folder)
             check_options(train, theirs.options, folder)
-            if network.frontend.stored and theirs.frontend != config.frontend:
+            if theirs.frontend != config.frontend:
                 raise InputError(f"distil: models: {folder} has frontend: {theirs.frontend}, this network "
-                                 f"{config.frontend}; wanted the same, since both get the same frames")
+                                 f"{config.frontend}; wanted the same, since both get the same chunks")
             if network.pairwise:
                 raise InputError(f"distil: models: {folder} pools pairs, so that no utterance has an embedding of its "
                                  "own; name another system")
