@@ -187,13 +187,21 @@ def test_code_that_is_shown_is_short():
     assert len(sizes) == 6 and all(size <= 40 for _, size in sizes)
 
 
+def anchors(document):
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
 def test_every_path_that_is_named_is_there():
-    """Words that look like paths of the repository are existing paths; links have targets."""
+    """Words that look like paths of the repository are existing paths; links have targets, down to their headings."""
     made = {match.group(1) for _, text in blocks(EXTENDING) if (match := re.match(r"# (\S+)\n", text))}
     for document in DOCUMENTS:
         text = (ROOT / document).read_text(encoding="utf-8")
-        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-            assert link.startswith("http") or (ROOT / document).parent.joinpath(link).exists(), f"{document}: {link}"
+        for link, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", text):
+            target = (ROOT / document).parent.joinpath(link) if link else ROOT / document
+            assert link.startswith("http") or target.exists(), f"{document}: {link}"
+            assert link.startswith("http") or not anchor or anchor in anchors(target), f"{document}: {link}#{anchor}"
         prose = BLOCK.sub("", text)
         for path in re.findall(r"(?<![\w/.<-])((?:egs|local|steps|nnet|utils|docs|tests)/[\w/.-]*\w)", prose):
             if not re.search(r"/(data|exp|first_look)\b", path) and path not in made:
