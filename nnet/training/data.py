@@ -28,6 +28,7 @@ from utils.errors import InputError, first_five
 from utils.kaldi.ark import Ids, table_lines
 
 ORDER, BATCH, LENGTH = 0, 1, 2  # purposes of streams of random numbers
+AGAIN = 3  # a training that starts from a model draws others than that of the model did, even with the same seed
 
 
 def read_labels(data: Path, ids: Ids) -> tuple[list[str], np.ndarray]:
@@ -59,7 +60,7 @@ class TrainingSet:
         self.train = config.train
         self.widest = self.train.mask_frames, self.train.mask_bands
         self.workers = workers_for(config, torch.get_num_threads())
-        self.seed, self.rank, self.count = seed, rank, count
+        self.seed, self.rank, self.count = (seed, AGAIN) if config.init else (seed,), rank, count
         self.speakers, self.labels = read_labels(data, self.utterances.rows.ids)
         self.batch_size = min(self.train.batch_size, len(self.labels))
         steps = len(self.labels) // self.batch_size  # of a pass
@@ -94,7 +95,7 @@ class TrainingSet:
         """Return the numbers of the utterances in a step's batch."""
         number, place = divmod(step, self.steps_per_epoch * self.train.epochs_per_pass)
         if self._order[0] != number:
-            rng = np.random.default_rng((self.seed, ORDER, number))
+            rng = np.random.default_rng((*self.seed, ORDER, number))
             source = self._blocks or self._speakers
             self._order = number, source.order(rng) if source else rng.permutation(len(self.labels))
         if self._blocks:
@@ -105,7 +106,7 @@ class TrainingSet:
         """Return the length T of the chunks of a step."""
         if not self.train.max_chunk_frames:
             return self.train.chunk_frames
-        rng = np.random.default_rng((self.seed, LENGTH, step))
+        rng = np.random.default_rng((*self.seed, LENGTH, step))
         return int(rng.integers(self.train.chunk_frames, self.train.max_chunk_frames + 1))
 
     def batch(self, step: int) -> Batch:
@@ -117,7 +118,7 @@ class TrainingSet:
         spans = np.empty((size, 2, 2), np.int64)
 
         for row, index in enumerate(chosen.tolist()):
-            rng = np.random.default_rng((self.seed, BATCH, step, first + row))
+            rng = np.random.default_rng((*self.seed, BATCH, step, first + row))
             chunk = self.utterances.chunk(index, frames, rng)
             x[row] = self.augmentation(chunk, self.labels[index], rng) if self.augmentation else chunk
             spans[row] = draw_spans(rng, self.widest, (frames, self.bands))

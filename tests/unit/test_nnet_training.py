@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import yaml
 from made_up import CONFIG, write_data
 from safetensors.torch import load_file
 
-from nnet.config import network_config, training_part
+from nnet.config import InitOptions, network_config, training_part
 from nnet.device import has_bf16
 from nnet.embed import embed_batch, embed_utterances, load_network
 from nnet.training.data import TrainingSet, batches_ahead
@@ -216,6 +217,8 @@ def test_chunks_are_frames_of_the_utterance_and_batches_depend_on_seed_and_step_
             np.testing.assert_array_equal(ours, theirs)
     epoch = np.concatenate([first.batch(step)[1] for step in range(first.steps_per_epoch)])
     assert np.bincount(epoch).max() <= 10  # no utterance twice in an epoch
+    tuned = TrainingSet(corpus[1], replace(config, init=InitOptions("x")), seed=5)  # draws other batches than its model
+    assert any((tuned.batch(step).labels != first.batch(step).labels).any() for step in range(3))
 
 
 @pytest.mark.parametrize("frontend", [{"cmn": "utterance", "norm_vars": True}, {"deltas": 1, "cmn": "utterance"}])
