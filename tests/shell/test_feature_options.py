@@ -81,6 +81,7 @@ def work(tmp_path_factory):
                        "pooling": {"type": "multi_head", "heads": 4}}
     (folder / "net.yaml").write_text(yaml.safe_dump(config))
     (folder / "tuned.yaml").write_text(yaml.safe_dump(config | {"init": {"model": "net"}}))
+    (folder / "taught.yaml").write_text(yaml.safe_dump(config | {"distil": {"models": ["net"]}}))
     data = folder / "data/fbank40"
     succeed("train_network.sh", folder / "net.yaml", data / "train", data / "test", folder / "exp/net")
     (folder / "exp/ivector").mkdir()
@@ -127,9 +128,11 @@ def test_training_refuses_validation_and_models_of_other_options(work, tmp_path)
     for part in ("train", "test"):
         shutil.copytree(work / f"data/fbank40/{part}", tmp_path / part)
         shutil.copy(work / "fbank40_hamming.conf", tmp_path / part / "feats.conf")
-    done = step("train_network.sh", work / "tuned.yaml", tmp_path / "train", tmp_path / "test", work / "exp/tuned")
-    refused(done, HAMMING.format(f"{work}/exp/net was trained on"))
-    assert not (work / "exp/tuned/model.safetensors").exists()
+    for name in ("tuned", "taught"):
+        done = step("train_network.sh", work / f"{name}.yaml", tmp_path / "train", tmp_path / "test",
+                    work / f"exp/{name}")
+        refused(done, HAMMING.format(f"{work}/exp/net was trained on"))
+        assert not (work / f"exp/{name}/model.safetensors").exists()
 
 
 def test_fine_tuning_refuses_another_front_end_and_a_cut_list_of_speakers(work):

@@ -1,4 +1,4 @@
-"""steps/train_network.sh refuses bad data before it trains, and trains again if the model to start from changes."""
+"""steps/train_network.sh refuses bad data before it trains, and trains again if a model that it needs changes."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ def test_validation_on_speakers_who_are_trained_on_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.long
-def test_another_model_to_start_from_makes_the_network_stale(tmp_path: Path) -> None:
+def test_another_model_to_start_or_to_learn_from_makes_the_network_stale(tmp_path: Path) -> None:
     train, valid = write_data(tmp_path / "train", 4, 6, 0), write_data(tmp_path / "valid", 3, 4, 1, trials=True)
     for folder in (train, valid):
         lines = {}
@@ -76,3 +76,11 @@ def test_another_model_to_start_from_makes_the_network_stale(tmp_path: Path) -> 
     save_file(weights | {"loss.weight": weights["loss.weight"] + 1}, tmp_path / "old/model.safetensors")
     said = state("old")
     assert said.startswith("stale\t") and said.endswith("old/model.safetensors changed\n")
+
+    shutil.copytree(tmp_path / "other", exp.parent / "teacher")
+    (tmp_path / "system.yaml").write_text(yaml.safe_dump(config | {"distil": {"models": ["teacher"]}}))
+    train_network("")
+    assert state("").startswith("done\t")
+    save_file(weights | {"loss.weight": weights["loss.weight"] + 1}, exp.parent / "teacher/model.safetensors")
+    said = state("")
+    assert said.startswith("stale\t") and said.endswith("teacher/model.safetensors changed\n")
