@@ -59,7 +59,7 @@ def test_a_type_brings_its_own_keys(resolve):
     ("train.epoch=20", r"--set: no chosen system has the key 'train.epoch'; did you mean train.epochs\?"),
     ("epochs=20", r"no chosen system has the key 'epochs'; did you mean train.epochs\?"),
     ("num_gaussian=20", r"no chosen system has the key 'num_gaussian'; did you mean ubm.num_gaussians\?"),
-    ("depth=20", "no chosen system has the key 'depth'; allowed: average, backend, encoder, extractor, "),
+    ("depth=20", "no chosen system has the key 'depth'; allowed: average, backend, distil, encoder, "),
     ("encoder.size=3", "has the key 'encoder.size'; allowed: encoder.channels, encoder.contexts, encoder.type"),
     ("pooling.type=statistics pooling.heads=3", "the key 'pooling.heads'; allowed: pooling.deviation, pooling.type"),
     ("speakers=3", "has the key 'speakers'"),
