@@ -220,10 +220,10 @@ def require_network(folder: Path) -> None:
 def start_from(mapping: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
     """Return a configuration that fine-tunes the network in `folder`, a bundle or exp/<system>.
 
-    It takes over the keys in NETWORK, and keeps those of training, without warm-up, since the rate is small and few
-    speakers make few steps, and without `distil`, whose models may be elsewhere. `init` gets the folder and, where it
-    has none, head_epochs and rate. Raises InputError if there is no network in `folder`, a damaged bundle, or a network
-    of another type.
+    The result has the model's keys in NETWORK and the mapping's keys of training, but no warm-up, since the rate is
+    small and few speakers make few steps, and no `distil`, whose models may be elsewhere. `init` gets the folder and,
+    where it has none, head_epochs and rate. Raises InputError if `folder` holds no network, a damaged bundle, or a
+    network of another type.
     """
     require_network(folder)
     theirs = plain(read_network_config(str(folder / "config.yaml")))

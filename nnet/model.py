@@ -177,8 +177,8 @@ class Network(nn.Module):
             raise InputError(f"pooling: type is {config.pooling['type']}, which pools pairs, but loss: type is "
                              f"{config.loss.type}; allowed: {', '.join(of_pairs)}")
         if self.pairwise and self.distil:
-            raise InputError(f"distil: pooling: type is {config.pooling['type']}, which pools pairs, so that no "
-                             "utterance has an embedding of its own; leave distil out")
+            raise InputError(f"distil: pooling: type is {config.pooling['type']}, which pools pairs of "
+                             "utterances, so one utterance alone has no embedding; leave distil out")
         if self.diversity and not hasattr(self.pooling, "weights"):
             with_heads = [name for name, (module, _) in POOLINGS.items() if hasattr(module, "weights")]
             raise InputError(f"loss: diversity is {self.diversity}, but pooling: type is {config.pooling['type']}, "

@@ -37,8 +37,8 @@ class Teachers:
                 raise InputError(f"distil: models: {folder} has frontend: {theirs.frontend}, this network "
                                  f"{config.frontend}; wanted the same, since both get the same chunks")
             if network.pairwise:
-                raise InputError(f"distil: models: {folder} pools pairs, so that no utterance has an embedding of its "
-                                 "own; name another system")
+                raise InputError(f"distil: models: {folder} pools pairs of utterances, so one utterance alone has "
+                                 "no embedding; name another system")
             self.networks.append(network.to(device).requires_grad_(False))
 
     @torch.no_grad()
