@@ -72,4 +72,17 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
             _, index, key = name.split("/")
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    lay_out_as_parameters(optimizer)
     return {name[5:]: value for name, value in tensors.items() if name.startswith("best/")}, where
+
+
+def lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Give the moments the memory format of their parameters, which a file does not keep.
+
+    Fused optimisers on a CPU read both as they lie in memory: with weights whose channels come last, they would take
+    one weight's moment for another's.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if value is not None and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

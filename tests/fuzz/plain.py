@@ -142,6 +142,12 @@ def trials(path: Path) -> list[str]:
     return sum(lines, [])
 
 
+def labels(path: Path) -> list[str]:
+    """Return the labels of one of VoxCeleb's trial lists."""
+    lines = path.read_bytes().decode(errors="replace").split("\n")
+    return [{"1": "target", "0": "nontarget"}[line.split()[0]] for line in lines if line.split()]
+
+
 def scores(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the scores of the trial list next to a score file: targets, non-targets."""
     found = {(first, second): float(value) for first, second, value in words(path)}
@@ -175,12 +181,11 @@ def posteriors(path: Path) -> list[tuple[str, tuple[np.ndarray, np.ndarray, np.n
 
 def diagonal(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return weights, means and variances of a diagonal mixture in text."""
-    text = path.read_text(encoding="latin-1")
-    numbers = {}
-    for token in ("WEIGHTS", "MEANS_INVVARS", "INV_VARS"):
-        rows = re.search(rf"<{token}>\s*\[([^]]*)\]", text)[1].replace(";", "\n").split("\n")
+    content, numbers = path.read_bytes(), {}  # as text, \r would end a row
+    for token in (b"WEIGHTS", b"MEANS_INVVARS", b"INV_VARS"):
+        rows = re.search(rb"<%b>\s*\[([^]]*)\]" % token, content)[1].replace(b";", b"\n").split(b"\n")
         numbers[token] = np.array([[float(word) for word in row.split()] for row in rows if row.strip()], np.float32)
-    return numbers["WEIGHTS"][0], numbers["MEANS_INVVARS"] / numbers["INV_VARS"], 1 / numbers["INV_VARS"]
+    return numbers[b"WEIGHTS"][0], numbers[b"MEANS_INVVARS"] / numbers[b"INV_VARS"], 1 / numbers[b"INV_VARS"]
 
 
 def columns(path: Path) -> dict[str, dict[str, str]]:

@@ -242,7 +242,7 @@ READERS: dict[str, tuple[Callable[..., Any], ...]] = {
     "trials": (lambda path: path.write_text(TRIALS), fixed_list, plain.trials),
     "veri_test.txt": (lambda path: path.write_text("1 id1/v/1.wav id1/v/2.wav\n0 id1/v/1.wav id2/v/1.wav\n"),
                       lambda path: [label for _, _, label in TrialList(path, {}).read()],
-                      lambda path: [{"1": "target", "0": "nontarget"}[line[0]] for line in plain.words(path)]),
+                      plain.labels),
     "scores": (lambda path: path.write_text(SCORES), lambda path: read_labelled_scores(trials_beside(path), path),
                plain.scores),
     "eer-input": (lambda path: path.write_text("1.5 target\n-2 nontarget\n"), read_kaldi_scores,

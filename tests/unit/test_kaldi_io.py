@@ -135,6 +135,8 @@ def test_kaldis_own_bytes_and_text(shared):
     (b"\0B", "found the end"),
     (b" [ 1 2\n 3 ]\n", "rows of 1 and 2 values"),
     (b" [ 1 two ]\n", "expected numbers"),
+    (b" [ 1 1_0 ]\n", "expected numbers, found b'1 1_0'"),
+    (b"\0BFM\n\4\1\0\0\0\4\1\0\0\0abcd", "expected a space after FM, found b'\\n'"),
     (b" [ 1 2 3", "no ] for the ["),
     (b"<Plda> ", "expected [, found b'<Plda> '"),
 ])
@@ -146,8 +148,9 @@ def test_damage_is_one_clear_error(content, message):
 
 
 @pytest.mark.parametrize(("content", "method"), [
-    (b"\0B\4\1\0", "int32"), (b"x", "int32"), (b"4294967296", "int32"), (b"\0B\2\1\0", "real"), (b"one", "real"),
-    (b"\0BX", "boolean"), (b"yes", "boolean"), (b"\0B\4\xff\xff\xff\x7f", "int32_vector"), (b"[ 1.5 ]", "int32_vector"),
+    (b"\0B\4\1\0", "int32"), (b"x", "int32"), (b"4294967296", "int32"), (b"1_0", "int32"), (b"\x1c1", "int32"),
+    (b"\0B\2\1\0", "real"), (b"one", "real"), (b"\0BX", "boolean"), (b"yes", "boolean"),
+    (b"\0B\4\xff\xff\xff\x7f", "int32_vector"), (b"[ 1.5 ]", "int32_vector"),
     (b"[ 1 2\n3 ]", "vector"), (b"[ 1\r2 ]", "vector"),
     (b"[ 1 2 ]", "packed"), (b"\0BFP \4\xff\xff\0\0", "packed"), (b"\0BFV \4\xff\xff\0\0", "vector"), (b"", "token"),
 ])

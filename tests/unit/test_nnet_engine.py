@@ -52,6 +52,18 @@ def test_killed_at_any_step_it_ends_with_the_same_bits(corpus, tmp_path, whole, 
     assert ours == theirs
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_moments_of_convolutions_keep_their_order(corpus, tmp_path, optimizer):
+    """A fused optimiser reads weights and moments as they lie in memory, and the weights' channels lie last there."""
+    config = changed(encoder={"type": "resnet", "channels": [4, 8], "blocks": [1, 1],
+                              "strides": [1, 2]},
+                     optimizer={"type": optimizer}, train={"checkpoint_steps": 3, "epochs": 1})
+    trainer(corpus, tmp_path / "whole", config).run()
+    kill(trainer(corpus, tmp_path / "killed", config), 5)
+    trainer(corpus, tmp_path / "killed", config).run()
+    assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.long)])
 def test_a_queues_signal_saves_and_exits_for_a_requeue(corpus, tmp_path, number):
     config = changed(train={"epochs": 2000})

@@ -12,6 +12,7 @@ vectors and packed lower triangles. Sizes are checked against the rest of the fi
 
 import math
 import os
+import re
 import struct
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -86,6 +87,10 @@ class KaldiReader:
         found = self.token()
         if found not in tokens:
             self.fail(f"expected {' or '.join(tokens)}, found {found!r}")
+        if self.binary:
+            self.stream.seek(-1, os.SEEK_CUR)
+            if (after := self.stream.read(1)) != b" ":  # kaldiio would read on
+                self.fail(f"expected a space after {found}, found {after!r}")
         return found
 
     def boolean(self) -> bool:
@@ -101,10 +106,9 @@ class KaldiReader:
             self._expect_size(4)
             return struct.unpack("<i", self.read(4))[0]
         word = self.token()
-        try:
-            value = int(word)
-        except ValueError:
+        if not re.fullmatch(r"[+-]?[0-9]+", word):
             self.fail(f"expected an integer, found {word!r}")
+        value = int(word)
         if not -2**31 <= value < 2**31:
             self.fail(f"{value} does not fit into 32 bits")
         return value
@@ -251,6 +255,8 @@ class KaldiReader:
     def numbers(self, text: bytes, dtype: type = np.float64) -> np.ndarray:
         """Return the numbers in a piece of text."""
         try:
+            if b"_" in text:
+                raise ValueError("Python would read 1_0 as ten")
             return np.array(text.split(), dtype)
         except (ValueError, OverflowError):
             self.fail(f"expected numbers, found {text.strip()[:40]!r}")
