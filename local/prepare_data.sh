@@ -46,7 +46,7 @@ if [ "$join" != 0 ]; then
   "$(dirname "$0")/join_utterances.sh" --utterances "$join" "$single" "$joined"
   detail python3 -m local.add_utterances "$data/test" "$joined"
   inputs+=("$joined/wav.scp")
-  outputs=("$single"/{wav.scp,utt2spk,spk2utt})
+  outputs=("$joined/wav.scp" "$single"/{wav.scp,utt2spk,spk2utt})
 fi
 "$(dirname "$0")/split_train.sh" --valid-speakers "$valid_speakers" --speeds "$speeds" --seed "$seed" "$data"
 for set in train test; do

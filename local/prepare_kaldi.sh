@@ -12,7 +12,7 @@ train=$1; test=$2; data=$3
 read -ra lists <<< "$trials"
 require_file "$train/utt2spk" "$test/utt2spk" ${lists[@]+"${lists[@]}"}
 inputs=(${lists[@]+"${lists[@]}"}) sets=("$data"/{train,test})
-for table in wav.scp segments reco2dur utt2spk spk2utt feats.scp vad.scp trials; do
+for table in wav.scp segments reco2dur utt2spk spk2utt utt2speed utt2formants utt2augment utt2num_frames feats.scp vad.scp trials; do
   for folder in "$train" "$test"; do [ ! -e "$folder/$table" ] || inputs+=("$folder/$table"); done
 done
 up_to_date "$data/.done_prepare" "${inputs[@]}" && exit 0

@@ -12,8 +12,8 @@ seed=1              # random seed
 corpus=$1; out=$2
 
 require_file "$corpus/test/wav"
-up_to_date "$out/.done" && exit 0
+up_to_date "$out/.done" "$corpus/test/wav" && exit 0
 step_begins
 python3 -m local.simulate_conversations --conversations "$conversations" --speakers "$speakers" --turns "$turns" \
   --overlap "$overlap" --seed "$seed" "$corpus/test/wav" "$out"
-mark_done "$out/.done" -- "$out/reference.rttm" "$out"/wav/*.wav
+mark_done "$out/.done" "$corpus/test/wav" -- "$out/reference.rttm" "$out"/wav/*.wav

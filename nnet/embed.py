@@ -325,10 +325,11 @@ def load_network(folder: Path) -> tuple[Network, NetworkConfig]:
 
 
 def pieces(utterance: np.ndarray, shortest: int, longest: int) -> list[np.ndarray]:
-    """Cut an utterance (frames or samples) into equal pieces of at most `longest`; repeat it up to `shortest`."""
+    """Cut an utterance (frames or samples) into equal pieces of at most `longest`, or a little more where they would be
+    shorter than `shortest`; repeat a shorter utterance up to that."""
     if len(utterance) < shortest:
         utterance = utterance[np.arange(shortest) % len(utterance)]
-    return np.array_split(utterance, -(-len(utterance) // longest))
+    return np.array_split(utterance, min(-(-len(utterance) // longest), len(utterance) // shortest))
 
 
 @torch.inference_mode()

@@ -214,8 +214,8 @@ class Network(nn.Module):
             return self.cosines(self.head(self.pooling(h)))
 
     def cosines(self, e: Tensor) -> Tensor:
-        """Return the cosines, S x B x B, between the outputs e of the heads for a batch."""
-        parts = normalize(torch.stack(e.chunk(self.heads, dim=1)), dim=2)
+        """Return the cosines, S x B x B, between the outputs e of the heads for a batch, of all processes."""
+        parts = normalize(torch.stack(gather(e).chunk(self.heads, dim=1)), dim=2)
         return parts @ parts.transpose(1, 2)
 
     def forward(self, x: Tensor, labels: Tensor, spans: Tensor | None = None,
@@ -235,7 +235,7 @@ class Network(nn.Module):
             if self.diversity:
                 loss = loss + self.diversity * diversity_penalty(self.pooling.weights(h))
             if targets is not None:
-                away = (self.cosines(e) - targets).square().sum(dim=(1, 2)).mean() / len(e)
+                away = (self.cosines(e) - targets).square().sum(dim=(1, 2)).mean() / len(targets)
                 loss = loss + self.distil * away
         return loss, accuracy
 

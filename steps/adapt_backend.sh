@@ -11,6 +11,7 @@ between=            # share of the excess for the between-speaker covariance (em
 folder=$1; embeddings=$2; out=$3
 
 require_file "$folder/plda"
+require_apart "$out" "$folder" "$embeddings"
 up_to_date "$out/.done" "$folder" "$embeddings" && exit 0
 mkdir -p "$out"
 step_begins

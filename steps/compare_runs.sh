@@ -6,7 +6,9 @@ systems=            # systems to print, separated by spaces, in this order (empt
 # <works>
 . "$(dirname "$0")/../utils/step.sh"
 
+read -ra works <<< "$1"
 results=()
-for work in $1; do results+=("$work/exp/results.tsv"); done
+for work in ${works[@]+"${works[@]}"}; do results+=("$work/exp/results.tsv"); done
+[ ${#results[@]} -gt 0 ] || bad_call "no work folder is named"
 require_file "${results[@]}"
 python3 -m steps.report.compare --systems "$systems" "${results[@]}"

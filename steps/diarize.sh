@@ -4,12 +4,12 @@
 # diarization do more.
 # e.g.: steps/diarize.sh --device cuda work/xvector meeting.wav work/meeting.rttm
 chain=              # name of a back-end (empty: the best calibrated one)
-window=1.5          # seconds of a window
-shift=0.25          # seconds between windows
-bias=0              # added to the threshold of the clustering; higher: more clusters
+window=+1.5         # seconds of a window
+shift=+0.25         # seconds between windows
+bias=+0.0           # added to the threshold of the clustering; higher: more clusters
 vbx=true            # whether VBx assigns the windows anew
-fa=0.3              # VBx: scale of likelihoods
-fb=17               # VBx: scale of the speakers' prior; higher: fewer speakers
+fa=+0.3             # VBx: scale of likelihoods
+fb=+17.0            # VBx: scale of the speakers' prior; higher: fewer speakers
 loop=0.99           # VBx: probability that the next window has the same speaker
 cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 device=cpu          # cpu or cuda

@@ -12,7 +12,7 @@ exp=$1; data=$2; out=$3
 
 made_elsewhere "$out/.done" "$out/xvector.scp" "$data/utt2spk" && exit 0
 require_file "$exp/model.safetensors" "$exp/config.yaml" "$data/feats.scp"
-inputs=("$exp/model.safetensors" "$data")
+inputs=("$exp"/{model.safetensors,config.yaml} "$data")
 ! leaves_unvoiced_out "$exp/config.yaml" || add_voicing "$data"
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
 validate "$data"

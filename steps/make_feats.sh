@@ -19,7 +19,7 @@ command=$(grep -sm 1 '| *$' "$in/wav.scp" || true)
 [ "$allow_pipes" = true ] || [ -z "$command" ] ||
   die "$in/wav.scp: ${command%% *}: a command instead of a path; commands run only with --allow-pipes true"
 validate "$in"
-[ ! "$in" -ef "$out" ] || die "$out is both input and output; name another output directory"
+require_apart "$out" "$in"
 
 # Scripts of an earlier run would point into archives that are about to change.
 mkdir -p "$out/log"

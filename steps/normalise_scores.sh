@@ -14,6 +14,7 @@ folder=$1; cohort_data=$2; cohort=$3; data=$4; embeddings=$5; scores=$6; out=$7
 
 require_file "$folder" "$cohort_data/utt2spk" "$data/utt2spk" "$scores" ${enrolment:+"$enrolment"}
 inputs=("$folder" "$cohort_data/utt2spk" "$cohort" "$data/utt2spk" "$embeddings" "$scores" ${enrolment:+"$enrolment"})
+require_apart "$out" "$scores" ${enrolment:+"$enrolment"}
 record=$(dirname "$out")/.done.${out##*/}
 up_to_date "$record" "${inputs[@]}" && exit 0
 estimate utils.jobs.memory score embeddings="$embeddings" threads="$num_threads" cohort="$cohort"

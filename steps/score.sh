@@ -12,6 +12,7 @@ folder=$1; embeddings=$2; trials=$3; scores=$4
 
 require_file "$folder" "$trials" ${enrolment:+"$enrolment"}
 inputs=("$folder" "$embeddings" "$trials" ${enrolment:+"$enrolment"})
+require_apart "$scores" "$trials" ${enrolment:+"$enrolment"}
 record=$(dirname "$scores")/.done.${scores##*/}
 up_to_date "$record" "${inputs[@]}" && exit 0
 # OPENBLAS_NUM_THREADS: blocks of the list are scored in threads; more threads within each product would slow it down.

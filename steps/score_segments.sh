@@ -10,9 +10,11 @@ max_shared_speakers=0.0 # share of the list's speakers that may also be trained 
 . "$(dirname "$0")/../utils/step.sh"
 exp=$1; segments=$2; trials=$3; scores=$4
 
-require_file "$exp/model.safetensors" "$segments/segments.scp" "$segments/num_segments" "$trials"
+require_file "$exp"/{model.safetensors,config.yaml} "$segments/segments.scp" "$segments/num_segments" "$trials"
+require_apart "$scores" "$trials"
 record=$(dirname "$scores")/.done.${scores##*/}
-up_to_date "$record" "$exp/model.safetensors" "$segments" "$trials" && exit 0
+inputs=("$exp"/{model.safetensors,config.yaml} "$segments" "$trials")
+up_to_date "$record" "${inputs[@]}" && exit 0
 resources=(--num-threads "$num_threads")
 [ "$device" = cpu ] || resources+=(--gpu 1)
 estimate nnet.memory score_segments exp="$exp" segments="$segments" count="$(cat "$segments/num_segments" 2> /dev/null || echo 10)" device="$device"
@@ -22,4 +24,4 @@ $cmd ${memory[@]+"${memory[@]}"} "${resources[@]}" "$(dirname "$scores")/log/${s
     --max-shared-speakers "$max_shared_speakers" \
     "$exp" "$segments" "$trials" "$scores"
 requests_end
-mark_done "$record" "$exp/model.safetensors" "$segments" "$trials" -- "$scores"
+mark_done "$record" "${inputs[@]}" -- "$scores"

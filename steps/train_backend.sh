@@ -10,6 +10,8 @@ cmd=run             # launcher: run, or Kaldi's run.pl, queue.pl, slurm.pl
 . "$(dirname "$0")/../utils/step.sh"
 config=$1; data=$2; embeddings=$3; backend=$4
 
+[ -n "$copies_data" ] && [ -n "$copies_embeddings" ] || [ -z "$copies_data$copies_embeddings" ] ||
+  bad_call "--copies-data and --copies-embeddings belong together; give both or neither"
 copies=()
 [ -z "$copies_data" ] || copies=("$copies_data/utt2spk" "$copies_embeddings")
 require_file "$config" "$data/utt2spk" ${held_out:+"$held_out/utt2spk"} ${copies_data:+"$copies_data/utt2spk"}

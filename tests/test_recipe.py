@@ -267,6 +267,7 @@ def states(corpus, conf, work, *more):
     """Return the state that `--status` reports for each stage."""
     done = run(corpus, conf, work, "--status", *more)
     assert done.returncode == 0, done.stderr
+    assert f" {work}/" not in done.stdout  # paths are those below it
     found = re.findall(r"^(done|stale|partial|to do) +stage (\d):", done.stdout, re.MULTILINE)
     return {int(stage): state for state, stage in found}
 

@@ -2,11 +2,17 @@
 # Sourced by steps/calibrate.sh and steps/fuse.sh after step.sh: trains on one list and applies to another.
 
 train_trials=$1 trials=$3 out=$5
-words_of() { [ -z "$1" ] || xargs printf '%s\n' <<< "$1"; }  # names; blanks in a name are quoted, or follow a backslash
-mapfile -t train_scores < <(words_of "$2")
-mapfile -t scores < <(words_of "$4")
-mapfile -t train_measures < <(words_of "$train_quality")
-mapfile -t measures < <(words_of "$quality")
+# Splits names into the array `words`; blanks and quotes in a name are quoted, or follow a backslash.
+split() {  # names
+  local lines
+  lines=$(xargs printf '%s\n' <<< "$1") || die "$1: cannot be split into names; put quotes around those that hold quotes"
+  words=()
+  [ -z "$lines" ] || mapfile -t words <<< "$lines"
+}
+split "$2"; train_scores=("${words[@]}")
+split "$4"; scores=("${words[@]}")
+split "$train_quality"; train_measures=(${words[@]+"${words[@]}"})
+split "$quality"; measures=(${words[@]+"${words[@]}"})
 
 require_file "$train_trials" "${train_scores[@]}" "$trials" "${scores[@]}"
 for list in "$train_trials" "$trials"; do require_file "$(dirname "$list")/../utt2spk"; done
@@ -15,6 +21,7 @@ for table in ${train_measures[@]+"${train_measures[@]}"} ${measures[@]+"${measur
   require_file "${table#log:}"
   inputs+=("${table#log:}")
 done
+require_apart "$out" "${inputs[@]}"
 record=$(dirname "$out")/.done.${out##*/} json=$(dirname "$out")/calibration/${out##*/}.json
 up_to_date "$record" "${inputs[@]}" && exit 0
 mkdir -p "$(dirname "$json")"

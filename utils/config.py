@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+from utils.arguments import decimal
 from utils.errors import InputError, run_main
 
 Data = TypeVar("Data")
@@ -171,7 +172,8 @@ def _number(kind: type, value: Any, where: str) -> int | float:
     """Return a whole number that fits into four bytes, or a finite float."""
     if kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
-            number = float(value)  # YAML reads 1e-4, which has no dot, as text
+            # YAML reads 1e-4, which has no dot, as text.
+            number = decimal(value) if isinstance(value, str) else float(value)
         except (ValueError, OverflowError):
             number = math.nan
         if math.isfinite(number):

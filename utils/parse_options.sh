@@ -8,8 +8,8 @@
 #   nj=2        # number of jobs                 <- option, default, meaning
 #   # <data> <exp>                               <- the positional arguments; "# (no arguments)" for none
 #
-# An undeclared option stops the script. A value must be of the same kind as its default: true|false, a whole number or
-# a share (0.0); negative values are refused. --name=value works too, and a boolean option without a value means true.
+# An undeclared option stops the script. A value must be of the same kind as its default: true|false, a whole number from 0
+# (1), a share from 0 to 1 (0.5), or any number (+0.5). --name=value works too, and a boolean option without a value means true.
 # Of an option that is given twice, the last value counts; those of --set are joined.
 
 if [ "${BASH_VERSINFO[0]}" -lt 4 ]; then
@@ -88,6 +88,8 @@ while [ $# -gt 0 ] && [[ $1 == --* ]]; do
       bad_call "$parse_option is 0, wanted at least 1"
   elif [[ $parse_default =~ ^0\.[0-9]+$ && ! $parse_value =~ ^(0|1|[0-9.]+e-[0-9]+|0?\.[0-9]+|1\.0*)$ ]]; then
     bad_call "$parse_option is '$parse_value', wanted a share from 0 to 1"
+  elif [[ $parse_default =~ ^\+[0-9.]+$ && ! $parse_value =~ ^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?$ ]]; then
+    bad_call "$parse_option is '$parse_value', wanted a number"
   fi
   # Settings add up: --set a=1 --set b=2.
   [[ $parse_name != set || $parse_named != *" set "* ]] || parse_value="${!parse_name} $parse_value"

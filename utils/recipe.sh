@@ -213,8 +213,15 @@ stage() {  # number title
 
 # Prints whether a stage is done, stale, partial or to do, and which of its steps are not done, with the reasons.
 print_status() {
-  tail -n +$((status_lines + 1)) "$VOX_STATUS" | work=$work/ awk -F '\t' -v stage="$current_stage" -v title="$current_title" '
-    { count[$1]++; if (index($2, ENVIRON["work"]) == 1) $2 = substr($2, length(ENVIRON["work"]) + 1) }
+  tail -n +$((status_lines + 1)) "$VOX_STATUS" |
+    work=$work/ scratch=$VOX_SCRATCH/ root=$VOX_ROOT/ awk -F '\t' -v stage="$current_stage" -v title="$current_title" '
+    function without(text, folder,  at) {  # leaves the folder out of the path that a text names
+      at = index(" " text, " " folder)
+      return at ? substr(text, 1, at - 1) substr(text, at + length(folder)) : text
+    }
+    { count[$1]++
+      $2 = without(without($2, ENVIRON["work"]), ENVIRON["root"])
+      $3 = without(without($3, ENVIRON["work"]), ENVIRON["scratch"]) }
     $1 != "done" && shown < 5 { lines = lines sprintf("         %s: %s%s\n", $2, $1, $3 == "" ? "" : ", " $3); shown++ }
     END {
       state = count["stale"] ? "stale" : !count["to do"] ? "done" : count["done"] ? "partial" : "to do"

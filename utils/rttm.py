@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from utils.arguments import decimal
 from utils.errors import InputError
 from utils.kaldi.data_dir import BAD_ID, read_text
 
@@ -33,7 +34,7 @@ def read_rttm(path: Path) -> list[Turn]:
             continue
         try:
             _, recording, _, start, duration, _, _, speaker, *_ = fields
-            turn = Turn(recording, float(start), float(start) + float(duration), speaker)
+            turn = Turn(recording, decimal(start), decimal(start) + decimal(duration), speaker)
         except ValueError as error:
             raise InputError(f"{path}:{number}: {line!r} is not `SPEAKER recording channel start duration <NA> <NA> "
                              "speaker ...`; correct it") from error

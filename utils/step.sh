@@ -8,6 +8,8 @@ set -euo pipefail
 # shellcheck source=../path.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../path.sh"
 
+step_inputs=  # what the inputs were like when the step began: a change before its end is an error
+
 # The user sees one line when a step's work begins and one at its end, with the time that it took.
 step=${script##*/} step=${step%.sh} step_out=${!#} step_began='' step_said='' step_details=''
 step_begins() {
@@ -61,6 +63,14 @@ require_file() {  # path ...
   done
 }
 
+# Ends the step if its output is one of its inputs, under any name.
+require_apart() {  # output input ...
+  local input
+  for input in "${@:2}"; do
+    [ ! "$1" -ef "$input" ] || die "$1 is both input and output; name another output"
+  done
+}
+
 # Whether the outputs listed in RECORD are intact and were made with these options from these inputs.
 # Options that cannot change a result (how many jobs, where they run, what a report names) are left out of the record.
 # When a recipe asks for its status, this only reports the record's state, and no step does any work.
@@ -85,10 +95,14 @@ made_elsewhere() {  # record file table [options]
   fi
 }
 
-# Adds the voice activity records of data directories, where they exist, to inputs: for steps that skip unvoiced frames.
+# Adds the voice activity of data directories, where it exists, to inputs: for steps that skip unvoiced frames.
 add_voicing() {  # data ...
   local data
-  for data in "$@"; do [ ! -f "$data/.done_vad" ] || inputs+=("$data/.done_vad"); done
+  for data in "$@"; do
+    if [ -f "$data/.done_vad" ]; then inputs+=("$data/.done_vad")
+    elif [ -f "$data/vad.scp" ]; then inputs+=("$data/vad.scp")  # made elsewhere
+    fi
+  done
 }
 
 leaves_unvoiced_out() {  # config: whether the system skips unvoiced frames
@@ -99,8 +113,9 @@ leaves_unvoiced_out() {  # config: whether the system skips unvoiced frames
 }
 
 ask_records() {  # check | begin, record input ...: fails if the step must run; an error ends the step
-  local code=0
-  python3 -m utils.jobs.done "$1" "$2" --step "${script##*/}" "${step_record[@]}" --inputs "${@:3}" || code=$?
+  local code=0 found
+  found=$(python3 -m utils.jobs.done "$1" "$2" --step "${script##*/}" "${step_record[@]}" --inputs "${@:3}") || code=$?
+  [ -z "$found" ] || step_inputs+=$found$'\n'
   [ "$code" = 0 ] || [ "$code" = 3 ] || exit "$code"
   [ "$code" = 0 ] && [ "$1" = check ] || step_begins
   return "$code"
@@ -113,7 +128,7 @@ mark_done() {  # record input ... [-- output ...]; without outputs, every file b
   while [ $# -gt 0 ] && [ "$1" != -- ]; do inputs+=("$1"); shift; done
   [ $# -gt 0 ] && shift && outputs=(--outputs "$@")
   python3 -m utils.jobs.done mark "$record" --step "${script##*/}" "${step_record[@]}" --inputs "${inputs[@]}" \
-    ${outputs[@]+"${outputs[@]}"}
+    --began ${outputs[@]+"${outputs[@]}"} <<< "${step_inputs%$'\n'}"
 }
 
 # Before long work: keeps the contents of FOLDER if a killed run with the same options, jobs and inputs left them.

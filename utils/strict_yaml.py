@@ -1,9 +1,10 @@
 """The part of YAML that configurations need: mappings, lists, numbers, words. Dangerous forms are refused.
 
 Errors name the line of a duplicate key, an anchor or alias (a few lines of them can expand to gigabytes), a tag, a
-merge key, more than 16 levels, or an unprintable character, such as NUL, in a value.
+merge key, more than 16 levels, a number such as 020, or an unprintable character, such as NUL, in a value.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from utils.errors import InputError
 
 DEEPEST = 16
+DECIMAL = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", re.IGNORECASE)
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -32,6 +34,9 @@ class StrictLoader(yaml.SafeLoader):
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
+        kind = node.tag.rpartition(":")[2]
+        if kind in ("int", "float") and not DECIMAL.fullmatch(node.value):  # 020 is 16, 1:30 is 90, 1_0 is 10
+            refuse(f"{node.value!r} would be read as another number; write it with plain digits", node)
         return node
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:

@@ -87,7 +87,7 @@ class SelfSupervised(Frontend):
         kind = architecture.pop("model_type")
         try:
             config = AutoConfig.for_model(kind, **architecture)
-            self.model = AutoModel.from_config(config)
+            self.model = AutoModel.from_config(config).float()  # whatever the precision of the saved weights
         except (ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:160]
             raise InputError(f"frontend: model: {options.model}: the transformers library cannot make it: {reason}"

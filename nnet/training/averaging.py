@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_swa_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from utils.config import Count, Range
 from utils.errors import InputError
@@ -71,11 +71,16 @@ class EpochsAverage(Average):
         if patience:
             raise InputError("average: type epochs needs train.patience 0: the last epochs must be known beforehand")
         self.first_epoch = epochs - options.epochs + 1
-        self.model = AveragedModel(network, avg_fn=get_swa_avg_fn(), use_buffers=True)
+        self.model = AveragedModel(network, avg_fn=mean_with, use_buffers=True)
 
     def after_epoch(self, epoch: int) -> None:
         if epoch >= self.first_epoch:
             self.model.update_parameters(self.source)
+
+
+def mean_with(mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
+    """Return the mean of `count` values and one more; of truth values and counters, as batch norm has, the latest."""
+    return mean + (value - mean) / (count + 1) if value.is_floating_point() else value
 
 
 AVERAGES = {

@@ -46,20 +46,23 @@ def initialise(network: nn.Module, speakers: list[str], config: NetworkConfig, t
     old, names = read_weights(folder / "model.safetensors"), [] if bundle else read_speakers(folder, theirs.speakers)
     known = {name: row for row, name in enumerate(names)}
     pairs = [(row, known[name]) for row, name in enumerate(speakers) if name in known]
-    weights = network.state_dict()
+    weights, known_rows = network.state_dict(), 0
     for name, value in weights.items():
         if name.startswith("loss."):
             rows = old.get(name)
             if pairs and rows is not None and len(rows) == len(known) and rows.shape[1:] == value.shape[1:]:
                 ours, others = map(list, zip(*pairs, strict=True))
                 value[ours] = rows[others]
+                known_rows = len(pairs)
         elif name not in old or old[name].shape != value.shape:
             found = list(old[name].shape) if name in old else "nothing"
             raise InputError(f"init: {folder}: {name} is {found}, here {list(value.shape)}; its weights and its "
                              "config.yaml do not match, train it again")
         else:
             value.copy_(old[name])
-    print(f"starting from {folder}: {len(pairs)} of {len(speakers)} speakers known"
+    if pairs and not known_rows and classifier:
+        print(f"starting from {folder}: its classifier has another form, so this one starts at random", file=sys.stderr)
+    print(f"starting from {folder}: {known_rows} of {len(speakers)} speakers known"
           + (f", {', '.join(options.freeze)} frozen" if options.freeze else "")
           + (f", the classifier alone for {options.head_epochs} epochs" if options.head_epochs else ""),
           file=sys.stderr)

@@ -54,7 +54,11 @@ def make_optimizer(options: OptimizerOptions, parameters: Sequence[nn.Parameter]
     apart = {id(parameter) for parameter in slow}
     groups = [{"params": [parameter for parameter in parameters if (id(parameter) in apart) == is_slow],
                "factor": factor} for is_slow, factor in ((False, 1.0), (True, slow_rate))]
-    return make([group for group in groups if group["params"]], **values)
+    optimizer = make([group for group in groups if group["params"]], **values)
+    if values.get("momentum"):  # the fused SGD fails where only some parameters have a buffer, as after head epochs
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
+    return optimizer
 
 
 @dataclass(frozen=True)

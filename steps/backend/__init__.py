@@ -31,6 +31,7 @@ TRANSFORMS: dict[str, type[Transform]] = {"center": Center, "lda": Lda, "wccn": 
 COMPARISONS: dict[str, type[Comparison]] = {"cosine": Cosine, "plda": TwoCovariance, "gplda": Gaussian,
                                            "pldacosine": WithCosine}
 NORMS = ("znorm", "tnorm", "snorm", "asnorm")
+PERCENT = ("plda", "pldacosine")  # whose number is a share of the covariance
 COPIES, PARTS, SEGMENTS = "copies", "parts", "segments"
 NAME = re.compile(r"[A-Za-z0-9_]{1,60}")
 EXAMPLE = "backend: {cosine: [center, length, cosine], plda: [center, lda200, length, plda]}"
@@ -88,14 +89,18 @@ def parse_chain(words: Any, where: str, trained: bool = False) -> Words:
 
 def parse_word(word: str, where: str, trained: bool) -> Word:
     """Return a word and its number; raises InputError if it is not known, or its number is missing or out of place."""
-    name, number = re.fullmatch(r"(.*?)(\d{0,9})", word, re.DOTALL).groups()
+    name, number = re.fullmatch(r"(.*?)([0-9]{0,9})", word, re.DOTALL).groups()
     parts: dict[str, type[Part]] = {**TRANSFORMS, **COMPARISONS}
+    if word == COPIES:
+        raise InputError(f"{where}: {COPIES} is out of place; put it first in the chain")
     if name not in parts and name not in (*NORMS, PARTS):
         raise InputError(f"{where}: no part {word!r} of a chain; available: "
                          f"{', '.join([COPIES, PARTS, *parts, *NORMS])}, or [{SEGMENTS}] alone for a network")
     wanted = parts[name].NUMBER if name in parts else "wanted" if name in (PARTS, "asnorm") else ""
     if (number and not wanted) or (not number and wanted == "wanted" and not (trained and name in parts)):
         raise InputError(f"{where}: the part {word!r} {'takes no number' if number else f'wants a number: {name}200'}")
+    if number and name in PERCENT and int(number) > 99:
+        raise InputError(f"{where}: the part {word!r}: wanted {name}1 to {name}99, in % of the covariance")
     least = 2 if name in (*NORMS, PARTS) else 1  # a mean and a deviation
     if number and int(number) < least:
         raise InputError(f"{where}: the part {word!r}: wanted at least {name}{least}")

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from steps.backend.quality import of_labelled, of_scores
+from steps.backend.quality import LOG, of_labelled, of_scores
 from steps.backend.scoring import count_columns, score_lines
 from utils.arguments import prior_of, share
 from utils.errors import InputError, run_main
@@ -61,7 +61,9 @@ def train(scores: np.ndarray, is_target: np.ndarray, prior: float, measures: int
                          f"all values of quality measure {(column - systems) // 2 + 1} are alike; leave it out")
     mean, deviation = scores.mean(axis=0), scores.std(axis=0)
     x, sign = (scores - mean) / deviation, np.where(is_target, 1.0, -1.0)
-    weight = np.where(is_target, prior / is_target.sum(), (1 - prior) / (~is_target).sum())
+    # At a prior of one in a thousand, the cross-entropy is so small that ridge and tolerances would decide.
+    scale = min(1.0, min(prior, 1 - prior) / 0.05)
+    weight = np.where(is_target, prior / is_target.sum(), (1 - prior) / (~is_target).sum()) / scale
     prior_odds = -bayes_threshold(prior)
 
     def cost(w: np.ndarray) -> tuple[float, np.ndarray]:
@@ -144,6 +146,9 @@ def main() -> None:
     if len(arguments.train_quality) != len(arguments.quality):
         raise InputError(f"{len(arguments.train_quality)} quality measures to train on, {len(arguments.quality)} to "
                          "apply to; name the same ones in the same order")
+    for one, other in zip(arguments.train_quality, arguments.quality, strict=True):
+        if one.startswith(LOG) != other.startswith(LOG):
+            raise InputError(f"--train-quality names {one}, --quality {other}; put {LOG} before both or neither")
     refuse_shared(speakers_of(arguments.train_trials), speakers_of(arguments.trials), str(arguments.trials),
                   arguments.max_shared_speakers)
     parts = [read_labelled_scores(arguments.train_trials, path) for path in arguments.train_scores]

@@ -29,13 +29,14 @@ KALDI = "center lda length plda"  # of a folder with Kaldi's mean.vec, transform
 @dataclass(frozen=True)
 class Chain:
     """words: checked; transforms, comparison: its parts; cohort: S x D, the mean embedding of each speaker of the
-    training (None without normalisation); speakers: their names."""
+    training (None without normalisation); speakers: their names; dim: D, or None if any D will do."""
 
     words: Words
     transforms: tuple[Transform, ...]
     comparison: Comparison
     cohort: np.ndarray | None = None
     speakers: tuple[str, ...] = ()
+    dim: int | None = None
 
     @classmethod
     def fit(cls, words: Words, x: np.ndarray, speakers: Sequence[str]) -> Self:
@@ -43,7 +44,7 @@ class Chain:
 
         Raises InputError when there are too few speakers or utterances.
         """
-        names = tuple(np.unique(np.asarray(speakers)).tolist())
+        names, dim = tuple(np.unique(np.asarray(speakers)).tolist()), x.shape[1]
         cohort = speaker_means(x, speakers)[1].astype(np.float32) if words.norm else None
         if cohort is not None and len(cohort) < 2:
             raise InputError(f"all {len(x)} training vectors are of speaker {names[0]}: {words.norm} needs a cohort of "
@@ -62,7 +63,7 @@ class Chain:
             transforms.append(fit(TRANSFORMS[word.name], word.number))
             x = apply(transforms[-1:], x)
         comparison = fit(COMPARISONS[words.comparison.name], words.comparison.number)
-        return cls(words, tuple(transforms), comparison, cohort, names)
+        return cls(words, tuple(transforms), comparison, cohort, names, dim)
 
     def save(self, folder: Path) -> None:
         """Write the folder; files of another chain in it are deleted, and `chain` is written last."""
@@ -100,10 +101,17 @@ class Chain:
         # Relative paths in the script would depend on the current folder: read the archive beside it.
         names, cohort = read_vectors(folder / "cohort.ark") if chain.norm else (sorted(trained_speakers(folder)), None)
         parts = tuple(Length(chain.parts) if part is Length else part.load(folder) for part in transforms)
-        return cls(chain, parts, comparison.load(folder), cohort, tuple(names))
+        comparing = comparison.load(folder)
+        # Our matrices tell D. Those of a folder without `chain` may have a last column for the offset, or none.
+        known = [part.dim for part in (*parts, comparing) if part.dim] if (folder / WORDS).is_file() else []
+        dim = cohort.shape[1] if cohort is not None else known[0] if known else None
+        return cls(chain, parts, comparing, cohort, tuple(names), dim)
 
     def process(self, x: np.ndarray) -> np.ndarray:
         """Return the vectors that are compared, float32, of N x D embeddings. Raises InputError if D is another."""
+        if self.dim not in (None, x.shape[1]) or x.shape[1] % self.words.parts:
+            raise InputError(f"embeddings of dimension {x.shape[1]}, back-end of dimension "
+                             f"{self.dim or f'{self.words.parts} x n'}; name embeddings of the model that it is for")
         return apply(self.transforms, x)
 
     def plain_scorer(self, enrolment: Enrolment, test: np.ndarray) -> Scorer:

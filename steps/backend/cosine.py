@@ -15,6 +15,7 @@ class Cosine:
 
     FILE: ClassVar[str] = ""
     NUMBER: ClassVar[str] = ""
+    dim: ClassVar[None] = None
 
     @classmethod
     def fit(cls, x: np.ndarray, speakers: Sequence[str], number: int | None = None) -> Self:

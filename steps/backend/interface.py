@@ -45,6 +45,10 @@ class Part(Protocol):
     FILE: ClassVar[str]  # "" for a part that learns nothing
     NUMBER: ClassVar[str]
 
+    @property
+    def dim(self) -> int | None:
+        """D of the vectors that the part takes; None if any will do."""
+
     @classmethod
     def fit(cls, x: np.ndarray, speakers: Sequence[str], number: int | None) -> Self:
         """Train on N x D vectors (float32), as the parts before leave them, with the speaker of each."""

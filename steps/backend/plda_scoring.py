@@ -11,7 +11,6 @@ from steps.backend.cosine import cosine_sides
 from steps.backend.plda import Plda, read_plda, side_by_side, train_gaussian, train_two_covariance, write_plda
 from steps.backend.scoring import Sides
 from steps.backend.speaker_stats import collect
-from utils.errors import InputError
 
 EIGENVOICES = 200
 PAIRS = 4000
@@ -26,11 +25,14 @@ class TwoCovariance:
     FILE: ClassVar[str] = "plda"
     NUMBER: ClassVar[str] = "allowed"
 
+    @property
+    def dim(self) -> int:
+        """D of the model."""
+        return len(self.plda.mean)
+
     @classmethod
     def fit(cls, x: np.ndarray, speakers: Sequence[str], number: int | None = None) -> Self:
-        """Train it; raises InputError when there are too few speakers or utterances, or for 100 % or more."""
-        if (number or 0) >= 100:
-            raise InputError(f"plda{number}: wanted plda1 to plda99, the part in % of the covariance that is replaced")
+        """Train it; raises InputError when there are too few speakers or utterances."""
         return cls(train_two_covariance(collect(x, speakers), shrink=(number or 0) / 100))
 
     @classmethod

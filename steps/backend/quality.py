@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.arguments import decimal
 from utils.errors import InputError
 from utils.kaldi.ark import read_table
 from utils.labelled_scores import read_scores_with_rows
@@ -27,7 +28,7 @@ def read_values(name: str) -> tuple[list[str], np.ndarray]:
     values = np.empty(len(ids))
     for row, (one, text) in enumerate(zip(ids, texts, strict=True)):
         try:
-            values[row] = float(text)
+            values[row] = decimal(text)
         except ValueError:
             values[row] = np.nan
         if not np.isfinite(values[row]) or (name.startswith(LOG) and values[row] <= 0):

@@ -71,7 +71,8 @@ def main() -> None:
         both = Labelled(np.concatenate([plain.x, copies.x]), plain.speakers + copies.speakers)
     trained = {name: Chain.fit(words, *(both if words.copies else plain)) for name, words in chains.items()}
     for folder in sorted(arguments.out.glob(f"*/{WORDS}")):
-        if folder.parent.name not in trained:
+        # One with a record of its own has been adapted: steps/adapt_backend.sh.
+        if folder.parent.name not in trained and not (folder.parent / ".done").exists():
             shutil.rmtree(folder.parent)
     for name, chain in trained.items():
         chain.save(arguments.out / name)

@@ -24,6 +24,11 @@ class Center:
     FILE: ClassVar[str] = "mean.vec"
     NUMBER: ClassVar[str] = ""
 
+    @property
+    def dim(self) -> int:
+        """D of the mean."""
+        return len(self.mean)
+
     @classmethod
     def fit(cls, x: np.ndarray, speakers: Sequence[str], number: int | None = None) -> Self:
         """Compute the mean; one speaker is enough."""
@@ -79,6 +84,11 @@ class Lda(Matrix):
     FILE: ClassVar[str] = "transform.mat"
     NUMBER: ClassVar[str] = "wanted"
 
+    @property
+    def dim(self) -> int:
+        """D of the matrix, D' x (D + 1)."""
+        return self.matrix.shape[1] - 1
+
     @classmethod
     def fit(cls, x: np.ndarray, speakers: Sequence[str], number: int | None) -> Self:
         """Estimate `number` dimensions (see estimate_lda)."""
@@ -96,6 +106,11 @@ class Wccn(Matrix):
 
     FILE: ClassVar[str] = "wccn.mat"
     NUMBER: ClassVar[str] = ""
+
+    @property
+    def dim(self) -> int:
+        """D of the matrix, D x D."""
+        return self.matrix.shape[1]
 
     @classmethod
     def fit(cls, x: np.ndarray, speakers: Sequence[str], number: int | None = None) -> Self:
@@ -128,6 +143,7 @@ class Length:
     parts: int = 1
     FILE: ClassVar[str] = ""
     NUMBER: ClassVar[str] = ""
+    dim: ClassVar[None] = None
 
     @classmethod
     def fit(cls, x: np.ndarray, speakers: Sequence[str], number: int | None = None) -> Self:

@@ -12,7 +12,7 @@ import torch
 from nnet.device import keep_freed_memory
 from nnet.embed import MAX_FRAMES, embed_utterances, load_network, utterances_for
 from utils.device import find_device
-from utils.errors import run_main
+from utils.errors import InputError, run_main
 from utils.jobs.part import part_of
 from utils.kaldi.ark import ArkWriter
 from utils.progress import progress
@@ -33,6 +33,9 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(arguments.num_threads)
     network, config = load_network(arguments.model)
+    if arguments.max_frames < network.encoder.receptive_field:
+        raise InputError(f"--max-frames is {arguments.max_frames}; wanted no fewer than the "
+                         f"{network.encoder.receptive_field} frames that the encoder sees at once")
     device = find_device(arguments.device)
     network.to(device)
     data = utterances_for(config, arguments.model, arguments.data, remark=arguments.job == 1)

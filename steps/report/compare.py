@@ -8,7 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
-from steps.report.results import COLUMNS
+from steps.report.results import read_rows
 from utils.errors import InputError, run_main
 
 HELD_OUT = "held out"
@@ -27,12 +27,8 @@ def read_rates(paths: list[Path]) -> Rates:
     for path in paths:
         if not path.is_file():
             raise InputError(f"no file {path}; steps/table.sh makes it")
-        header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
-        if header.split("\t") != list(COLUMNS):
-            raise InputError(f"{path}: begins with {header[:60]!r}, wanted the columns {' '.join(COLUMNS)}; make it "
-                             "again with steps/table.sh")
-        for line in lines:
-            row = dict(zip(COLUMNS, line.split("\t"), strict=True))
+        rows = read_rows(path)
+        for row in rows:
             try:
                 eer = float(row["eer"])
             except ValueError as error:
@@ -42,7 +38,7 @@ def read_rates(paths: list[Path]) -> Rates:
                 raise InputError(f"{row['system']} is of scale {scale} in {first} and {row['scale']} in {path}; "
                                  "compare runs of one scale")
             rates.setdefault(row["system"], {}).setdefault((row["backend"], row["list"]), []).append(eer)
-        for system in {line.split("\t")[COLUMNS.index("system")] for line in lines}:
+        for system in {row["system"] for row in rows}:
             for backend, held_out in held_out_rates(path.parent / system / "calibration.json").items():
                 rates[system].setdefault((backend, HELD_OUT), []).append(held_out)
     return rates

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from steps.report.differences import LEVEL, Difference, Key, read_differences
-from steps.report.results import COLUMNS, chains_of, in_every_row, processor, score_files, versions
+from steps.report.results import chains_of, in_every_row, processor, read_rows, score_files, versions
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 from utils.simulated import has_simulated
@@ -31,15 +31,6 @@ HEADINGS = (("system", False), ("back-end", False), ("list", False), ("EER", Tru
             ("mark", False), ("from the best", True), ("p", True), ("minDCF 0.01", True), ("minDCF 0.05", True),
             ("trials", True), ("training, s", True), ("seed", False), ("scale", False))
 UNSORTED = ("interval", "")
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a results.tsv; raises InputError if it has other columns."""
-    header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
-    if header.split("\t") != list(COLUMNS):
-        raise InputError(f"{path}: begins with {header[:60]!r}, wanted the columns {' '.join(COLUMNS)}; make it again "
-                         "with steps/table.sh")
-    return [dict(zip(COLUMNS, line.split("\t"), strict=True)) for line in lines]
 
 
 def mark(one: Difference) -> str:

@@ -32,6 +32,20 @@ COLUMNS = ("system", "backend", "list", "trials", "targets", "eer", "eer_low", "
            "mindcf01_unnormalised", "train_seconds", *Origin._fields)
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a results.tsv; raises InputError if it has other columns, or a line is cut off."""
+    header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    if header.split("\t") != list(COLUMNS):
+        raise InputError(f"{path}: begins with {header[:60]!r}, wanted the columns {' '.join(COLUMNS)}; make it again "
+                         "with steps/table.sh")
+    rows = [line.split("\t") for line in lines]
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(COLUMNS):
+            raise InputError(f"{path}: line {number} has {len(row)} columns, wanted {len(COLUMNS)}; make it again with "
+                             "steps/table.sh")
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+
+
 class Scores(NamedTuple):
     """A file of scores, <work>/exp/<system>/scores_<set>/<list>.<backend>, with its list and its origin."""
 

@@ -18,10 +18,12 @@ def test_chains_that_a_configuration_drops_are_deleted(work):
     scores, backend = work / "exp/net/scores_test/veri.clean.cosine", work / "exp/net/backend"
     before = scores.read_bytes()
     shutil.rmtree(work / "exp/net/scores_test")
+    test = work / "exp/net/embeddings_test"
+    assert call("adapt_backend.sh", backend / "plda", test, backend / "mine").returncode == 0
     (work / "exp/net/system.yaml").write_text("backend: [center, length, cosine]\n")
     done = train(work)
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in backend.iterdir()} == {"cosine", "log", ".done"}
+    assert {path.name for path in backend.iterdir()} == {"cosine", "mine", "log", ".done"}  # what is adapted stays
     assert score(work, "cosine").returncode == 0
     assert scores.read_bytes() == before
     done = score(work, "plda")
@@ -36,6 +38,36 @@ def test_chains_that_a_configuration_drops_are_deleted(work):
         assert score(work, "cosine").returncode == 0
         np.testing.assert_allclose([float(line.split()[2]) for line in scores.read_text().splitlines()],
                                    [float(line.split()[2]) for line in before.decode().splitlines()], atol=1e-5)
+
+
+def test_an_output_that_is_an_input_is_refused(work):
+    assert train(work).returncode == 0
+    net, trials = work / "exp/net", work / "data/test/trials/veri.clean"
+    before = trials.read_bytes()
+    same = net / "../net/../../data/test/trials/veri.clean"
+    done = call("score.sh", net / "backend/plda", net / "embeddings_test", trials, same)
+    assert done.returncode == 1 and "veri.clean is both input and output; name another output" in done.stderr
+    assert trials.read_bytes() == before
+    done = call("adapt_backend.sh", net / "backend/plda", net / "embeddings_test", net / "backend/plda")
+    assert done.returncode == 1 and "plda is both input and output" in done.stderr
+
+
+def test_a_list_that_changes_while_it_is_scored(work):
+    """The launcher here changes it after the job."""
+    assert train(work).returncode == 0
+    net, trials = work / "exp/net", work / "data/test/trials/veri.clean"
+    lines = trials.read_text().splitlines(keepends=True)
+    launcher = work.parent / "launch"
+    launcher.write_text(f"""#!/bin/bash
+while [[ $1 == --* ]]; do shift 2; done
+shift; "$@" && head -n 20 '{trials}' > '{trials}.new' && mv '{trials}.new' '{trials}'
+""")
+    launcher.chmod(0o755)
+    done = score(work, "plda", "--cmd", launcher)
+    assert done.returncode == 1 and "veri.clean changed while score.sh ran; run it again" in done.stderr
+    assert not (net / "scores_test/.done.veri.clean.plda").exists()
+    assert score(work, "plda").returncode == 0
+    assert len((net / "scores_test/veri.clean.plda").read_text().splitlines()) == 20 < len(lines)
 
 
 def test_kaldis_own_files_are_scored_with_a_chain_that_is_given(work):
@@ -56,6 +88,9 @@ def test_held_out_speakers_and_copies(work):
     """Held-out speakers and their copies are in no chain; copies are in those with that word alone."""
     net, utt2spk = work / "exp/net", work / "data/train/utt2spk"
     ids = [line.split()[0] for line in utt2spk.read_text().splitlines()]
+    done = call("train_backend.sh", "--copies-data", work / "copies", net / "system.yaml", work / "data/train",
+                net / "embeddings_train", net / "backend")
+    assert done.returncode == 1 and "--copies-data and --copies-embeddings belong together" in done.stderr
     for name in ("held", "copies"):
         (work / name).mkdir()
     (work / "held/utt2spk").write_text("".join(f"{name} {name[:4]}\n" for name in ids if name[:4] < "s105"))

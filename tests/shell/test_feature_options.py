@@ -113,6 +113,20 @@ def test_options_that_are_spelt_out_are_those_that_are_not(work, tmp_path):
         assert options == kept_options(folder, False).features
 
 
+def test_another_configuration_of_the_same_weights_is_noticed(work, tmp_path):
+    """Such as that of a head whose embedding is taken before or after its batch norm."""
+    shutil.copytree(work / "exp/net", tmp_path / "net")
+    words = "--nj", 1, tmp_path / "net", work / "data/fbank40/test"
+    for step, out in (("extract_embeddings.sh", tmp_path / "out"), ("extract_segments.sh", tmp_path / "segments")):
+        succeed(step, *words, out)
+        assert "up to date" in succeed(step, *words, out).stderr
+    config = yaml.safe_load((tmp_path / "net/config.yaml").read_text())
+    config["head"]["layers"][-1]["embedding"] = "affine"
+    (tmp_path / "net/config.yaml").write_text(yaml.safe_dump(config))
+    for step, out in (("extract_embeddings.sh", tmp_path / "out"), ("extract_segments.sh", tmp_path / "segments")):
+        assert "net/config.yaml changed" in succeed(step, *words, out).stderr
+
+
 def test_features_of_unknown_options_are_taken_with_one_remark(work, tmp_path):
     shutil.copytree(work / "data/fbank40/test", tmp_path / "data")
     (tmp_path / "data/feats.conf").unlink()

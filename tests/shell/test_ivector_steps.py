@@ -1,5 +1,6 @@
 """The i-vector chain's steps on synthetic features: any number of jobs, kills, Kaldi's posteriors, awkward data."""
 
+import json
 import os
 import shutil
 import signal
@@ -80,6 +81,28 @@ def test_any_number_of_jobs_gives_the_same_model(made, trained, tmp_path):
                                           iterate(tmp_path / "vectors4/ivector.scp"), strict=True):
         assert name == other
         np.testing.assert_array_equal(one, four)
+
+
+def test_ivectors_follow_the_configuration_and_voice_activity_from_elsewhere(made, trained, tmp_path):
+    exp, data, out = tmp_path / "exp", tmp_path / "data", tmp_path / "vectors"
+    shutil.copytree(trained, exp)
+    shutil.copytree(made / "data", data)
+    succeed("extract_ivectors.sh", exp, data, out)
+    assert "up to date" in succeed("extract_ivectors.sh", exp, data, out).stderr
+    changed = CONFIG | {"extractor": CONFIG["extractor"] | {"min_post": 0.5}}
+    (exp / "system.yaml").write_text(yaml.safe_dump(changed))
+    assert "system.yaml changed" in succeed("extract_ivectors.sh", exp, data, out).stderr
+    # The features are made here, and so are recorded, but the voice activity is not.
+    lengths = map(str.split, (data / "utt2num_frames").read_text().splitlines())
+    lengths = {name: int(length) for name, length in lengths}
+    record = {"options": {}, "inputs": {}, "outputs": {}, "digest": "", "made": ""}
+    (data / ".done").write_text(json.dumps(record))
+    for voiced in (1, 0):
+        with ArkWriter(data / "vad") as writer:
+            for name, length in lengths.items():
+                writer.write(name, np.array([1.0] * (length - 5) + [voiced] * 5, np.float32))
+        said = succeed("extract_ivectors.sh", exp, data, out).stderr
+    assert "vad.scp changed" in said
 
 
 @pytest.mark.parametrize("damaged", [pytest.param(False, marks=pytest.mark.long), True])

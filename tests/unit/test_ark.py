@@ -229,6 +229,12 @@ def test_malformed_tables(tmp_path, content, message):
         read_table(tmp_path / "t")
 
 
+def test_a_vector_that_is_there_twice_is_an_error(tmp_path):
+    (tmp_path / "x.ark").write_text("a [ 1 2 ]\nb [ 3 4 ]\na [ 1 2 ]\n")
+    with pytest.raises(InputError, match="x.ark: a occurs twice; keep one"):
+        read_vectors(tmp_path / "x.ark")
+
+
 def test_damaged_archives(tmp_path, matrices):
     scp = write(tmp_path / "feats", matrices, compression=3)
     ark = tmp_path / "feats.ark"

@@ -363,10 +363,17 @@ def test_plda_and_cosine_weigh_alike():
     assert ratio[1] == pytest.approx(plda.std() / cosine.std(), rel=0.15)
 
 
-def test_all_of_the_covariance_cannot_be_replaced():
+@pytest.mark.parametrize("words", ["lda3 plda", "plda", "length plda", "wccn cosine", "parts2 length cosine",
+                                   "length cosine asnorm4", "center cosine"])
+def test_embeddings_of_another_dimension_are_refused(tmp_path, words):
     x, speakers, *_ = simulate(np.random.default_rng(15))
-    with pytest.raises(InputError, match="plda100: wanted plda1 to plda99"):
-        fit("plda100", x, speakers)
+    trained = fit(words, x, speakers)
+    trained.save(tmp_path)
+    other = np.hstack([x, x[:, :1]])
+    for chain in (trained, Chain.load(tmp_path)):
+        assert np.isfinite(chain.scorer(Enrolment(x), x).scores(np.arange(3), np.arange(3))).all()
+        with pytest.raises(InputError, match=f"embeddings of dimension {x.shape[1] + 1}, back-end of dimension "):
+            chain.scorer(Enrolment(other), other)
 
 
 def test_the_mean_needs_no_speakers():
@@ -398,7 +405,9 @@ def test_the_mean_needs_no_speakers():
     (["snorm", "cosine"], "backend: the chain snorm cosine: snorm is out of place"),
     (["cosine", "snorm", "znorm"], "backend: the chain cosine snorm znorm: snorm is out of place"),
     (["center", "center", "cosine"], "backend: the chain center center cosine: center is out of place"),
-    (["center", "copies", "cosine"], "backend: no part 'copies' of a chain"),
+    (["center", "copies", "cosine"], "backend: copies is out of place; put it first"),
+    (["lda\u0662", "cosine"], "backend: no part 'lda\u0662' of a chain"),
+    (["center", "pldacosine100"], "backend: the part 'pldacosine100': wanted pldacosine1 to pldacosine99"),
     ({"a.b": ["cosine"]}, "backend: a chain cannot be called 'a.b'; use letters, digits and _"),
     ({"s": ["segments"]}, r"backend: s: \[segments\] is for networks"),
 ])

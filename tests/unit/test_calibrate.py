@@ -38,11 +38,12 @@ def test_no_other_weights_are_better(prior):
         assert worse > best
 
 
-def test_scores_that_are_scaled_and_shifted_become_log_likelihood_ratios():
+@pytest.mark.parametrize("prior", [0.1, 1e-5])
+def test_scores_that_are_scaled_and_shifted_become_log_likelihood_ratios(prior):
     rng = np.random.default_rng(1)
     is_target = rng.random(40_000) < 0.2
     ratios = rng.normal(np.where(is_target, 2, -2), 2)  # N(+-v/2, v), v = 4: log-likelihood ratios of themselves
-    found = train((0.1 * ratios - 7)[:, None], is_target, 0.1)
+    found = train((0.1 * ratios - 7)[:, None], is_target, prior)
     assert found.weights == pytest.approx([10], rel=0.05)
     assert found.offset == pytest.approx(70, rel=0.05)
 
@@ -187,6 +188,10 @@ def test_quality_measures_join_the_scores(work):
         done = call(work, "calibrate.sh", *options, *ONE)
         assert done.returncode == 1
         assert message in done.stderr
+    done = call(work, "calibrate.sh", *options[:3], "test/frames", *ONE)
+    assert done.returncode == 1 and "--train-quality names log:valid/frames, --quality test/frames; put" in done.stderr
+    done = call(work, "calibrate.sh", *options[:3], "test/fra'mes", *ONE)
+    assert done.returncode == 1 and "test/fra'mes: cannot be split into names; put quotes" in done.stderr
     assert "1 quality measures to train on, 0 to apply to" in call(work, "fuse.sh", *options[:2], *BOTH).stderr
 
 

@@ -55,6 +55,9 @@ def test_bad_input_is_named(tmp_path):
     full = results(tmp_path / "full", ("a", "cosine", "o", "6.0", "full"))
     with pytest.raises(InputError, match="a is of scale 0 in .*/good and full in .*/full; compare runs of one scale"):
         read_rates([good, full])
+    (tmp_path / "cut").write_text(good.read_text()[:-9])
+    with pytest.raises(InputError, match=f"cut: line 2 has {len(COLUMNS) - 4} columns, wanted {len(COLUMNS)}; make"):
+        read_rates([tmp_path / "cut"])
     (tmp_path / "other").write_text("system\teer\n")
     with pytest.raises(InputError, match=r"begins with .* wanted the columns"):
         read_rates([tmp_path / "other"])

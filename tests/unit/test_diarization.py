@@ -205,7 +205,8 @@ def test_rttm(tmp_path):
     for line, message in (("SPEAKER r 1 0", "1: 'SPEAKER r 1 0' is not `SPEAKER recording channel start"),
                           ("SPEAKER r 1 x 1 <NA> <NA> a <NA> <NA>", "is not `SPEAKER recording"),
                           ("SPEAKER r 1 1 0 <NA> <NA> a <NA> <NA>", "1: start 1 and duration 0; wanted"),
-                          ("SPEAKER r 1 0 nan <NA> <NA> a <NA> <NA>", "1: start 0 and duration nan; wanted"),
+                          ("SPEAKER r 1 0 nan <NA> <NA> a <NA> <NA>", "is not `SPEAKER recording"),
+                          ("SPEAKER r 1 0 1_0 <NA> <NA> a <NA> <NA>", "is not `SPEAKER recording"),
                           ("nothing", "no line SPEAKER")):
         path.write_text(f"{line}\n")
         with pytest.raises(InputError, match=re.escape(message)):

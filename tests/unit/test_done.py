@@ -25,6 +25,25 @@ def call(action, record, *inputs, options=("dim=400",), outputs=None):
     return done.returncode, done.stderr
 
 
+def test_an_input_that_changes_while_the_step_runs(tmp_path):
+    """Nobody knows which of its states the outputs were made from."""
+    source, other, model, record = (tmp_path / name for name in ("in", "other", "model", ".done"))
+    source.write_text("a")
+    other.write_text("b")
+    command = [sys.executable, "-m", "utils.jobs.done", "check", record, "--step", "x.sh", "--inputs", source, other]
+    began = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (began.returncode, began.stderr) == (done.AGAIN, "")
+    model.write_text("model")
+    command[3] = "mark"
+    for changed, outputs, status in (("b", [model], 1), ("b", [model, source], 0), ("a", [model], 0)):
+        record.unlink(missing_ok=True)
+        source.write_text(changed)
+        marked = subprocess.run([*command, "--outputs", *outputs, "--began"], input=began.stdout, capture_output=True,
+                                text=True, check=False)
+        assert (marked.returncode, record.exists()) == (status, status == 0)
+        assert (f"{source} changed while x.sh ran; run it again\n" in marked.stderr) == (status == 1)
+
+
 @pytest.fixture(autouse=True)
 def fresh():
     """Clear the cache of `place_above`, which holds within a process of the recipe but not between tests."""
@@ -163,6 +182,22 @@ def test_an_archive_that_a_script_names_is_part_of_it(tmp_path):
     assert call("mark", record, script, outputs=())[0] == 0
     archive.write_bytes(b"1235")
     assert call("check", record, script)[0] == done.AGAIN
+
+
+def test_folders_and_rows_that_are_linked_or_named_without_an_offset(tmp_path):
+    folder, lists = tmp_path / "data", tmp_path / "lists"
+    folder.mkdir()
+    lists.mkdir()
+    (lists / "a").write_text("a")
+    (lists / "up").symlink_to(folder)  # leads back
+    (folder / "trials").symlink_to(lists)
+    (tmp_path / "m.mat").write_text("1")
+    (folder / "feats.scp").write_text(f"a {tmp_path}/m.mat[0:2]\n")
+    seen = {fingerprint.fingerprint(folder)}
+    for changed in (lists / "a", tmp_path / "m.mat"):
+        changed.write_text("b")
+        seen.add(fingerprint.fingerprint(folder))
+    assert len(seen) == 3
 
 
 def test_begin_keeps_work_of_the_same_call_alone(step, tmp_path):

@@ -37,6 +37,7 @@ def whole(corpus, tmp_path_factory):
     return exp
 
 
+VGG = {"type": "vgg", "channels": [4, 8], "batch_norm": True}
 EVERYTHING = changed(train={"accumulate": 2, "checkpoint_steps": 3, "shuffle_mb": 1},
                      average={"type": "ema", "decay": 0.8})
 
@@ -119,11 +120,16 @@ def test_accumulated_gradients_are_those_of_the_mean_loss_over_the_parts(corpus,
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_averages_are_those_of_their_definitions(corpus, tmp_path):
+def first_matrix(state):
+    return next(name for name, value in state.items() if value.ndim > 1)
+
+
+@pytest.mark.parametrize("encoder", [CONFIG["encoder"], VGG])  # the latter keeps a truth value beside its weights
+def test_averages_are_those_of_their_definitions(corpus, tmp_path, encoder):
     seen = {}
     for kind, options in (("ema", {"decay": 0.9}), ("epochs", {"epochs": 2})):
-        run = trainer(corpus, tmp_path / kind, changed(average={"type": kind, **options}))
-        values, step, name = [], run.optimizer.step, "encoder.layers.0.affine.weight"
+        run = trainer(corpus, tmp_path / kind, changed(average={"type": kind, **options}, encoder=encoder))
+        values, step, name = [], run.optimizer.step, first_matrix(run.network.state_dict())
 
         def noted(*, run=run, values=values, step=step, name=name):
             step()
@@ -131,7 +137,9 @@ def test_averages_are_those_of_their_definitions(corpus, tmp_path):
 
         run.optimizer.step = noted
         run.run()
-        seen[kind] = values, weights(tmp_path / kind)[name].double()
+        found = weights(tmp_path / kind)
+        assert found.get("encoder.channels_first", torch.ones(1)).all()
+        seen[kind] = values, found[name].double()
     values, found = seen["ema"]
     mean = values[0]
     for value in values[1:]:
@@ -179,6 +187,10 @@ def record(exp):
     double, step, losses = exp.parent.name.endswith("double"), run.train_step, []
     if double:
         run.network.double()
+        for teacher in run.teachers.networks if run.teachers else ():
+            teacher.double()
+        for moments in run.optimizer.state.values():
+            moments.update({name: value.double() for name, value in moments.items()})
     def noted(number, batch):
         values = step(number, batch._replace(x=batch.x.double()) if double else batch)
         losses.append(run.processes.mean(values.clone())[:2].tolist())
@@ -209,13 +221,11 @@ processes.leave()
 """
 
 
-VGG = {"type": "vgg", "channels": [4, 8], "batch_norm": True}
-
-
 PAIRS = {"loss": {"type": "normalised_prototypical", "softmax": True}, "pooling": {"type": "cross_attentive"}}
 SHARED = {  # trained by two processes: changes of SHORT, and the tolerance of the losses
     "tdnn-double": ({}, 1e-6), "vgg-double": ({"encoder": VGG}, 1e-6), "tdnn-single": ({}, 1e-4),
-    "pairs-double": (PAIRS, 1e-6), "angular-double": ({"loss": {"type": "angular_prototypical"}}, 1e-6)}
+    "pairs-double": (PAIRS, 1e-6), "distil-double": ({"distil": {"models": ["../teacher"], "weight": 0.1}}, 1e-6),
+    "angular-double": ({"loss": {"type": "angular_prototypical"}}, 1e-6)}
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +233,7 @@ def curves(corpus, tmp_path_factory):
     """The losses of all runs, with one process and with two, which do the runs one after the other."""
     folder = tmp_path_factory.mktemp("shared")
     (folder / "record.py").write_text(RECORD)
+    trainer(corpus, folder / "teacher").run()
     for name, (more, _) in SHARED.items():
         rate = 0.02 if name.endswith("double") else 0.002
         config = changed(train={"epochs": 10, "batch_size": 20, "precision": "fp32"}, head={"dropout": 0.0},
@@ -280,10 +291,12 @@ def test_new_speakers_on_an_old_model_with_a_frozen_encoder(corpus, tmp_path):
         trainer(corpus, tmp_path / "other", config | {"init": {"model": "nowhere"}})
 
 
-def test_the_classifier_is_trained_first_with_everything_else_frozen(corpus, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])  # whose moments begin later for everything else
+def test_the_classifier_is_trained_first_with_everything_else_frozen(corpus, tmp_path, optimizer):
     trainer(corpus, tmp_path / "old").run()
     old = weights(tmp_path / "old")
-    config = changed(init={"model": "old", "head_epochs": 1, "rate": 0.5}, train={"epochs": 2, "keep": "last"})
+    config = changed(init={"model": "old", "head_epochs": 1, "rate": 0.5}, train={"epochs": 2, "keep": "last"},
+                     optimizer={"type": optimizer})
     run = trainer(corpus, tmp_path / "new", config)
     step, seen = run.train_step, {}
 

@@ -189,6 +189,10 @@ def test_long_and_short_utterances(corpus, trained, capsys):
     cut = dict(embed_utterances(network, data, range(1), CPU, 500, max_frames=len(whole) // 2 + 1))
     halves = [embed_batch(network, [half], CPU)[0] for half in np.array_split(whole, 2)]
     np.testing.assert_allclose(cut[0], np.mean(halves, axis=0), atol=1e-5)
+    sees = network.encoder.receptive_field
+    data.whole = lambda index: whole[:sees + 1]  # two pieces would be shorter than what the encoder sees
+    cut = dict(embed_utterances(network, data, range(1), CPU, 500, max_frames=sees))
+    np.testing.assert_allclose(cut[0], embed_batch(network, [whole[:sees + 1]], CPU)[0], atol=1e-5)
     data.whole = lambda index: whole[:5]
     assert np.isfinite(dict(embed_utterances(network, data, range(1), CPU, 500))[0]).all()
     assert "1 utterances are shorter than the 15 frames" in capsys.readouterr().err
@@ -198,6 +202,8 @@ def test_extraction_jobs_write_kaldi_vectors(corpus, trained, tmp_path):
     for job in (1, 2):
         done = call("steps.network.extract", "--job", job, "--nj", 2, trained, corpus[1], tmp_path)
         assert done.returncode == 0, done.stderr
+    done = call("steps.network.extract", "--max-frames", 14, trained, corpus[1], tmp_path)
+    assert done.returncode == 1 and "--max-frames is 14; wanted no fewer than the 15 frames" in done.stderr
     found = [(name, vector.shape) for job in (1, 2) for name, vector in iterate(tmp_path / f"xvector.{job}.scp")]
     assert {shape for _, shape in found} == {(12,)}
     assert [name for name, _ in found] == list(StoredUtterances(corpus[1], network_config(CONFIG, "x")).rows.ids)

@@ -68,6 +68,18 @@ def speech(seconds, seed=0):
     return 1000 * torch.randn(round(seconds * RATE), generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_used_in_single(models, tmp_path, precision):
+    model = transformers.AutoModel.from_pretrained(models / "wavlm").to(precision)
+    model.save_pretrained(tmp_path / "half")
+    extractor("wavlm").save_pretrained(tmp_path / "half")
+    made = front_end(tmp_path / "half")
+    assert {value.dtype for value in made.parameters()} == {torch.float32}
+    assert torch.equal(made.model.state_dict()["feature_projection.projection.weight"],
+                       model.state_dict()["feature_projection.projection.weight"].float())
+    assert made.chunks(speech(0.5)[None]).isfinite().all()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_frames_are_the_layers_of_the_library(models, name):
     samples = speech(0.99)

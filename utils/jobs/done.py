@@ -1,11 +1,15 @@
 """Records of finished steps: options, and fingerprints of inputs and outputs (utils/jobs/fingerprint.py).
 
 `python3 -m utils.jobs.done check RECORD ...` exits with 0 if the record exists and is still valid, otherwise with AGAIN
-after printing the reason on standard error (nothing is printed if there is no record yet).
+after printing the reason on standard error (nothing is printed there if there is no record yet).
 `... mark RECORD ...` writes the record at the end of a step. `... begin FOLDER ...` prepares a folder for files that a
 running step keeps: if a killed run with the same step, options and inputs left it, it is kept (exit status 0);
 otherwise it is created anew, empty (exit status AGAIN). `... status RECORD --report FILE ...` appends a line
 `state<TAB>record<TAB>reason` to FILE and writes nothing else; allowed states: done, stale, to do.
+
+If the step must run, `check` and `begin` print a line of JSON on standard output: the inputs as they are now. With
+`--began`, `mark` reads such lines and refuses an input that is no longer the same, since nobody knows which of its
+states the outputs were made from; only the step's own outputs may change.
 
 A record has two digests: `digest`, of step, options and inputs, decides whether the step must run again; `made`, of
 `digest` and the outputs, is the record's own fingerprint when another step has it as input. So a change of an option,
@@ -19,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,6 +83,16 @@ def mark(path: Path, now: dict[str, Any], outputs: list[Path]) -> None:
         json.dump(record, stream, indent=1)
 
 
+def require_unchanged(now: dict[str, Any], began: Iterable[str], outputs: list[Path]) -> None:
+    """Raise InputError if an input is not as in the latest of the lines `began` that names it."""
+    then: dict[str, str] = {}
+    for line in filter(str.strip, began):
+        then |= json.loads(line)
+    for name, content in now["inputs"].items():
+        if then.get(name, content) != content and Path(name) not in outputs:
+            raise InputError(f"{shown(Path(name))} changed while {now['step']} ran; run it again")
+
+
 def begin(folder: Path, now: dict[str, Any]) -> bool:
     """Keep the unfinished work of the same step with the same options and inputs, or create the folder anew.
 
@@ -132,11 +147,10 @@ def main() -> None:
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--inputs", nargs="*", default=[])
     parser.add_argument("--outputs", nargs="*", type=Path)
+    parser.add_argument("--began", action="store_true", help="for mark: read the inputs at the step's start from stdin")
     parser.add_argument("--report", type=Path, help="for status: file to append the state to")
     arguments = parser.parse_args()
     path = arguments.record
-    if arguments.action == "check" and not path.is_file():
-        sys.exit(AGAIN)
     options = dict(option.split("=", 1) for option in arguments.option)
     if arguments.action == "status":
         whole = all(Path(name).exists() for name in arguments.inputs)
@@ -145,21 +159,27 @@ def main() -> None:
             said, reason = state(path, now, arguments.report)
             stream.write(f"{said}\t{path}\t{reason}\n")
         return
-    require_place(path)
+    if arguments.action != "check" or path.is_file():
+        require_place(path)
     now = describe(path, arguments.step, options, arguments.inputs)
     if arguments.action == "begin":
+        print(json.dumps(now["inputs"]))
         sys.exit(0 if begin(path, now) else AGAIN)
     if arguments.action == "mark":
         outputs = arguments.outputs
         if outputs is None:
             beside = [*path.parent.iterdir(), *path.parent.glob("trials/*")]
             outputs = [f for f in beside if f.is_file() and not f.name.startswith(".")]
+        if arguments.began:
+            require_unchanged(now, sys.stdin, outputs)
         mark(path, now, outputs)
         return
-    reason = why_stale(path, now)
+    reason = why_stale(path, now) if path.is_file() else ""
     if reason:
         print(f"{shown(path.parent)}: {arguments.step} runs again: {reason}", file=sys.stderr)
         path.unlink()
+    if reason is not None:
+        print(json.dumps(now["inputs"]))
         sys.exit(AGAIN)
     step = arguments.step.removesuffix(".sh")
     print(f"{time.strftime('%H:%M:%S')} {step} {shown(path.parent)}: up to date", file=sys.stderr)

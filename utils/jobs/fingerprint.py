@@ -23,7 +23,7 @@ from utils.jobs.place import HOLD_PATHS, in_this_place, without_place
 
 RECORD = ".done"
 WHOLE_FILE = 64 << 20  # bytes: up to this size a file is read completely
-OFFSET = re.compile(r":\d+(\[[^][]*\])?$")  # offset of a matrix in an archive, and its row range
+OFFSET = re.compile(r"(:\d+)?(\[[^][]*\])?$")  # offset of a matrix in an archive, and its row range
 SAMPLES, SAMPLE = 64, 1 << 16  # blocks of a larger file, and bytes of each
 
 
@@ -64,12 +64,22 @@ def of_content(path: Path) -> str:
 def of_folder(folder: Path) -> str:
     """Return the fingerprint of a directory without a record, from all files except logs, splits and hidden ones."""
     inside = []
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(files_below(folder)):
         parts = path.relative_to(folder).parts
         if path.is_file() and not (any(part.startswith(".") or part == "log" for part in parts)
                                    or parts[0].startswith("split")):
             inside.append(f"{path.relative_to(folder)} {fingerprint(path)}")
     return digest(inside)
+
+
+def files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Yield what is in a folder and those below it, also below links, except links that lead back to a parent."""
+    above = (*above, os.path.realpath(folder))
+    for path in folder.iterdir():
+        if not path.is_dir():
+            yield path
+        elif os.path.realpath(path) not in above:
+            yield from files_below(path, above)
 
 
 def of_audio(script: Path) -> str:
@@ -100,7 +110,7 @@ def size_and_time(path: str) -> str:
 
 def archives(script: Path) -> list[Path]:
     """Return the archives that a script names (`id archive:offset[rows]`), each once, in the script's order."""
-    return list(dict.fromkeys(Path(OFFSET.sub("", place)) for place in named(script)))
+    return list(dict.fromkeys(Path(OFFSET.sub("", place, count=1)) for place in named(script)))
 
 
 def named(script: Path) -> Iterator[str]:

@@ -70,10 +70,14 @@ def read_table(path: str | os.PathLike) -> tuple[list[str], list[str]]:
         ids.append(name)
         rest.append(value)
     if len(set(ids)) < len(ids):
-        seen: set[str] = set()
-        twice = next(name for name in ids if name in seen or seen.add(name))
-        raise InputError(f"{path}: id {twice} occurs twice; repair with utils.kaldi.fix_data_dir")
+        raise InputError(f"{path}: id {repeated(ids)} occurs twice; repair with utils.kaldi.fix_data_dir")
     return ids, rest
+
+
+def repeated(ids: Sequence[str]) -> str:
+    """Return the first id that occurs again."""
+    seen: set[str] = set()
+    return next(name for name in ids if name in seen or seen.add(name))
 
 
 def table_lines(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
@@ -178,7 +182,7 @@ def read_matrix(where: str) -> np.ndarray:
 def read_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
     """Read all vectors of a script or archive: ids and a float32 matrix N x D.
 
-    Raises InputError if a vector differs in size from the first, or if there are no vectors.
+    Raises InputError if a vector differs in size from the first, if there are no vectors, or if an id occurs twice.
     """
     count = count_lines(path) if str(path).endswith(".scp") else 1024
     ids: list[str] = []
@@ -194,6 +198,8 @@ def read_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
         ids.append(name)
     if not ids:
         raise InputError(f"{path}: holds no vectors")
+    if len(set(ids)) < len(ids):
+        raise InputError(f"{path}: {repeated(ids)} occurs twice; keep one of its vectors")
     return ids, vectors[:len(ids)]
 
 
@@ -377,7 +383,7 @@ class RowReader:
         lengths = np.empty(len(self), np.int32)
         count = 0
         for name, value in table_lines(path):
-            if count == len(self) or name != self.ids[count] or not value.isdigit():
+            if count == len(self) or name != self.ids[count] or not re.fullmatch("[0-9]{1,9}", value):
                 return None
             lengths[count] = int(value)
             count += 1

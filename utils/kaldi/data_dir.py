@@ -58,8 +58,8 @@ BAD_ID = re.compile(r"[^\S\n]|[\x00-\x09\x0b-\x1f\x7f/]|\.\.")
 
 
 def positive_integer(value: str) -> bool:
-    """Whether `value` is written as an integer above zero, as in utt2num_frames."""
-    return value.isascii() and value.isdigit() and int(value) > 0
+    """Whether `value` is written as an integer above zero that fits into 32 bits, as in utt2num_frames."""
+    return re.fullmatch("[0-9]{1,9}", value) is not None and int(value) > 0
 
 
 def plausible_speed(value: str) -> bool:
