@@ -21,7 +21,7 @@ from nnet.losses.softmax import LossOptions
 from nnet.poolings import POOLINGS
 from nnet.training.averaging import AVERAGES, AverageOptions
 from nnet.training.optimizers import OPTIMIZERS, SCHEDULES, OptimizerOptions, ScheduleOptions
-from utils.config import Count, NotNegative, Positive, Probability, Share, Whole, build, choice, choose
+from utils.config import DEFAULT_TYPES, Count, NotNegative, Positive, Probability, Share, Whole, build, choice, choose
 from utils.errors import InputError, run_main
 from utils.features.model_features import Options
 from utils.files import write_if_changed
@@ -134,11 +134,11 @@ class NetworkConfig:
     head: HeadOptions
     train: TrainOptions
     train_set: Literal["train_net", "train_net_sp"] = "train_net"
-    frontend: Any = choice(FRONTENDS, "kaldi")
-    loss: LossOptions = choice(LOSSES, "softmax")
-    optimizer: OptimizerOptions = choice(OPTIMIZERS, "adam")
-    schedule: ScheduleOptions = choice(SCHEDULES, "constant")
-    average: AverageOptions = choice(AVERAGES, "none")
+    frontend: Any = choice(FRONTENDS, DEFAULT_TYPES["frontend"])
+    loss: LossOptions = choice(LOSSES, DEFAULT_TYPES["loss"])
+    optimizer: OptimizerOptions = choice(OPTIMIZERS, DEFAULT_TYPES["optimizer"])
+    schedule: ScheduleOptions = choice(SCHEDULES, DEFAULT_TYPES["schedule"])
+    average: AverageOptions = choice(AVERAGES, DEFAULT_TYPES["average"])
     online: OnlineOptions | None = None
     init: InitOptions | None = None
     distil: DistilOptions | None = None

@@ -25,6 +25,8 @@ from utils.errors import InputError, run_main
 Data = TypeVar("Data")
 Table = Mapping[str, tuple[Any, type]]  # choices of `type`: name -> (object, its options, a dataclass)
 SCALES = ("mini", "full")
+# Types of the parts that a network's configuration need not name.
+DEFAULT_TYPES = {"frontend": "kaldi", "loss": "softmax", "optimizer": "adam", "schedule": "constant", "average": "none"}
 LARGEST = 2**31 - 1  # largest whole number
 
 
@@ -83,8 +85,9 @@ def merge(config: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     merged = dict(config)
     for key, value in overrides.items():
         old = merged.get(key)
+        default = DEFAULT_TYPES.get(key)
         same_kind = isinstance(value, dict) and isinstance(old, dict) and (
-            value.get("type", old.get("type")) == old.get("type"))
+            value.get("type", old.get("type", default)) == old.get("type", default))
         merged[key] = merge(old, value) if same_kind else value
     return merged
 

@@ -28,7 +28,7 @@ def read_rttm(path: Path) -> list[Turn]:
     Raises InputError, naming file and line, for a line that is no turn, and for a file without turns.
     """
     turns = []
-    for number, line in enumerate(read_text(path)[:-1].split("\n"), start=1):
+    for number, line in enumerate(read_text(path, "write it with LF line ends")[:-1].split("\n"), start=1):
         fields = line.split()
         if not fields or fields[0] != "SPEAKER":
             continue

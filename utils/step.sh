@@ -89,7 +89,7 @@ made_elsewhere() {  # record file table [options]
   ! in_dry_run || return 1
   [ -s "$2" ] && [ ! -e "$1" ] && [ ! -e "$(dirname "$1")/log/$step.call" ] && [ ! -e "${4-$1}" ] || return 1
   cmp -s <(cut -d ' ' -f 1 "$2") <(cut -d ' ' -f 1 "$3") ||
-    die "$2 was made elsewhere and lists other utterances than $3; correct it, or name another output folder"
+    die "$2 was made elsewhere and lists other utterances than $3, or in another order; correct it, or name another output folder"
   if in_status; then printf 'done\t%s\t\n' "$1" >> "$VOX_STATUS"
   else echo "$(date '+%H:%M:%S') $step ${2#"$PWD"/}: made elsewhere, used as it is" >&2
   fi

@@ -16,12 +16,15 @@ from steps.backend.interface import Enrolment
 from steps.backend.scoring import score_trials
 from utils.arguments import share
 from utils.errors import InputError, first_five, run_main
-from utils.kaldi.ark import read_table
+from utils.kaldi.ark import read_table, repeated
 from utils.kaldi.shared_speakers import check_trials, trained_speakers
 
 
 def read_models(path: Path, ids: list[str]) -> tuple[list[str], list[np.ndarray]]:
-    """Return the names of the enrolment models and the rows of their utterances among `ids`."""
+    """Return the names of the enrolment models and the rows of their utterances among `ids`.
+
+    Raises InputError for an utterance without an embedding, and for one that is named twice for a model.
+    """
     row_of = {name: row for row, name in enumerate(ids)}
     names, lists = read_table(path)
     utterances = [line.split() for line in lists]
@@ -29,6 +32,9 @@ def read_models(path: Path, ids: list[str]) -> tuple[list[str], list[np.ndarray]
     if missing:
         raise InputError(f"{path}: {len(missing)} utterances have no embedding: {first_five(missing)}; extract the "
                          "embeddings of the enrolment data together with those of the test data")
+    for name, words in zip(names, utterances, strict=True):
+        if len(set(words)) < len(words):
+            raise InputError(f"{path}: {name} has {repeated(words)} twice; each utterance counts once")
     return names, [np.array([row_of[utt] for utt in words]) for words in utterances]
 
 
@@ -55,7 +61,7 @@ def main() -> None:
         check_trials(arguments.trials, (ids[row] for row in rows | set(test.tolist())), trained,
                      arguments.max_shared_speakers)
 
-    score_trials(arguments.trials, arguments.scores, scorer, names, ids, check)
+    score_trials(arguments.trials, arguments.scores, scorer, names, ids, check, models)
 
 
 if __name__ == "__main__":

@@ -58,12 +58,14 @@ def _used(rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def score_trials(trials: str | os.PathLike, output: str | os.PathLike, scorer: Scorer, enrolment_ids: list[str],
-                 test_ids: list[str], check: Callable[[np.ndarray, np.ndarray], None] | None = None) -> None:
+                 test_ids: list[str], check: Callable[[np.ndarray, np.ndarray], None] | None = None,
+                 models: list[np.ndarray] | None = None) -> None:
     """Write `id1 id2 score` for each trial, in the list's order.
 
     trials: with or without labels. check: called with the rows of the enrolment ids and of the test ids that the list
-    names; may raise InputError. Raises InputError, and writes nothing, for ids without an embedding (the first five
-    are named), for NaN or infinite scores, and for a labelled trial of an utterance with itself.
+    names; may raise InputError. models: the rows of the test utterances that each enrolment id stands for (None: of
+    one, with the same id). Raises InputError, and writes nothing, for ids without an embedding (the first five are
+    named), for NaN or infinite scores, and for a labelled trial of an utterance with itself.
     """
     columns = count_columns(trials)
     enrolment = IdTable(enrolment_ids)
@@ -71,6 +73,7 @@ def score_trials(trials: str | os.PathLike, output: str | os.PathLike, scorer: S
     missing: set[str] = set()
     named = np.zeros(len(enrolment_ids), bool), np.zeros(len(test_ids), bool)
     counts = columns == 3 and test_ids is enrolment_ids  # for error rates, with utterances on both sides
+    own = np.concatenate([row * len(test_ids) + members for row, members in enumerate(models)]) if models else None
 
     def score_block(block: Block) -> tuple[list[str], np.ndarray]:
         lines = locate(block, columns)
@@ -78,6 +81,9 @@ def score_trials(trials: str | os.PathLike, output: str | os.PathLike, scorer: S
             refuse_self_trials(lines)
         i, j = (table.find(lines.text, lines.starts[:, column], lines.ends[:, column])
                 for column, table in enumerate(tables))
+        if own is not None and columns == 3 and (inside := np.flatnonzero(np.isin(i * len(test_ids) + j, own))).size:
+            model, utterance = (lines.field(inside[0], column) for column in range(2))
+            raise InputError(f"{block.place(inside[0])}: {model} is enrolled from {utterance}; remove the line")
         unknown = [lines.field(row, column) for column, rows in enumerate((i, j))
                    for row in np.flatnonzero(rows < 0).tolist()]
         named[0][i] = named[1][j] = True

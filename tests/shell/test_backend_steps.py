@@ -108,6 +108,14 @@ def test_models_of_several_utterances_and_adaptation(work):
         lines = [line.split() for line in (work / f"exp/net/scores_test/veri.clean.{kind}").read_text().splitlines()]
         best = {name: max((float(value), b) for a, b, value in lines if a == name)[1] for name in names}
         assert best == {name: f"{name}-u5" for name in names}
+    (work / "labelled").write_text(f"{names[0]} {names[0]}-u5 target\n{names[0]} {names[0]}-u1 target\n")
+    done = score(work, "plda", "--enrolment", work / "models", trials=work / "labelled")
+    assert done.returncode == 1
+    assert f"labelled:2: {names[0]} is enrolled from {names[0]}-u1; remove the line" in done.stderr
+    (work / "models").write_text(f"{names[0]} {names[0]}-u0 {names[0]}-u1 {names[0]}-u0\n")
+    done = score(work, "plda", "--enrolment", work / "models", trials=work / "trials")
+    assert done.returncode == 1
+    assert f"models: {names[0]} has {names[0]}-u0 twice; each utterance counts once" in done.stderr
     (work / "models").write_text(f"{names[0]} {names[0]}-u0 nobody\n")
     done = score(work, "plda", "--enrolment", work / "models", trials=work / "trials")
     assert done.returncode == 1

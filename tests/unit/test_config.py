@@ -69,6 +69,13 @@ def test_another_type_replaces_the_whole_block(tmp_path):
     assert load_config(tmp_path / "b.yaml")["pooling"] == {"type": "mean"}
 
 
+def test_the_default_type_may_be_named(tmp_path):
+    write(tmp_path, a="frontend: {cmn: chunk}\nloss: {margin: 0.1}",
+          b="base: a\nfrontend: {type: kaldi, deltas: 2}\nloss: {type: aam_softmax}")
+    assert load_config(tmp_path / "b.yaml") == {"frontend": {"cmn": "chunk", "type": "kaldi", "deltas": 2},
+                                                "loss": {"type": "aam_softmax"}}
+
+
 def test_a_circle_of_bases_is_an_error(tmp_path):
     write(tmp_path, a="base: b", b="base: a")
     with pytest.raises(InputError, match="leads back to itself"):

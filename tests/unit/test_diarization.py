@@ -211,6 +211,9 @@ def test_rttm(tmp_path):
         path.write_text(f"{line}\n")
         with pytest.raises(InputError, match=re.escape(message)):
             read_rttm(path)
+    path.write_text("SPEAKER r 1 0 1 <NA> <NA> a <NA> <NA>\r\n")
+    with pytest.raises(InputError, match="carriage return .Windows line end.; write it with LF line ends"):
+        read_rttm(path)
     with pytest.raises(InputError, match="'a b': a recording of an RTTM file is one word"):
         list(rttm_lines([Turn("a b", 0, 1, "x")]))
 

@@ -129,8 +129,11 @@ class DataDir:
             yield f"{speaker} {' '.join(self.ids[rows.start:rows.stop])}\n"
 
 
-def read_text(path: Path) -> str:
-    """Read a text file of whole UTF-8 lines with LF ends; raises InputError naming file and line."""
+def read_text(path: Path, way_out: str = "") -> str:
+    """Read a text file of whole UTF-8 lines with LF ends; raises InputError naming file and line.
+
+    way_out: what to do about lines that end otherwise (default: repair the data directory).
+    """
     if not path.is_file():
         way_out = repair(path.parent) if path.name == "spk2utt" else "run the stage that makes it first"
         raise InputError(f"{path} is missing; {way_out}")
@@ -139,13 +142,13 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path} is empty; run the stage that makes it again")
     if b"\r" in content:
         line = content.count(b"\n", 0, content.index(b"\r")) + 1
-        raise InputError(f"{path}:{line}: carriage return (Windows line end); {repair(path.parent)}")
+        raise InputError(f"{path}:{line}: carriage return (Windows line end); {way_out or repair(path.parent)}")
     if b"\0" in content:
         line = content.count(b"\n", 0, content.index(b"\0")) + 1
         raise InputError(f"{path}:{line}: a NUL byte, not allowed in ids, paths and numbers; correct the line")
     if not content.endswith(b"\n"):
         raise InputError(f"{path}: no line end after the last line, the file may be cut short; "
-                         f"{repair(path.parent)}")
+                         f"{way_out or repair(path.parent)}")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
