@@ -103,8 +103,9 @@ class Chain:
         parts = tuple(Length(chain.parts) if part is Length else part.load(folder) for part in transforms)
         comparing = comparison.load(folder)
         # Our matrices tell D. Those of a folder without `chain` may have a last column for the offset, or none.
-        known = [part.dim for part in (*parts, comparing) if part.dim] if (folder / WORDS).is_file() else []
-        dim = cohort.shape[1] if cohort is not None else known[0] if known else None
+        first = next(part for part in (*parts, comparing) if type(part) is not Length)  # which keeps D
+        dim = first.dim if (folder / WORDS).is_file() else None
+        dim = cohort.shape[1] if cohort is not None else dim
         return cls(chain, parts, comparing, cohort, tuple(names), dim)
 
     def process(self, x: np.ndarray) -> np.ndarray:
