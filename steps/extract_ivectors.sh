@@ -12,7 +12,8 @@ exp=$1; data=$2; out=$3
 
 made_elsewhere "$out/.done" "$out/ivector.scp" "$data/utt2spk" && exit 0
 require_file "$exp/final.ie" "$exp/final.ubm" "$exp/system.yaml" "$data/feats.scp"
-inputs=("$exp"/{final.ie,final.ubm,system.yaml} "$data" ${posteriors:+"$posteriors"})
+without_backend "$exp/system.yaml" "$out"
+inputs=("$exp"/{final.ie,final.ubm} "$part" "$data" ${posteriors:+"$posteriors"})
 add_voicing "$data"
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
 validate "$data"

@@ -11,7 +11,8 @@ text=false          # write text archives instead of binary ones
 config=$1; ubm=$2; data=$3; out=$4
 
 require_file "$config" "$ubm/final.ubm" "$data/feats.scp" ${gselect:+"$gselect"}
-inputs=("$config" "$ubm/final.ubm" "$data" ${gselect:+"$gselect"})
+without_backend "$config" "$out"
+inputs=("$part" "$ubm/final.ubm" "$data" ${gselect:+"$gselect"})
 add_voicing "$data"
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
 validate "$data"

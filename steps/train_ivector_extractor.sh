@@ -12,7 +12,8 @@ posteriors=         # script of posteriors from make_posteriors.sh or Kaldi (emp
 config=$1; data=$2; ubm=$3; exp=$4
 
 require_file "$config" "$data/feats.scp" "$ubm/final.ubm" ${posteriors:+"$posteriors"}
-inputs=("$config" "$data" "$ubm/final.ubm" ${posteriors:+"$posteriors"})
+without_backend "$config" "$exp"
+inputs=("$part" "$data" "$ubm/final.ubm" ${posteriors:+"$posteriors"})
 add_voicing "$data"
 up_to_date "$exp/.done" "${inputs[@]}" && exit 0
 begin "$exp/unfinished" "${inputs[@]}" || rm -f "$exp"/final.*

@@ -12,7 +12,8 @@ diagonal=           # diagonal mixture to start from, for example Kaldi's final.
 config=$1; data=$2; ubm=$3
 
 require_file "$config" "$data/feats.scp" "$data/utt2num_frames" ${diagonal:+"$diagonal"}
-inputs=("$config" "$data" ${diagonal:+"$diagonal"})
+without_backend "$config" "$ubm"
+inputs=("$part" "$data" ${diagonal:+"$diagonal"})
 add_voicing "$data"
 up_to_date "$ubm/.done" "${inputs[@]}" && exit 0
 validate "$data"

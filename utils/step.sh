@@ -105,6 +105,14 @@ add_voicing() {  # data ...
   done
 }
 
+# Sets `part` to a copy of an i-vector system's configuration without its back-end, beside the logs of a folder: an input
+# of steps that a change of the back-end need not repeat. (Networks have network.yaml.)
+without_backend() {  # config folder
+  part=$2/log/before_backend.yaml
+  ! in_status || part=$VOX_SCRATCH/before_backend.yaml
+  if in_dry_run; then part=$1; else python3 -m steps.ivector.config "$1" "$part"; fi
+}
+
 leaves_unvoiced_out() {  # config: whether the system skips unvoiced frames
   local vad
   ! in_dry_run || return 1

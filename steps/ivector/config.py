@@ -1,11 +1,19 @@
-"""The keys of an i-vector system's configuration."""
+"""The keys of an i-vector system's configuration.
 
+As a program, it writes a configuration without its back-end: the part that its models and i-vectors depend on.
+"""
+
+import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
+
 from utils.config import Count, NotNegative, Range, Share, Whole, build
+from utils.errors import run_main
 from utils.features.frontend import FrontendOptions
+from utils.files import write_if_changed
 from utils.settings import keys_of
 from utils.strict_yaml import read_yaml
 
@@ -66,3 +74,17 @@ def settable_keys(mapping: dict[str, Any], where: str) -> list[str]:
     """Return the dotted keys that a configuration may have, such as ubm.num_gaussians; raises InputError like above."""
     build(IvectorConfig, mapping, where)
     return list(keys_of(IvectorConfig, mapping, {}, ("kind",)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("config", type=Path, help="resolved configuration, as `utils.config resolve` prints it")
+    parser.add_argument("out", help="YAML file")
+    arguments = parser.parse_args()
+    read_ivector_config(arguments.config)
+    found = {key: value for key, value in read_yaml(arguments.config).items() if key != "backend"}
+    write_if_changed(arguments.out, yaml.safe_dump(found, sort_keys=False, width=100))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -91,7 +91,9 @@ def test_ivectors_follow_the_configuration_and_voice_activity_from_elsewhere(mad
     assert "up to date" in succeed("extract_ivectors.sh", exp, data, out).stderr
     changed = CONFIG | {"extractor": CONFIG["extractor"] | {"min_post": 0.5}}
     (exp / "system.yaml").write_text(yaml.safe_dump(changed))
-    assert "system.yaml changed" in succeed("extract_ivectors.sh", exp, data, out).stderr
+    assert "before_backend.yaml changed" in succeed("extract_ivectors.sh", exp, data, out).stderr
+    (exp / "system.yaml").write_text(yaml.safe_dump(changed | {"backend": ["center", "cosine"]}))
+    assert "up to date" in succeed("extract_ivectors.sh", exp, data, out).stderr
     # The features are made here, and so are recorded, but the voice activity is not.
     lengths = map(str.split, (data / "utt2num_frames").read_text().splitlines())
     lengths = {name: int(length) for name, length in lengths}
@@ -150,6 +152,19 @@ def test_unfinished_work_with_other_options_is_not_taken_up(made, trained, tmp_p
 
 
 @pytest.mark.long
+def test_another_back_end_trains_nothing_again(made, trained, tmp_path):
+    config, ubm = tmp_path / "system.yaml", tmp_path / "ubm"
+    shutil.copy(made / "system.yaml", config)
+    words = [("train_ubm.sh", config, made / "data", ubm),
+             ("train_ivector_extractor.sh", config, made / "data", ubm, tmp_path / "exp"),
+             ("make_posteriors.sh", config, ubm, made / "data", tmp_path / "post")]
+    for one in words:
+        succeed(*one)
+    config.write_text(yaml.safe_dump(CONFIG | {"backend": ["center", "cosine"]}))
+    for one in words:
+        assert "up to date" in succeed(*one).stderr
+
+
 def test_posteriors_from_files_give_the_same_model(made, trained, tmp_path):
     """As in a chain that starts in Kaldi; text and binary."""
     for text in ("false", "true"):
