@@ -16,6 +16,7 @@ from utils.features.frontend import FrontendOptions
 from utils.files import write_if_changed
 from utils.settings import keys_of
 from utils.strict_yaml import read_yaml
+from utils.systems import SCALE_LINE, scale_of
 
 TwoOrMore = Annotated[int, Range(least=2)]
 
@@ -83,7 +84,8 @@ def main() -> None:
     arguments = parser.parse_args()
     read_ivector_config(arguments.config)
     found = {key: value for key, value in read_yaml(arguments.config).items() if key != "backend"}
-    write_if_changed(arguments.out, yaml.safe_dump(found, sort_keys=False, width=100))
+    text = yaml.safe_dump(found, sort_keys=False, width=100)
+    write_if_changed(arguments.out, f"{SCALE_LINE}{scale_of(arguments.config)}\n{text}")
 
 
 if __name__ == "__main__":
