@@ -1,15 +1,15 @@
 """Records of finished steps: options, and fingerprints of inputs and outputs (utils/jobs/fingerprint.py).
 
 `python3 -m utils.jobs.done check RECORD ...` exits with 0 if the record exists and is still valid, otherwise with AGAIN
-after printing the reason on standard error (nothing is printed there if there is no record yet).
+after printing the reason on standard error. Without a record, there is no reason to print.
 `... mark RECORD ...` writes the record at the end of a step. `... begin FOLDER ...` prepares a folder for files that a
 running step keeps: if a killed run with the same step, options and inputs left it, it is kept (exit status 0);
 otherwise it is created anew, empty (exit status AGAIN). `... status RECORD --report FILE ...` appends a line
 `state<TAB>record<TAB>reason` to FILE and writes nothing else; allowed states: done, stale, to do.
 
-If the step must run, `check` and `begin` print a line of JSON on standard output: the inputs as they are now. With
-`--began`, `mark` reads such lines and refuses an input that is no longer the same, since nobody knows which of its
-states the outputs were made from; only the step's own outputs may change.
+If the step must run, `check` and `begin` print the fingerprints of its inputs on standard output, as a line of JSON.
+`mark --began` reads these lines and refuses an input that has changed since, because the outputs may have been made
+from either state. Only the step's own outputs may change.
 
 A record has two digests: `digest`, of step, options and inputs, decides whether the step must run again; `made`, of
 `digest` and the outputs, is the record's own fingerprint when another step has it as input. So a change of an option,

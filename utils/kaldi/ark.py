@@ -182,7 +182,7 @@ def read_matrix(where: str) -> np.ndarray:
 def read_vectors(path: str | os.PathLike) -> tuple[list[str], np.ndarray]:
     """Read all vectors of a script or archive: ids and a float32 matrix N x D.
 
-    Raises InputError if a vector differs in size from the first, if there are no vectors, or if an id occurs twice.
+    Raises InputError if there are no vectors, if one differs in size from the first, or if an id occurs twice.
     """
     count = count_lines(path) if str(path).endswith(".scp") else 1024
     ids: list[str] = []

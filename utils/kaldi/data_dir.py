@@ -135,8 +135,8 @@ def read_text(path: Path, way_out: str = "") -> str:
     way_out: what to do about lines that end otherwise (default: repair the data directory).
     """
     if not path.is_file():
-        way_out = repair(path.parent) if path.name == "spk2utt" else "run the stage that makes it first"
-        raise InputError(f"{path} is missing; {way_out}")
+        how = repair(path.parent) if path.name == "spk2utt" else "run the stage that makes it first"
+        raise InputError(f"{path} is missing; {how}")
     content = path.read_bytes()
     if not content:
         raise InputError(f"{path} is empty; run the stage that makes it again")

@@ -16,6 +16,7 @@ from utils.arguments import seed
 from utils.errors import InputError, first_five, run_main
 from utils.kaldi.data_dir import (
     DataDir,
+    positive_integer,
     read_data_dir,
     separate,
     spread,
@@ -90,11 +91,10 @@ def at_most(number: int, available: int) -> int:
 
 
 def positive(text: str) -> int:
-    """Convert an option's value to an integer above zero."""
-    number = int(text)
-    if number < 1:
+    """Convert an option's value to an integer above zero; raises ValueError for other text."""
+    if not positive_integer(text):
         raise ValueError
-    return number
+    return int(text)
 
 
 def parse_arguments() -> argparse.Namespace:
