@@ -10,15 +10,17 @@ the Resemblance and Containment of Documents", 1997).
 import hashlib
 import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import poisson
 
 from utils.audio import SAMPLE_RATE, SOUNDLESS, read_audio
 from utils.errors import InputError
@@ -32,9 +34,11 @@ LOUD = 1000.0             # limits below this level are not clipping
 WINDOW, HOP, LAG = 4096, 512, 4         # samples, samples, frames: 256 ms every 32 ms, growth over 128 ms
 BANDS = np.geomspace(300, 3400, 26)     # Hz: 25 bands, 24 bits; a telephone passes them
 SKETCH = 48               # words kept of a fingerprint
-ALIKE = 5                 # words that two sketches share if they are of one recording; chance gives 0 or 1
+ALIKE = 5                 # words that two sketches share if they are of one short recording; chance gives 0 or 1
+WORDS = 1e6               # distinct words of speech, if all were equally frequent: measured on recordings of an hour
 COMMON = 200              # a word in more files than this says nothing (hum, a jingle)
 BLOCK = 8                 # files per task
+KEEP_SECONDS = 600.0      # between two writings of what has been measured
 
 
 @dataclass(frozen=True)
@@ -101,38 +105,63 @@ def sketch_of(samples: np.ndarray) -> np.ndarray:
     slope = np.diff(logs, axis=1)
     bits = slope[LAG:] > slope[:-LAG]
     loud = total[LAG:] > 1e-3 * total.max()  # pauses hold the noise of a codec
-    words = np.unique(bits[loud] @ (1 << np.arange(bits.shape[1], dtype=np.uint64)))
-    mixed = words * np.uint64(0x9E3779B97F4A7C15)
+    return smallest(np.unique(bits[loud] @ (1 << np.arange(bits.shape[1], dtype=np.uint64))))
+
+
+def smallest(words: np.ndarray) -> np.ndarray:
+    """Return the sketch of distinct words: the SKETCH with the smallest hashes, sorted."""
+    return np.sort(words[np.argsort(hashes(words), kind="stable")[:SKETCH]])
+
+
+def hashes(words: np.ndarray) -> np.ndarray:
+    """Return a hash of each word, evenly distributed up to 2^64."""
+    mixed = words.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(29)
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    return np.sort(words[np.argsort(mixed, kind="stable")[:SKETCH]])
+    return mixed * np.uint64(0xBF58476D1CE4E5B9)
 
 
 def survey(paths: Sequence[str], kept: Path, jobs: int) -> list[Measured]:
-    """Return the measurements of files, from the file `kept` where they have not changed since; it is written anew."""
+    """Return the measurements of files, from the file `kept` where they have not changed since.
+
+    It is written anew at the end, and now and then before, so that a killed survey goes on from there. Raises
+    InputError if a process dies.
+    """
     known = read_kept(kept)
-    states = [state_of(path) for path in paths]
-    found = {path: known[path][1] for path, state in zip(paths, states, strict=True)
-             if path in known and known[path][0] == state}
-    todo = [path for path in paths if path not in found]
-    if todo:
-        for path, measured in zip(todo, measure_all(todo, jobs), strict=True):
-            found[path] = measured
+    states = {path: state_of(path) for path in paths}
+    found = {path: known[path][1] for path, state in states.items() if path in known and known[path][0] == state}
+    todo = [path for path in states if path not in found]
+
+    def keep() -> None:
         with write_aside(kept) as stream:
-            for path, state in zip(paths, states, strict=True):
-                stream.write(f"{json.dumps([path, state, asdict(found[path])])}\n")
+            for path in filter(found.__contains__, states):
+                stream.write(f"{json.dumps([path, states[path], asdict(found[path])])}\n")
+
+    if todo:
+        written = time.monotonic()
+        try:
+            for path, measured in zip(todo, measure_all(todo, jobs), strict=True):
+                found[path] = measured
+                if time.monotonic() > written + KEEP_SECONDS:
+                    keep()
+                    written = time.monotonic()
+        except BrokenProcessPool as error:
+            raise InputError(f"a process that measures recordings was killed, perhaps for want of memory, after "
+                             f"{len(found)} of {len(paths)}; run it again, with fewer processes (--nj)") from error
+        finally:
+            keep()
     return [found[path] for path in paths]
 
 
-def measure_all(paths: Sequence[str], jobs: int) -> list[Measured]:
-    """Return the measurements of files, in up to `jobs` processes."""
+def measure_all(paths: Sequence[str], jobs: int) -> Iterator[Measured]:
+    """Yield the measurements of files, from up to `jobs` processes."""
     blocks = [paths[start:start + BLOCK] for start in range(0, len(paths), BLOCK)]
     if jobs == 1 or len(blocks) < 2 * jobs:
-        return list(progress(map(measure, paths), len(paths), "listen to the recordings", "files"))
+        yield from progress(map(measure, paths), len(paths), "listen to the recordings", "files")
+        return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        blocks_done = pool.map(measure_block, blocks)
-        measured = progress(blocks_done, len(blocks), "listen to the recordings", f"x {BLOCK} files")
-        return [one for block in measured for one in block]
+        for block in progress(pool.map(measure_block, blocks), len(blocks), "listen to the recordings",
+                              f"x {BLOCK} files"):
+            yield from block
 
 
 def measure_block(paths: Sequence[str]) -> list[Measured]:
@@ -161,26 +190,44 @@ def read_kept(path: Path) -> dict[str, tuple[str, Measured]]:
 def same_recordings(measured: Sequence[Measured]) -> list[list[int]]:
     """Return groups of rows of files that hold the same recording: equal samples, or fingerprints alike.
 
-    Memory: 12 bytes per word, 600 MB for a million files.
+    Memory: about 30 bytes per word, 1.5 GB for a million files.
     """
     groups = Groups(len(measured))
     first_of: dict[str, int] = {}
     for row, one in enumerate(measured):
         if one.digest and not one.silent:
             groups.join(first_of.setdefault(one.digest, row), row)
-    words = np.frombuffer(bytes.fromhex("".join(one.sketch for one in measured)), ">u4").astype(np.uint32)
-    owners = np.repeat(np.arange(len(measured)), [len(one.sketch) // 8 for one in measured])
-    order = np.argsort(words, kind="stable")
-    words, owners = words[order], owners[order]
-    starts = np.flatnonzero(np.diff(words, prepend=words[:1] + 1))
-    counts = np.diff(starts, append=len(words))
-    common: Counter[tuple[int, int]] = Counter()
-    for place in np.flatnonzero((counts > 1) & (counts <= COMMON)):
-        common.update(combinations(owners[starts[place]:starts[place] + counts[place]].tolist(), 2))
-    for (first, second), count in common.items():
-        if count >= ALIKE:
-            groups.join(first, second)
+    sketches = [np.frombuffer(bytes.fromhex(one.sketch), ">u4") for one in measured]
+    ends = np.cumsum([len(sketch) for sketch in sketches])
+    sizes = np.array([words_behind(sketch) for sketch in sketches])
+    owners = np.repeat(np.arange(len(measured), dtype=np.int32), np.diff(ends, prepend=0))
+    _, place_of, counts = np.unique(np.concatenate([*sketches, np.empty(0, ">u4")]), return_inverse=True,
+                                    return_counts=True)
+    owners = owners[np.argsort(place_of, kind="stable")]  # those of one word stand together
+    stops = np.cumsum(counts)
+    for row, end in enumerate(ends):
+        mine = place_of[end - len(sketches[row]):end]
+        mine = mine[counts[mine] <= COMMON]
+        others, shared = np.unique(np.concatenate([owners[stops[place] - counts[place]:stops[place]] for place in mine]
+                                                  or [owners[:0]]), return_counts=True)
+        for other, count in zip(others[shared >= ALIKE].tolist(), shared[shared >= ALIKE].tolist(), strict=True):
+            if other > row and count >= alike(min(sizes[row], sizes[other])):
+                groups.join(row, other)
     return groups.several()
+
+
+def words_behind(sketch: np.ndarray) -> float:
+    """Return an estimate of the number of distinct words in a fingerprint, from the largest hash of its sketch."""
+    return len(sketch) if len(sketch) < SKETCH else (SKETCH - 1) / (float(hashes(sketch).max()) / 2.0 ** 64)
+
+
+def alike(words: float) -> int:
+    """Return how many words two sketches must share to be of one recording, if the shorter has so many words.
+
+    By chance, sketches of different recordings share words / WORDS of their SKETCH words; so many happen to one in
+    10,000 million pairs of recordings.
+    """
+    return max(ALIKE, 1 + int(poisson.isf(1e-10, SKETCH * words / WORDS)))
 
 
 class Groups:

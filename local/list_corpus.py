@@ -59,6 +59,9 @@ def main() -> None:
     for path in arguments.paths:
         if not os.path.exists(path):
             raise InputError(f"{path} does not exist")
+        if arguments.out.resolve().is_relative_to(Path(path).resolve()):
+            raise InputError(f"{arguments.out.parent} lies in the corpus {path}, and its files would become part of "
+                             "it; name another work folder (--work)")
         if not os.path.isdir(path):
             lines.append(f"{path} {state_of_file(path)}\n")
             continue

@@ -80,8 +80,14 @@ def read_table(path: Path, base: Path, test: Path | None = None) -> Table:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     head = text.partition("\n")[0]
-    cells = csv.reader(io.StringIO(text, newline=""), delimiter=next((sign for sign in "\t;" if sign in head), ","))
-    header, *rows = [[cell.strip() for cell in row] for row in cells if row] or [[]]
+    sign = next((sign for sign in "\t;" if sign in head), ",")
+    # Between tabs, a quote is a character like any other: sentences may begin with one.
+    cells = csv.reader(io.StringIO(text, newline=""), delimiter=sign,
+                       quoting=csv.QUOTE_NONE if sign == "\t" else csv.QUOTE_MINIMAL)
+    try:
+        header, *rows = [[cell.strip() for cell in row] for row in cells if row] or [[]]
+    except csv.Error as error:
+        raise InputError(f"{path}: line {cells.line_num}: {error}; correct it, or close a quote before it") from error
     names = [cell.lower() for cell in header]
     key = next((name for name in COLUMNS[:2] if name in names), None)
     if key is None or len(set(names)) < len(names):
@@ -92,6 +98,9 @@ def read_table(path: Path, base: Path, test: Path | None = None) -> Table:
         if len(row) != len(names):
             raise InputError(f"{path}: row {number} has {len(row)} cells, the first line {len(names)}; quote cells "
                              "that hold a separator")
+        if broken := [cell for cell in row if "\n" in cell]:
+            raise InputError(f"{path}: row {number}: a cell has a line end: {broken[0]!r:.40}; close its quote, or "
+                             "write two quotes for one")
         entry = dict(zip(names, row, strict=True))
         place = entry[key]
         if key == "path":
@@ -105,13 +114,18 @@ def read_table(path: Path, base: Path, test: Path | None = None) -> Table:
     return Table(path, found if key == "path" else {}, found if key == "speaker" else {})
 
 
+def refuse(error: OSError) -> None:
+    """Raise InputError for a folder that cannot be listed: what it holds would be missing without a word."""
+    raise InputError(f"{error.filename}: {error.strerror}; make the folder readable, or move it away")
+
+
 def walk(root: str, skip: str | None = None) -> Iterator[str]:
     """Yield the paths of all visible files below `root`, relative to it, without those below the folder `skip`.
 
-    Links are followed; a folder that is reached twice is listed once.
+    Links are followed; a folder that is reached twice is listed once. Raises InputError for one that cannot be read.
     """
     seen: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen or (skip and os.path.samefile(folder, skip)):
             folders.clear()

@@ -36,7 +36,9 @@ combine() {  # set part ...
 }
 
 for set in valid train_net; do
-  assemble "$set" "$data/$set" "$features/train" -- subset "$set"
+  lists=()
+  [ ! -d "$data/$set/trials" ] || lists=("$data/$set/trials")
+  assemble "$set" "$data/$set" ${lists[@]+"${lists[@]}"} "$features/train" -- subset "$set"
 done
 combine train_net_sp "$features/train_net" "$features/train_sp"
 combine train_net_aug "$features/train_net" "$features/train_aug"

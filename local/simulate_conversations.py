@@ -9,6 +9,7 @@ e.g.: python3 -m local.simulate_conversations --conversations 20 corpus/test/wav
 """
 
 import argparse
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ import soundfile
 
 from utils.arguments import seed, share
 from utils.audio import SAMPLE_RATE, read_audio
-from utils.errors import InputError, run_main
+from utils.errors import InputError, first_five, run_main
 from utils.files import write_aside
 from utils.progress import progress
 from utils.rttm import Turn, rttm_lines
@@ -27,6 +28,7 @@ from utils.speech import loud_frames, regions_of
 PAUSE, AHEAD = (0.2, 1.0), (0.1, 0.5)  # seconds between turns, and by which a turn begins before the end of the last
 LEVEL_DB = (-6.0, 6.0)  # of a speaker, relative to the recordings'
 FORMATS = (".wav", ".flac")
+OURS = re.compile(r"conversation\d+\.wav")
 
 
 def sessions_of(folder: Path) -> dict[str, list[list[Path]]]:
@@ -92,8 +94,12 @@ def main() -> None:
         raise InputError(f"--speakers {arguments.speakers}, --turns {arguments.turns}, --conversations "
                          f"{arguments.conversations}: wanted 2 to {len(sessions)} speakers, 2 or more turns, 1 or more "
                          "conversations")
-    shutil.rmtree(arguments.out / "wav", ignore_errors=True)
-    (arguments.out / "wav").mkdir(parents=True)
+    wav = arguments.out / "wav"
+    if others := [path.name for path in sorted(wav.iterdir()) if not OURS.fullmatch(path.name)] if wav.exists() else []:
+        raise InputError(f"{wav} holds files that are no conversations: {first_five(others)}; name another folder")
+    (arguments.out / "reference.rttm").unlink(missing_ok=True)  # that of the recordings which follow is written last
+    shutil.rmtree(wav, ignore_errors=True)
+    wav.mkdir(parents=True)
     reference: list[Turn] = []
     for number in progress(range(1, arguments.conversations + 1), arguments.conversations, "conversations"):
         rng = np.random.default_rng((arguments.seed, number))
@@ -102,7 +108,7 @@ def main() -> None:
                   for one in rng.choice(sorted(sessions), count, replace=False).tolist()}
         name = f"conversation{number:03}"
         samples, turns = conversation(name, chosen, arguments.turns, arguments.overlap, rng)
-        soundfile.write(arguments.out / f"wav/{name}.wav", samples.round().astype(np.int16), SAMPLE_RATE)
+        soundfile.write(wav / f"{name}.wav", samples.round().astype(np.int16), SAMPLE_RATE)
         reference += turns
     with write_aside(arguments.out / "reference.rttm") as stream:
         stream.writelines(rttm_lines(reference))

@@ -103,7 +103,7 @@ class Model:
         that is too short for the encoder. Raises InputError, one line with the file or the place in the list, if audio
         is missing, in no known format, empty, shorter than a frame, or holds NaN.
         """
-        self._require_features()
+        self.require_features()
         return self._each(audio, lambda one, name: self._read(one, rate, name))
 
     def embed_each(self, files: Iterable[str | os.PathLike], threads: int = 0,
@@ -115,7 +115,7 @@ class Model:
         that cannot be embedded, and the reason; its embedding is None. Without it, the first such file raises its
         InputError. Both functions are called from the threads.
         """
-        self._require_features()
+        self.require_features()
 
         def read(path: str | os.PathLike) -> np.ndarray | None:
             try:
@@ -138,7 +138,8 @@ class Model:
                                 start=partial(torch.set_num_threads, 1)):
             yield from vectors
 
-    def _require_features(self) -> None:
+    def require_features(self) -> None:
+        """Raise InputError if the model's feature options are not known, so that it takes no recordings."""
         if self.features is None:
             raise InputError(f"{self.folder} does not state its feature options, so features cannot be computed; use "
                              "embed_features, or train on features of steps/make_feats.sh")

@@ -13,7 +13,7 @@ import numpy as np
 
 from nnet.config import NetworkConfig
 from nnet.frontends import FRONTENDS
-from utils.audio import Recording, change_speed
+from utils.audio import Recording, change_speed, exact_speed
 from utils.errors import InputError
 from utils.features.frontend import apply_frontend, frontend_margin
 from utils.features.options import read_feature_options
@@ -168,7 +168,7 @@ class AudioUtterances:
 
         Raises InputError if the audio's length does not match the features.
         """
-        recording, speed = Recording(self.paths[index], self.options.rate), Fraction(str(self.speeds[index]))
+        recording, speed = Recording(self.paths[index], self.options.rate), exact_speed(float(self.speeds[index]))
         length = -(-len(recording) * speed.denominator // speed.numerator)
         if (found := self.options.frames_of(length)) != self.rows.num_rows[index]:
             raise InputError(f"{self.rows.ids[index]}: {self.paths[index]} gives {found} frames, its features have "

@@ -14,7 +14,8 @@ up_to_date "$data/.done_vad" "$conf" "$data/feats.scp" && exit 0
 validate "$data"
 
 mkdir -p "$data/log"
-begin "$data/unfinished_vad" "$conf" "$data/feats.scp" || rm -f "$data"/vad.{conf,scp} "$data"/vad.*.{ark,scp}
+begin "$data/unfinished_vad" "$conf" "$data/feats.scp" ||
+  rm -f "$data"/vad.{conf,scp} "$data"/{,.}vad.[0-9]* "$data"/log/compute_vad.*
 estimate utils.jobs.memory compute_vad data="$data"
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${memory[@]+"${memory[@]}"} "JOB=1:$nj" "$data/log/compute_vad.JOB.log" \

@@ -18,8 +18,13 @@ device=cpu          # cpu or cuda
 bundle=$1; recording=$2; rttm=$3
 
 require_file "$bundle" "$recording"
+require_apart "$rttm" "$recording"
+inputs=("$bundle" "$recording")
+for one in "$bundle"/{backend,calibration.json}; do  # the record of a folder in exp/ tells of the network alone
+  [ ! -e "$one" ] || inputs+=("$one")
+done
 record=$(dirname "$rttm")/.done.${rttm##*/}
-up_to_date "$record" "$bundle" "$recording" && exit 0
+up_to_date "$record" "${inputs[@]}" && exit 0
 step_begins
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
@@ -28,5 +33,5 @@ $cmd ${gpu[@]+"${gpu[@]}"} "$(dirname "$rttm")/log/${rttm##*/}.log" \
   python3 -m steps.diarization.diarize ${chain:+--chain "$chain"} --window "$window" --shift "$shift" --bias="$bias" --vbx "$vbx" \
     --fa "$fa" --fb "$fb" --loop "$loop" --device "$device" "$bundle" "$recording" "$rttm"
 requests_end
-mark_done "$record" "$bundle" "$recording" -- "$rttm"
+mark_done "$record" "${inputs[@]}" -- "$rttm"
 log "$(cut -d ' ' -f 8 "$rttm" | sort -u | wc -l) speakers, $(wc -l < "$rttm") turns"

@@ -20,7 +20,7 @@ validate "$data"
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
 mkdir -p "$out/log"
-begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/xvector.*
+begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/{,.}xvector.* "$out"/log/extract.*
 estimate nnet.memory extract_embeddings exp="$exp" data="$data" max_frames="$max_frames" device="$device"
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${memory[@]+"${memory[@]}"} ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \

@@ -21,7 +21,7 @@ validate "$data"
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
 mkdir -p "$out/log"
-begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/ivector.*
+begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/{,.}ivector.* "$out"/log/extract.*
 estimate utils.jobs.memory extract_ivectors config="$exp/system.yaml" data="$data" device="$device"
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${memory[@]+"${memory[@]}"} ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \

@@ -21,7 +21,7 @@ validate "$data"
 gpu=()
 [ "$device" = cpu ] || gpu=(--gpu 1)
 mkdir -p "$out/log"
-begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/segments.*
+begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/{,.}segments.* "$out"/log/extract.*
 estimate nnet.memory extract_segments exp="$exp" data="$data" segments="$segments" frames="$segment_frames" device="$device"
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${memory[@]+"${memory[@]}"} ${gpu[@]+"${gpu[@]}"} "JOB=1:$nj" "$out/log/extract.JOB.log" \

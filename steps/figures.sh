@@ -12,7 +12,7 @@ work=$1 out=$1/exp/figures
 require_file "$work/exp/results.tsv"
 
 inputs=("$work/exp/results.tsv" "$work"/exp/*/scores_*/.done.*)  # the table lists the valid scores
-for file in "$work"/exp/*/{model.safetensors,calibration.json}; do [ ! -e "$file" ] || inputs+=("$file"); done
+for file in "$work"/exp/*/{model.safetensors,calibration.json} "$work"/data/*/spk2{gender,age}; do [ ! -e "$file" ] || inputs+=("$file"); done
 up_to_date "$out/.done" "${inputs[@]}" && exit 0
 step_begins
 rm -rf "$out"

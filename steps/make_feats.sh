@@ -14,7 +14,14 @@ conf=$1; in=$2; out=$3
 
 made_elsewhere "$out/.done" "$out/feats.scp" "$in/utt2spk" "$out/feats.conf" && exit 0
 require_file "$conf" "$in/wav.scp" "$in/utt2spk"
-up_to_date "$out/.done" "$conf" "$in" && exit 0
+if up_to_date "$out/.done" "$conf" "$in"; then
+  # Trial lists come along, but other ones do not make features stale.
+  if ! in_status && [ -d "$in/trials" ] && ! diff -qr "$in/trials" "$out/trials" > /dev/null 2>&1; then
+    rm -rf "$out/trials"
+    cp -R "$in/trials" "$out"
+  fi
+  exit 0
+fi
 command=$(grep -sm 1 '| *$' "$in/wav.scp" || true)
 [ "$allow_pipes" = true ] || [ -z "$command" ] ||
   die "$in/wav.scp: ${command%% *}: a command instead of a path; commands run only with --allow-pipes true"
@@ -24,7 +31,7 @@ require_apart "$out" "$in"
 # Scripts of an earlier run would point into archives that are about to change.
 mkdir -p "$out/log"
 begin "$out/unfinished" "$conf" "$in" ||
-  rm -f "$out"/{feats,vad}.scp "$out/vad.conf" "$out"/{feats,vad}.*.{ark,scp} "$out"/log/{report,utt2num_frames}.*
+  rm -f "$out"/{feats,vad}.scp "$out/vad.conf" "$out"/{,.}{feats,vad}.[0-9]* "$out"/log/{make_feats,compute_vad,report,utt2num_frames}.*
 estimate utils.jobs.memory make_feats data="$in"
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${memory[@]+"${memory[@]}"} "JOB=1:$nj" "$out/log/make_feats.JOB.log" \

@@ -18,7 +18,7 @@ up_to_date "$out/.done" "${inputs[@]}" && exit 0
 validate "$data"
 
 mkdir -p "$out/log"
-begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/{post,gselect}.*
+begin "$out/unfinished" "${inputs[@]}" || rm -f "$out"/{,.}{post,gselect}.* "$out"/log/posteriors.*
 format=()
 [ "$text" = false ] || format=(--text)
 estimate utils.jobs.memory make_posteriors config="$config" data="$data"

@@ -16,7 +16,9 @@ require_apart "$scores" "$trials" ${enrolment:+"$enrolment"}
 record=$(dirname "$scores")/.done.${scores##*/}
 up_to_date "$record" "${inputs[@]}" && exit 0
 # OPENBLAS_NUM_THREADS: blocks of the list are scored in threads; more threads within each product would slow it down.
-estimate utils.jobs.memory score embeddings="$embeddings" threads="$num_threads"
+about=(embeddings="$embeddings" threads="$num_threads")
+[ -n "$enrolment" ] || about+=(trials="$trials")
+estimate utils.jobs.memory score "${about[@]}"
 # shellcheck disable=SC2086  # cmd holds words
 $cmd ${memory[@]+"${memory[@]}"} --num-threads "$num_threads" "$(dirname "$scores")/log/${scores##*/}.log" \
   env OPENBLAS_NUM_THREADS=1 python3 -m steps.backend.score --max-shared-speakers "$max_shared_speakers" \

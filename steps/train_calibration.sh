@@ -8,7 +8,8 @@ prior=0.05          # probability of a target, for the fit and the threshold
 . "$(dirname "$0")/../utils/step.sh"
 trials=$1; json=$4
 read -ra chains <<< "$3"
-scores=("${chains[@]/#/$2.}")
+scores=()
+for chain in "${chains[@]}"; do scores+=("$2.$chain"); done
 
 require_file "$trials" "${scores[@]}"
 record=$(dirname "$json")/.done_${json##*/}

@@ -46,7 +46,7 @@ else
   done
 fi
 requests_end
-echo $((SECONDS + $(cat "$ubm/train_seconds" || echo 0))) > "$exp/train_seconds"  # a UBM from Kaldi has no such file
+echo $(($(seconds_with "$exp/unfinished") + $(cat "$ubm/train_seconds" || echo 0))) > "$exp/train_seconds"  # a UBM from Kaldi has no such file
 outputs=("$exp"/{final.ie,final.ubm,versions.yaml,train_seconds})
 for kept in "$exp"/{feats,vad}.conf; do [ ! -f "$kept" ] || outputs+=("$kept"); done
 mark_done "$exp/.done" "${inputs[@]}" -- "${outputs[@]}"

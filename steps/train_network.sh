@@ -22,6 +22,7 @@ if in_dry_run; then network=$(mktemp); trap 'rm -f "$network"' EXIT; fi
 from=(${init:+--init "$init"})
 python3 -m nnet.config ${from[@]+"${from[@]}"} "$config" "$network"
 inputs=("$network" "$train" "$valid")
+grep -qs '"trials/valid"' "$valid/.done" || inputs+=("$valid/trials/valid")   # select_sets.sh records it
 ! leaves_unvoiced_out "$network" || add_voicing "$train" "$valid"
 init=$(python3 -m utils.config get "$network" init.model --default "")   # a model to start from
 case $init in "" | /*) ;; *) init=$(dirname "$exp")/$init ;; esac

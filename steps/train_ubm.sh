@@ -47,7 +47,7 @@ else
   done
 fi
 requests_end
-echo $SECONDS > "$ubm/train_seconds"
+seconds_with "$ubm/unfinished" > "$ubm/train_seconds"
 outputs=("$ubm"/{final.dubm,final.ubm,train_seconds})
 for kept in "$ubm"/{feats,vad}.conf; do [ ! -f "$kept" ] || outputs+=("$kept"); done
 mark_done "$ubm/.done" "${inputs[@]}" -- "${outputs[@]}"

@@ -253,9 +253,14 @@ def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     return _polyphase(samples, new_rate // common, rate // common)
 
 
+def exact_speed(factor: float) -> Fraction:
+    """Return the speed that a recording is played at for a factor: the nearest fraction with a small denominator."""
+    return Fraction(factor).limit_denominator(100)
+
+
 def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
     """Return the sound played `factor` times as fast, pitch included, as sox's speed does."""
-    exact = Fraction(factor).limit_denominator(100)
+    exact = exact_speed(factor)
     return _polyphase(samples, exact.denominator, exact.numerator)
 
 

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -45,10 +46,10 @@ def shown(path: str | os.PathLike) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def count_lines(path: str | os.PathLike) -> int:
-    """Return the number of lines in a file; the last may lack a line end."""
+def count_lines(path: str | os.PathLike, most: int | None = None) -> int:
+    """Return the number of lines in a file, or `most` if it has more; the last may lack a line end."""
     with open(path, "rb") as stream:
-        return sum(1 for _ in stream)
+        return sum(1 for _ in islice(stream, most))
 
 
 def encodable(text: str) -> bool:

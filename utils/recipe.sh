@@ -160,7 +160,7 @@ for_each() {  # kind function
       if ! $on_engine || [ -n "${VOX_STATUS:-}${VOX_DRY_RUN:-}" ]; then ! $first || "$2"; continue; fi
       [ "$([ -n "$after" ] && echo false || echo true)" = $first ] || continue
       for before in $after; do
-        if [ -n "${running[$before]:-}" ] && ! wait "${running[$before]}"; then
+        if [[ " $failed " == *" $before "* ]] || { [ -n "${running[$before]:-}" ] && ! wait "${running[$before]}"; }; then
           failed+=" $system"
           continue 2
         fi

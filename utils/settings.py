@@ -33,8 +33,11 @@ def parse_settings(text: str) -> Settings:
 
 
 def with_settings(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return a configuration with these values in the place of its own, merged like a file's."""
-    for key, value in settings.items():
+    """Return a configuration with these values in the place of its own, merged like a file's.
+
+    Types come first, in whatever order they are given: the other keys of a part belong to its type.
+    """
+    for key, value in sorted(settings.items(), key=lambda item: not item[0].endswith(".type")):
         for part in reversed(key.split(".")):
             value = {part: value}
         config = merge(config, value)
@@ -46,7 +49,8 @@ def change(configs: Mapping[str, dict[str, Any]], settings: Settings, keys_of: K
     """Return the configurations (by name) with the settings, and a remark on each setting that only some have.
 
     keys_of: returns the dotted keys that a configuration may have, and raises InputError if its values are wrong.
-    picked: further settings, which give way to the others; no configuration need have their keys.
+    picked: further settings, which give way to the others; no configuration need have their keys, and none that starts
+    from another of them takes its epochs from there.
     Raises InputError for a key that no configuration has, with the nearest that one has.
     """
     changed, known = {}, set()
@@ -56,7 +60,9 @@ def change(configs: Mapping[str, dict[str, Any]], settings: Settings, keys_of: K
         types = {key: value for key, value in settings.items() if key in allowed and key.endswith(".type")}
         if types:  # they decide which other keys there are
             allowed = set(keys_of(with_settings(config, types), f"{name} with --set"))
-        own = {key: value for key, value in (picked | settings).items() if key in allowed or key.startswith(BACKEND)}
+        second = (config.get("init") or {}).get("model") in configs  # a second stage is short
+        suits = {key: value for key, value in picked.items() if not (second and key == "train.epochs")}
+        own = {key: value for key, value in (suits | settings).items() if key in allowed or key.startswith(BACKEND)}
         changed[name] = with_settings(config, own)
         keys_of(changed[name], f"{name} with --set")
         known |= allowed

@@ -150,6 +150,9 @@ begin() {  # folder input ...
   return "$code"
 }
 
+# Prints the seconds of this step, with those that stopped runs spent on a folder that `begin` has kept.
+seconds_with() { echo $((SECONDS + $(cat "$1/.seconds" 2> /dev/null || echo 0))); }  # folder
+
 # Threads per job; 0 means automatic: all cores on this machine, 4 on a batch system.
 if [ "${num_threads:-}" = 0 ]; then
   case " ${cmd%% *}" in *[/\ ]run | *[/\ ]run.pl) num_threads=$(getconf _NPROCESSORS_ONLN) ;; *) num_threads=4 ;; esac

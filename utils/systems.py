@@ -33,6 +33,7 @@ from utils.strict_yaml import parse_yaml
 
 KINDS = ("ivector", "network")
 SCALE_LINE = "# scale: "
+TRAINING = ("init", "schedule", "distil")  # of a second stage, also where the first starts from a given model
 SystemOf = Callable[[Path], str]  # of a model: see steps/systems.py
 FromModel = Callable[[dict[str, Any], Path, Path], dict[str, Any]]  # of a configuration, a model and a file
 FactsOfChains = Callable[[dict[str, Any], str], dict[str, str]]  # of a configuration and its file: see steps/systems.py
@@ -97,11 +98,13 @@ def models_of(config: dict[str, Any]) -> list[str]:
 
 def starting(configs: dict[str, dict[str, Any]], model: Path, conf: Path, from_model: FromModel,
              ) -> dict[str, dict[str, Any]]:
-    """Return the configurations as ones that start from a model; one that starts from another system of these stays."""
+    """Return the configurations as ones that start from a model. One that starts from another system of these still
+    does, and has its layers, which are the model's."""
     def own(init: Any) -> bool:
         return isinstance(init, dict) and init.get("model") in configs
 
-    return {name: config if own(config.get("init")) else from_model(config, model, conf / f"{name}.yaml")
+    found = {name: from_model(config, model, conf / f"{name}.yaml") for name, config in configs.items()}
+    return {name: found[name] | {key: config[key] for key in TRAINING if key in config and own(config.get("init"))}
             for name, config in configs.items()}
 
 
@@ -163,7 +166,10 @@ def main(of_chains: FactsOfChains, keys_of: KeysOf, system_of: SystemOf, from_mo
             print(remark, file=sys.stderr)
     for name, config in configs.items():
         facts = facts_of(config, arguments.conf / f"{name}.yaml", arguments.augmented, of_chains)
+        path = arguments.exp / name / "system.yaml"
         text = f"{SCALE_LINE}{arguments.scale}\n{yaml.safe_dump(config, sort_keys=False, width=100)}"
-        write_if_changed(arguments.exp / name / "system.yaml", text)
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:  # a wrong key must not wait for stage 3
+            keys_of(config, str(arguments.conf / f"{name}.yaml"))
+        write_if_changed(path, text)
         write_if_changed(arguments.exp / name / "facts.sh", as_shell(facts))
     print(*in_order(configs))

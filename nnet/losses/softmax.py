@@ -39,9 +39,11 @@ class GrowingOptions(LossOptions):
 
     def margin_share(self, trained: float) -> float:
         grown = trained - self.margin_start
+        if grown < 0:
+            return 0.0
         if grown >= self.margin_warmup:
             return 1.0
-        part = max(0.0, grown) / self.margin_warmup
+        part = grown / self.margin_warmup
         return part if self.margin_growth == "linear" else 1 - 1e-3**part
 
 

@@ -26,6 +26,7 @@ from nnet.utterances import open_utterances
 from utils.ahead import ReadAhead
 from utils.errors import InputError, first_five
 from utils.kaldi.ark import Ids, table_lines
+from utils.kaldi.shared_speakers import original
 
 ORDER, BATCH, LENGTH = 0, 1, 2  # purposes of streams of random numbers
 AGAIN = 3  # a training that starts from a model draws others than that of the model did, even with the same seed
@@ -88,7 +89,9 @@ class TrainingSet:
         self.bands = config.frontend.output_dim(self.utterances.feature_dim) if any(self.widest) else 0
         self.augmentation: Augmentation | None = None
         if config.online:
-            self.augmentation = Augmentation(config.online, self.utterances.paths, self.labels,
+            # Copies at other speeds are read from the same recordings, which are no babble for their own speaker.
+            self.voices = np.unique(list(map(original, self.speakers)), return_inverse=True)[1][self.labels]
+            self.augmentation = Augmentation(config.online, self.utterances.paths, self.voices,
                                              self.utterances.options.rate, musan, rirs)
 
     def chosen(self, step: int) -> np.ndarray:
@@ -120,7 +123,7 @@ class TrainingSet:
         for row, index in enumerate(chosen.tolist()):
             rng = np.random.default_rng((*self.seed, BATCH, step, first + row))
             chunk = self.utterances.chunk(index, frames, rng)
-            x[row] = self.augmentation(chunk, self.labels[index], rng) if self.augmentation else chunk
+            x[row] = self.augmentation(chunk, self.voices[index], rng) if self.augmentation else chunk
             spans[row] = draw_spans(rng, self.widest, (frames, self.bands))
         return Batch(torch.from_numpy(x), torch.from_numpy(self.labels[chosen]),
                      torch.from_numpy(spans) if any(self.widest) else None)

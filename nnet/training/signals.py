@@ -1,9 +1,17 @@
 """Signals that a queue sends some seconds before it ends a job: SIGTERM or SIGUSR1."""
 
+import os
 import signal
+from pathlib import Path
 from types import FrameType
 
 from utils.jobs.task import REQUEUE
+
+
+def note_stop() -> None:
+    """Tell utils/torchrun_here, which starts several processes, that the state is saved and training will go on."""
+    if note := os.environ.get("VOX_STOPPED"):
+        Path(note).touch()
 
 
 class Stopper:
@@ -18,4 +26,5 @@ class Stopper:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         if self.nothing_unsaved:
+            note_stop()
             raise SystemExit(REQUEUE)

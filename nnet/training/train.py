@@ -36,7 +36,7 @@ from nnet.training.distributed import Processes, share_batch_norms, start_proces
 from nnet.training.event_log import Watch
 from nnet.training.fine_tuning import initialise, training_mode
 from nnet.training.optimizers import learning_rate, make_optimizer
-from nnet.training.signals import Stopper
+from nnet.training.signals import Stopper, note_stop
 from nnet.training.validation import Validation
 from utils.arguments import seed
 from utils.device import find_device
@@ -176,6 +176,7 @@ class Trainer:
                     print(f"asked to stop: saved after step {self.step}", file=sys.stderr)
                     if self.watch:
                         self.watch.close()
+                    note_stop()
                     self.processes.leave(REQUEUE)
                     raise SystemExit(REQUEUE)
                 if ends_epoch:

@@ -14,7 +14,7 @@ import numpy as np
 from steps.backend import COMPARISONS, PARTS, TRANSFORMS, Words, parse_chain
 from steps.backend.interface import Comparison, Enrolment, Part, Scorer, Transform
 from steps.backend.score_norm import Normalised, normals
-from steps.backend.speaker_stats import blocks_of, speaker_means
+from steps.backend.speaker_stats import in_blocks, speaker_means
 from steps.backend.transforms import Length
 from utils.errors import InputError
 from utils.files import write_aside
@@ -137,8 +137,7 @@ def apply(transforms: Sequence[Transform], x: np.ndarray) -> np.ndarray:
             y = transform(y)
         return y.astype(np.float32)
 
-    blocks = blocks_of(x)
-    return np.concatenate([of_block(block) for block in blocks]) if len(blocks) > 1 else of_block(slice(None))
+    return in_blocks(of_block, x)
 
 
 def chain_in(folder: Path) -> str:

@@ -4,13 +4,12 @@ The chain ends in normalisation; asnorm300 gives the mean of the 300 highest sco
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from steps.backend.chain import Chain
 from steps.backend.embeddings import read_embeddings
 from steps.backend.interface import Enrolment
-from steps.backend.score_norm import cohort_normal
+from steps.backend.score_norm import cohort_normal, cohort_threads
 from utils.errors import InputError, run_main
 from utils.files import write_aside
 
@@ -27,7 +26,7 @@ def main() -> None:
                          "or the like")
     ids, x = read_embeddings(arguments.embeddings)
     found = cohort_normal(chain.plain_scorer(Enrolment(x), chain.cohort), len(x), len(chain.cohort),
-                          chain.words.norm.number or 0, int(os.environ.get("OMP_NUM_THREADS") or 1))
+                          chain.words.norm.number or 0, cohort_threads())
     with write_aside(arguments.table) as stream:
         stream.writelines(f"{name} {value:.6g}\n" for name, value in zip(ids, found.mean, strict=True))
 

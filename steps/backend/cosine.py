@@ -8,6 +8,7 @@ import numpy as np
 
 from steps.backend.lda import normalise_length
 from steps.backend.scoring import Sides
+from steps.backend.speaker_stats import in_blocks
 
 
 class Cosine:
@@ -47,4 +48,4 @@ def cosine_sides(enrolment: np.ndarray, test: np.ndarray) -> Sides:
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
-    return (normalise_length(x) / x.shape[1] ** 0.5).astype(np.float32)
+    return in_blocks(lambda block: (normalise_length(x[block]) / x.shape[1] ** 0.5).astype(np.float32), x)

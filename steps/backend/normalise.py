@@ -4,7 +4,6 @@ A chain that ends in `asnorm300` or the like does the same with the speakers tha
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from steps.backend.chain import Chain
 from steps.backend.embeddings import read_embeddings
 from steps.backend.interface import Enrolment
 from steps.backend.score import read_models
-from steps.backend.score_norm import Normalised, normals
+from steps.backend.score_norm import Normalised, cohort_threads, normals
 from steps.backend.scoring import score_lines
 from steps.backend.speaker_stats import speaker_means
 from utils.arguments import share
@@ -87,7 +86,7 @@ def main() -> None:
         raise InputError(f"{arguments.folder}: its chain {chain.words} normalises scores; name one that does not")
     enrolment = Enrolment(x, models)
     scorer = Normalised(chain.plain_scorer(enrolment, x), *normals(
-        chain.plain_scorer, norm, means.astype(np.float32), enrolment, x, int(os.environ.get("OMP_NUM_THREADS") or 1)))
+        chain.plain_scorer, norm, means.astype(np.float32), enrolment, x, cohort_threads()))
     normalise_file(arguments.scores, arguments.out, names, ids, scorer)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from steps.backend.cosine import cosine_sides
 from steps.backend.plda import Plda, read_plda, side_by_side, train_gaussian, train_two_covariance, write_plda
 from steps.backend.scoring import Sides
-from steps.backend.speaker_stats import collect
+from steps.backend.speaker_stats import collect, in_blocks
 
 EIGENVOICES = 200
 PAIRS = 4000
@@ -52,7 +52,14 @@ class TwoCovariance:
 
     def scorer(self, enrolment: np.ndarray, num_utts: np.ndarray | int, test: np.ndarray) -> Sides:
         """Return the scorer."""
-        return plda_sides(self.plda, self.plda.project(enrolment, num_utts), self.plda.project(test), num_utts)
+        numbers, which = distinct(num_utts, len(enrolment))
+
+        def enrolled(block: slice) -> np.ndarray:
+            y = self.plda.project(enrolment[block], numbers[which[block]])
+            return enrolment_side(self.plda, y, numbers, which[block])
+
+        return Sides(in_blocks(enrolled, enrolment),
+                     in_blocks(lambda block: test_side(self.plda, self.plda.project(test[block]), numbers), test))
 
 
 class WithCosine(TwoCovariance):
@@ -99,12 +106,30 @@ def plda_sides(model: Plda, enrolment: np.ndarray, test: np.ndarray, num_utts: n
     num_utts: n of each enrolment vector (N, or one number for all). Terms of one side only become extra
     columns, summed in float64; those of y depend on n, so each value of n has its own column.
     """
-    numbers, which = np.unique(np.broadcast_to(np.asarray(num_utts, np.float64), len(enrolment)), return_inverse=True)
+    numbers, which = distinct(num_utts, len(enrolment))
+    return Sides(enrolment_side(model, enrolment, numbers, which), test_side(model, test, numbers))
+
+
+def distinct(num_utts: np.ndarray | float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct values of n, and the place among them of that of each enrolment vector."""
+    return np.unique(np.broadcast_to(np.asarray(num_utts, np.float64), count), return_inverse=True)
+
+
+def enrolment_side(model: Plda, x: np.ndarray, numbers: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Return the rows of `plda_sides`: m/v, the terms of x alone, and which column has the terms of y for its n."""
     shrunk = numbers[:, None] * model.psi / (numbers[:, None] * model.psi + 1)  # n psi / (n psi + 1), one row per n
-    variance = 1 + model.psi / (numbers[:, None] * model.psi + 1)
-    mean = shrunk[which] * enrolment
-    row_terms = -0.5 * (mean**2 / variance[which] + np.log(variance / (1 + model.psi))[which]).sum(axis=1)
-    column_terms = 0.5 * test**2 @ (1 / (1 + model.psi) - 1 / variance).T
-    rows = np.hstack([mean / variance[which], row_terms[:, None], np.eye(len(numbers))[which]])
-    columns = np.hstack([test, np.ones((len(test), 1)), column_terms])
-    return Sides(rows.astype(np.float32), columns.astype(np.float32))
+    variance = variances(model, numbers)
+    mean = shrunk[which] * x
+    terms = -0.5 * (mean**2 / variance[which] + np.log(variance / (1 + model.psi))[which]).sum(axis=1)
+    return np.hstack([mean / variance[which], terms[:, None], np.eye(len(numbers))[which]]).astype(np.float32)
+
+
+def test_side(model: Plda, y: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Return the columns of `plda_sides`: y, 1, and the terms of y alone for each value of n."""
+    terms = 0.5 * y**2 @ (1 / (1 + model.psi) - 1 / variances(model, numbers)).T
+    return np.hstack([y, np.ones((len(y), 1)), terms]).astype(np.float32)
+
+
+def variances(model: Plda, numbers: np.ndarray) -> np.ndarray:
+    """Return v, the variance of y given x: a row per value of n."""
+    return 1 + model.psi / (numbers[:, None] * model.psi + 1)

@@ -5,7 +5,6 @@ utterances' vectors, whose number PLDA takes into account.
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,11 @@ import numpy as np
 from steps.backend.chain import Chain
 from steps.backend.embeddings import read_embeddings
 from steps.backend.interface import Enrolment
+from steps.backend.score_norm import cohort_threads
 from steps.backend.scoring import score_trials
 from utils.arguments import share
 from utils.errors import InputError, first_five, run_main
+from utils.files import count_lines
 from utils.kaldi.ark import read_table, repeated
 from utils.kaldi.shared_speakers import check_trials, trained_speakers
 
@@ -38,6 +39,17 @@ def read_models(path: Path, ids: list[str]) -> tuple[list[str], list[np.ndarray]
     return names, [np.array([row_of[utt] for utt in words]) for words in utterances]
 
 
+def named_in(trials: Path, ids: list[str], x: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Return the embeddings that a list names, if it is so short that it can name but a part of them: the others, of
+    all training utterances when the held-out speakers are scored, would only take time and memory."""
+    if 2 * count_lines(trials, most=len(ids)) >= len(ids):
+        return ids, x
+    with open(trials, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+        named = {word for line in lines for word in line.split()[:2]}
+    rows = [row for row, name in enumerate(ids) if name in named]
+    return ([ids[row] for row in rows], x[rows]) if rows else (ids, x)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--chain", default="", help="words of the chain, for a folder without the file `chain`")
@@ -50,9 +62,11 @@ def main() -> None:
     parser.add_argument("scores", type=Path)
     arguments = parser.parse_args()
     ids, x = read_embeddings(arguments.embeddings)
+    if not arguments.enrolment:
+        ids, x = named_in(arguments.trials, ids, x)
     names, models = read_models(arguments.enrolment, ids) if arguments.enrolment else (ids, None)
     scorer = Chain.load(arguments.folder, arguments.chain).scorer(
-        Enrolment(x, models), x, int(os.environ.get("OMP_NUM_THREADS") or 1))
+        Enrolment(x, models), x, cohort_threads())
     above = arguments.folder.absolute().parents  # the model's speakers, too: in exp/<system>, above held_out/backend
     trained = trained_speakers(arguments.folder, *above[:3 if "held_out" in {place.name for place in above[:2]} else 2])
 

@@ -10,6 +10,7 @@ A speaker of the cohort is the mean of the embeddings of its utterances. Each ut
 in blocks, so that millions of trials cost no more than their lines.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,7 +23,8 @@ from steps.backend.scoring import Sides
 from utils.ahead import in_order
 from utils.errors import InputError, first_five
 
-CELLS = 1 << 22  # scores with the cohort that are computed at a time
+CELLS = 1 << 22  # scores with the cohort that a thread computes at a time
+THREADS = 8
 
 
 class Normal(NamedTuple):
@@ -62,6 +64,11 @@ def cohort_normal(scorer: Scorer, count: int, cohort: int, top: int, threads: in
                          f"is a number (rows {first_five(map(str, flat))}); name another cohort, or look for zero or "
                          "NaN in the embeddings")
     return Normal(mean, deviation)
+
+
+def cohort_threads() -> int:
+    """Return the number of threads that compare with a cohort: those of the job, at most THREADS."""
+    return min(THREADS, int(os.environ.get("OMP_NUM_THREADS") or 1))
 
 
 def normals(plain_scorer: Callable[[Enrolment, np.ndarray], Scorer], norm: Word, cohort: np.ndarray,

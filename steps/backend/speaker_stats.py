@@ -1,7 +1,7 @@
 """Sufficient statistics of labelled vectors for LDA and PLDA; their size depends on the speakers, not the vectors."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,6 +74,12 @@ def speaker_means(x: np.ndarray, speakers: Sequence[str]) -> tuple[np.ndarray, n
 def blocks_of(x: np.ndarray) -> list[slice]:
     """Return the slices of N vectors that are processed one after the other."""
     return [slice(start, start + BLOCK) for start in range(0, len(x), BLOCK)]
+
+
+def in_blocks(function: Callable[[slice], np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Return what a function makes of the slices of N vectors, joined: its float64 values take memory for one block."""
+    blocks = blocks_of(x)
+    return np.concatenate(list(map(function, blocks))) if len(blocks) > 1 else function(slice(None))
 
 
 def collect(x: np.ndarray, speakers: Sequence[str]) -> SpeakerStats:

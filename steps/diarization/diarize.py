@@ -31,6 +31,7 @@ from utils.kaldi.data_dir import BAD_ID
 from utils.rttm import Turn, rttm_lines
 from utils.speech import loud_frames, regions_of
 
+TOGETHER = 256    # windows that are embedded at once
 SMOOTHING = 5.0  # the first probability of a window's own cluster is exp(SMOOTHING) times that of another
 
 
@@ -76,7 +77,9 @@ def windows_of(regions: np.ndarray, window: float, shift: float) -> tuple[np.nda
 def embed_windows(model: Model, samples: np.ndarray, windows: np.ndarray) -> np.ndarray:
     """Return the embeddings of windows, N x E."""
     places = (windows * model.rate).round().astype(int)
-    return model.embed([samples[start:stop] / np.float32(32768) for start, stop in places], rate=model.rate)
+    return np.concatenate([  # an hour of windows at once would take a gigabyte
+        model.embed([samples[start:stop] / np.float32(32768) for start, stop in places[first:first + TOGETHER]],
+                    rate=model.rate) for first in range(0, len(places), TOGETHER)])
 
 
 def speakers_of(scoring: Scoring, windows: np.ndarray, x: np.ndarray, options: Options) -> np.ndarray:
@@ -114,9 +117,7 @@ def name_of(path: str) -> str:
 
 def diarize(model: Model, scoring: Scoring, path: str, options: Options) -> list[Turn]:
     """Return the turns of a recording; raises InputError if it cannot be read or has no speech."""
-    if model.features is None:
-        raise InputError(f"{model.folder} does not state its feature options, so it takes no recordings; train it on "
-                         "features of steps/make_feats.sh")
+    model.require_features()
     audio = read_audio(path, model.rate)
     if soundless := [note for note in audio.notes if note in SOUNDLESS]:
         raise InputError(f"{path}: {soundless[0]}; there is nobody to tell apart")
@@ -158,6 +159,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="RTTM file")
     arguments = parser.parse_args()
     options = read_options(arguments)
+    if arguments.out.suffix != ".rttm":  # for example the last recording, if the output has been forgotten
+        raise InputError(f"the output is {arguments.out}, wanted a name that ends in .rttm, after the recordings")
     names = [name_of(path) for path in arguments.recordings]
     if len(set(names)) < len(names):
         raise InputError(f"two recordings are called {next(n for n in names if names.count(n) > 1)}; rename one")

@@ -5,6 +5,7 @@ Scores are valid as long as no input in this chain has changed. Their origin is 
 scale of its configuration, and the code versions of all steps in the chain.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,6 +37,7 @@ class Provenance:
     def __init__(self, work: Path) -> None:
         self.work = work.absolute()
         self.known: dict[Path, Judged] = {}
+        self.fingerprint = functools.cache(fingerprint)  # of a data directory: sizes and times of all its audio
 
     def of_scores(self, scores: Path) -> Origin | str:
         """Return the origin of exp/<system>/scores_<set>/<list>.<backend>, or the reason why it must not be used."""
@@ -74,7 +76,7 @@ class Provenance:
             path = paths[name]
             shown = path.relative_to(self.work) if path.is_relative_to(self.work) else path
             try:
-                reason = reason or (None if fingerprint(path) == then else f"input {shown} changed")
+                reason = reason or (None if self.fingerprint(path) == then else f"input {shown} changed")
             except InputError:
                 reason = reason or f"input {shown} is gone"
             for source in self.makers(path):

@@ -17,13 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from steps.backend.chain import WORDS
+from steps.backend.chain import chain_in
 from steps.report.card import card_of
 from steps.report.differences import Difference, differences
 from steps.report.provenance import Origin, Provenance
 from utils.bootstrap import equal_error_rates, interval
 from utils.errors import InputError, run_main
 from utils.files import write_aside
+from utils.jobs.fingerprint import RECORD, read_record
 from utils.labelled_scores import read_labelled_scores, read_scores_with_speakers
 from utils.metrics import measure
 from utils.simulated import has_simulated
@@ -149,20 +150,32 @@ def chains_of(files: list[Scores]) -> list[str]:
     systems: dict[tuple[str, str], list[str]] = {}
     fusions: dict[str, None] = {}
     for one in files:
-        said = one.path.parents[1] / "backend" / one.backend / WORDS
         fused = one.path.parent / f"calibration/{one.path.name}.json"
         if fused.is_file():
             names = [Path(path).parents[1].name for path in json.loads(fused.read_text(encoding="utf-8"))["systems"]]
             line = f"{one.system}: the weighted sum of the scores of {', '.join(names)}, fitted on held-out speakers"
             fusions[line] = None
             continue
-        words = said.read_text(encoding="utf-8").strip() if said.is_file() else (
-            "the mean cosine of the 100 pairs of ten segments of 3.5 s")  # of steps/score_segments.sh
+        words = words_of(one.path)
         names = systems.setdefault((one.backend, words), [])
         names.extend([one.system] * (one.system not in names))
     several = Counter(backend for backend, _ in systems)
     return [f"{backend}: {words}" + (f" ({', '.join(names)})" if several[backend] > 1 else "")
             for (backend, words), names in sorted(systems.items())] + list(fusions)
+
+
+def words_of(scores: Path) -> str:
+    """Return what the scores in a file are, by its record: the words of their chain, or a phrase."""
+    record = read_record(scores.with_name(f"{RECORD}.{scores.name}"))
+    options, inputs = record["options"], list(Provenance(scores.parents[3]).paths(record["inputs"]).values())
+    if record["step"] == "score_segments.sh":
+        made = read_record(inputs[2] / RECORD)["options"]
+        number = int(made["segments"])
+        return f"the mean cosine of the {number * number} pairs of {number} segments of {made['segment_frames']} frames"
+    if record["step"] not in ("score.sh", "normalise_scores.sh"):
+        return f"made by {record['step']}"
+    words = options["chain"] or chain_in(inputs[0])
+    return words if record["step"] == "score.sh" else f"{words}, normalised ({options['kind']}) with {inputs[2].name}"
 
 
 def main() -> None:

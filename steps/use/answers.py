@@ -16,10 +16,10 @@ from nnet.attention import Attention, attention_of
 from nnet.bundle import is_bundle, read_manifest
 from nnet.embed import load
 from steps.backend.interface import Enrolment
-from steps.use.identify import UNKNOWN, answer, enrolment_of
+from steps.use.identify import answer, enrolment_of
 from steps.use.quality import judge
 from steps.use.scoring import Scoring
-from steps.use.store import Speaker, Store, check_name, model_of, store_beside
+from steps.use.store import UNKNOWN, Speaker, Store, check_name, model_of, store_beside
 from utils.audio import read_content
 from utils.errors import InputError
 from utils.features.spectrogram import BANDS, log_mel
@@ -35,6 +35,7 @@ class Answers:
 
     def __init__(self, folder: Path, device: str, chain: str, store: Path | None) -> None:
         self.model = load(folder, device)  # first: it makes sure that a bundle is unchanged
+        self.model.require_features()
         self.scoring = Scoring.load(folder, chain)
         self.store = Store(store or store_beside(folder), model_of(folder))
         self.turn = threading.Lock()

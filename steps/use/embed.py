@@ -13,17 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
+from local.own_corpus import ENDINGS, walk
 from nnet.device import keep_freed_memory
 from nnet.embed import Model, load
 from utils.arguments import share
 from utils.errors import InputError, first_five, run_main
-from utils.files import write_aside
+from utils.files import encodable, write_aside
 from utils.kaldi.ark import ArkWriter, read_table
 from utils.progress import progress
 from utils.space import require_space
 
-# Of files in folders that are taken for audio; a file that is named may have any extension.
-EXTENSIONS = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4", ".aac", ".aif", ".aiff", ".au", ".sph"}
 KINDS = (".scp", ".npz")
 
 
@@ -43,12 +42,16 @@ def _recordings_at(place: Path) -> Iterator[tuple[str, str]]:
     if not place.is_dir():
         yield place.stem, str(place)
         return
-    inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    files = [Path(name) for name in walk(str(place))]
+    inside = sorted(path for path in files if path.suffix.lower() in ENDINGS)
     if not inside:
         raise InputError(f"{place}: no audio in this folder; files of other extensions than "
-                         f"{' '.join(sorted(EXTENSIONS))} can be named one by one")
+                         f"{' '.join(sorted(ENDINGS))} can be named one by one")
+    if len(inside) < len(files):
+        print(f"{place}: {len(files) - len(inside)} of {len(files)} files are not audio by their ending and are left "
+              "out", file=sys.stderr)
     for path in inside:
-        yield "-".join(path.relative_to(place).with_suffix("").parts), str(path)
+        yield "-".join(path.with_suffix("").parts), str(place / path)
 
 
 class Remarks:
@@ -113,6 +116,10 @@ def main() -> None:
     if arguments.out.suffix not in KINDS:
         raise InputError(f"--out is {arguments.out}, wanted a name that ends in {' or '.join(KINDS)}")
     paths = recordings(arguments.recordings)
+    bad = [name for name in paths if name.split() != [name] or not encodable(name)]
+    if bad and arguments.out.suffix == ".scp":
+        raise InputError(f"{len(bad)} names cannot be ids in {arguments.out.name}, such as {ascii(bad[0])}: no spaces, "
+                         "UTF-8; write x.npz, or give the recordings ids in a wav.scp")
     keep_freed_memory()
     model = load(arguments.bundle, arguments.device)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -165,6 +165,7 @@ def export(folder: Path, out: Path, with_features: bool, int8: Path | None = Non
     if (folder / "final.ie").is_file():
         raise InputError(f"{folder}: an i-vector system; only networks can be exported to ONNX")
     model = load(folder)
+    model.require_features()
     network, config = load_network(folder)
     if config.vad:
         raise InputError(f"{folder}: the network skips frames without voice, which a graph of fixed batches cannot do; "

@@ -18,11 +18,9 @@ from nnet.embed import load
 from steps.backend.interface import Enrolment
 from steps.use.listen import add_common, listen
 from steps.use.scoring import Scoring
-from steps.use.store import Speaker, Store, model_of, store_beside
+from steps.use.store import UNKNOWN, Speaker, Store, model_of, store_beside
 from utils.arguments import prior_of
 from utils.errors import run_main
-
-UNKNOWN = "unknown"
 
 
 def enrolment_of(speakers: Sequence[Speaker]) -> Enrolment:

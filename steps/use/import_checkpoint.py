@@ -99,6 +99,9 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="the new bundle")
     arguments = parser.parse_args()
     known = FEATURES.get(arguments.toolkit)
+    if arguments.features and not known:
+        raise InputError(f"--features {arguments.features}: the features of {arguments.toolkit} are of another kind "
+                         "than any options describe; leave it out")
     said = import_checkpoint(arguments.toolkit, arguments.checkpoint, arguments.out, arguments.licence,
                              arguments.features or (ROOT / known if known else None))
     print(f"{arguments.out}: {said}", file=sys.stderr)

@@ -24,6 +24,7 @@ def listen(model: Model, files: Sequence[str]) -> tuple[np.ndarray, list[float]]
 
     Raises InputError for a recording that cannot be read, or that is silent or too short to identify a speaker.
     """
+    model.require_features()
     found = [judge(read_audio(path, model.rate), model.rate, path) for path in files]
     for path, quality in zip(files, found, strict=True):
         for remark in quality.remarks:

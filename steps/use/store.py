@@ -24,6 +24,7 @@ from utils.errors import InputError, first_five
 from utils.files import encodable, write_aside
 
 FORMAT, VERSION = "attvec speaker", 1
+UNKNOWN = "unknown"  # what utils/identify answers where nobody enrolled fits
 LONGEST = 200  # bytes of a name: file systems allow 255 with what is added
 WEIGHTS = ("model.safetensors", "final.ie")
 
@@ -55,6 +56,9 @@ def check_name(name: str) -> str:
             name != name.strip()) or not encodable(name) or len(name.encode()) > LONGEST:
         raise InputError(f"the name {name!r}: wanted 1 to {LONGEST} printable characters without / and \\, none of . - "
                          "and space first, and no space last")
+    if name == UNKNOWN:
+        raise InputError(f"the name {UNKNOWN} is what identification answers where no enrolled speaker fits; use "
+                         "another")
     return name
 
 

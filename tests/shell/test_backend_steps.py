@@ -130,6 +130,18 @@ def test_models_of_several_utterances_and_adaptation(work):
         assert (net / method / "speakers").read_text() == (net / "backend/plda/speakers").read_text()
         first.add(read_plda(net / method / "plda").psi[0])
     assert len(first) == 4
+    trials, place = work / "data/test/trials/veri.clean", net / "scores_test"
+    shutil.rmtree(place)
+    own, other = net / "embeddings_test", net / "embeddings_train"
+    for words in (("score.sh", net / "coral", own, trials, place / "veri.clean.coral"),
+                  ("normalise_scores.sh", "--kind", "snorm", net / "coral", work / "data/train", other,
+                   work / "data/test", own, place / "veri.clean.coral", place / "veri.clean.normal"),
+                  ("table.sh", work)):
+        done = call(*words)
+        assert done.returncode == 0, done.stderr
+    said = (work / "exp/RESULTS.md").read_text()
+    assert "- coral: center lda8 length plda\n" in said
+    assert "- normal: center lda8 length plda, normalised (snorm) with embeddings_train\n" in said
     done = call("adapt_backend.sh", "--within", "0.9", "--between", "0.4", net / "backend/plda",
                 net / "embeddings_test", net / "x")
     assert done.returncode == 1

@@ -84,6 +84,26 @@ def test_kaldis_own_files_are_scored_with_a_chain_that_is_given(work):
     assert scores.read_bytes() == before
 
 
+def test_a_short_list_is_scored_like_its_part_of_a_long_one(work):
+    """Embeddings that it does not name are left out: scoring the held-out speakers needs few of all."""
+    (work / "exp/net/system.yaml").write_text("backend: {plda: [center, plda5], both: [center, length, pldacosine]}\n")
+    assert train(work).returncode == 0
+    lines = (work / "data/test/trials/veri.clean").read_text().splitlines(keepends=True)
+    (work / "short").write_text("".join(lines[50:55]))
+    for kind in ("plda", "both"):
+        found = []
+        for trials in (None, work / "short"):
+            done = score(work, kind, trials=trials)
+            assert done.returncode == 0, done.stderr
+            found.append((work / f"exp/net/scores_test/veri.clean.{kind}").read_text().splitlines())
+        for one, other in zip(found[0][50:55], found[1], strict=True):
+            assert one.split()[:2] == other.split()[:2]
+            assert float(one.split()[2]) == pytest.approx(float(other.split()[2]), abs=1e-4)
+    (work / "short").write_text("no body target\n")
+    done = score(work, "plda", trials=work / "short")
+    assert done.returncode == 1 and "2 ids have no embedding: body, no" in done.stderr
+
+
 def test_held_out_speakers_and_copies(work):
     """Held-out speakers and their copies are in no chain; copies are in those with that word alone."""
     net, utt2spk = work / "exp/net", work / "data/train/utt2spk"

@@ -56,6 +56,14 @@ def test_features_and_vad_are_made_once_and_again_when_options_change(data, tmp_
         assert "up to date" in done.stderr
     assert times == {path: path.stat().st_mtime_ns for path in out.glob("*.scp")}
 
+    (data / "trials").mkdir()
+    for text in ("s-1 s-2 target\n", "s-2 s-1 target\n"):
+        (data / "trials/list").write_text(text)
+        (data / "spk2gender").write_text(f"s {text[2]}\n")
+        assert "up to date" in call(*make).stderr
+        assert (out / "trials/list").read_text() == text
+    assert times == {path: path.stat().st_mtime_ns for path in out.glob("*.scp")}
+
     done = call("make_feats.sh", "--nj", 1, "--compression", 0, *make[3:])
     assert done.returncode == 0, done.stderr
     assert "option compression was '3', is now '0'" in done.stderr

@@ -9,6 +9,7 @@ import torch
 
 from nnet.config import network_config
 from nnet.training.train import Trainer
+from steps.report.results import words_of
 from tests.unit.made_up import CONFIG, write_data
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +52,7 @@ def test_any_number_of_jobs_gives_the_same_scores_and_nothing_is_done_twice(mode
                     out).returncode == 0
         assert call("score_segments.sh", *ALLOWED, exp, out, data / "trials/valid", scores).returncode == 0
         assert scores.stat().st_mtime_ns == before
+    assert words_of(scores) == "the mean cosine of the 16 pairs of 4 segments of 20 frames"
     assert len(found[0]) == 66
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
 

@@ -1,10 +1,13 @@
 """What is measured of audio files, and recordings that are the same in another form."""
 
 import numpy as np
+import pytest
 import soundfile
 
-from local.audio_survey import measure, same_recordings
+import local.audio_survey
+from local.audio_survey import WORDS, Measured, alike, measure, same_recordings, smallest, survey, words_behind
 from tests.unit.made_up_voices import RATE, voice, write, write_aac
+from utils.errors import InputError
 
 
 def test_fingerprints_find_a_recording_in_another_form_and_no_other_recording(tmp_path):
@@ -20,3 +23,34 @@ def test_fingerprints_find_a_recording_in_another_form_and_no_other_recording(tm
     assert not any(one.fault for one in measured)
     assert same_recordings(measured) == [[31, *range(40, 47)]]
     assert [one.kind for one in measured[40:]] == ["wav", "flac", "mp3", "ogg", "m4a", "flac", "wav"]
+
+
+def test_recordings_of_an_hour_share_words_by_chance_and_are_not_taken_for_one():
+    rng = np.random.default_rng(1)
+    fingerprints = [rng.choice(int(WORDS), 90000, replace=False) for _ in range(40)]
+    version = np.concatenate([fingerprints[0][:70000], rng.choice(int(WORDS), 20000, replace=False)])
+    sketches = [smallest(np.unique(words).astype(np.uint64)) for words in (*fingerprints, version)]
+    assert max(len(np.intersect1d(sketches[one], sketches[other])) for one in range(40) for other in range(one)) >= 5
+    assert np.mean([words_behind(sketch) for sketch in sketches]) == pytest.approx(90000, rel=0.1)
+    rows = [Measured(digest=str(row), sketch=sketch.astype(">u4").tobytes().hex())
+            for row, sketch in enumerate(sketches)]
+    assert same_recordings(rows) == [[0, 40]]
+    assert (alike(0), alike(100)) == (5, 5)
+
+
+def test_what_was_measured_before_an_error_is_kept(tmp_path, monkeypatch):
+    paths = [str(write(tmp_path / f"{number}.wav", voice(number, 0, 1))) for number in range(5)]
+    decoded = []
+
+    def measure_once(path):
+        if len(decoded) == 3:
+            raise local.audio_survey.BrokenProcessPool
+        decoded.append(path)
+        return measure(path)
+
+    monkeypatch.setattr(local.audio_survey, "measure", measure_once)
+    with pytest.raises(InputError, match=r"killed, perhaps for want of memory, after 3 of 5; run it again, with fewer"):
+        survey(paths, tmp_path / "survey.jsonl", 1)
+    monkeypatch.setattr(local.audio_survey, "measure", lambda path: decoded.append(path) or measure(path))
+    assert [one.seconds for one in survey(paths, tmp_path / "survey.jsonl", 1)] == [1.0] * 5
+    assert decoded == paths

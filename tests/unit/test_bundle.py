@@ -281,11 +281,17 @@ def test_embed_files_folders_and_lists(bundles, data, files, tmp_path, place):
             (tmp_path / "sound" / speaker).mkdir(parents=True, exist_ok=True)
             shutil.copy(path, tmp_path / f"sound/{speaker}/{rest}.wav")
         (tmp_path / "sound/notes.txt").write_text("no audio")
+        (tmp_path / f"sound/{speaker}/._{rest}.wav").write_text("what a Mac leaves beside a file")
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "sound" / speaker).rename(tmp_path / "elsewhere" / speaker)
+        (tmp_path / "sound" / speaker).symlink_to(tmp_path / "elsewhere" / speaker)
     wanted = load(bundles / "network").embed(files)
     for name in ("x.npz", "x.scp"):
         done = call("steps.use.embed", bundles / "network", *words, "--out", tmp_path / "out" / name)
         assert done.returncode == 0, done.stderr
         assert f"{len(ids)} embeddings of 12 values" in done.stderr
+        left_out = "sound: 1 of 13 files are not audio by their ending and are left out" in done.stderr
+        assert left_out == (place == "folder")
     scp_ids, vectors = read_vectors(tmp_path / "out/x.scp")
     with np.load(tmp_path / "out/x.npz") as found:
         assert found["embeddings"].dtype == np.float32
@@ -338,7 +344,8 @@ def test_what_is_said_of_many_files_is_said_once(bundles, tmp_path):
     (["none.wav", "--out", "x.npz"], "none.wav: No such file or directory"),
     (["nan.wav", "--out", "x.npz"], "nan.wav: NaN or infinite samples"),
     (["bare.wav", "--out", "x.npz"], "bare.wav: empty, 0 bytes"),
-    (["a b.wav", "--out", "x.scp"], "id 'a b' is empty or has white space"),
+    (["a b.wav", "--out", "x.scp"], "1 names cannot be ids in x.scp, such as 'a b': no spaces, UTF-8; write "
+     "x.npz, or give the recordings ids in a wav.scp"),
     (["pipe.scp", "--out", "x.npz"], "is a command"),
     (["--device", "tpu", "a b.wav", "--out", "x.npz"], "--device tpu: wanted cpu, cuda or cuda:N")])
 def test_bad_calls_of_embed_end_in_one_line(bundles, tmp_path, monkeypatch, words, message):

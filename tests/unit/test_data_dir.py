@@ -12,6 +12,7 @@ from utils.errors import InputError
 from utils.kaldi import data_dir
 from utils.kaldi.ark import ArkWriter
 from utils.kaldi.data_dir import DataDir, read_data_dir, write_data_dir
+from utils.kaldi.hold_out_speakers import target_pairs
 from utils.kaldi.validate_data_dir import validate
 
 SPEAKERS, SESSIONS, FILES = 5, 2, 3
@@ -366,6 +367,16 @@ def test_hold_out(data: Path, tmp_path: Path, run) -> None:
         assert (first[:7] == second[:7]) == (label == "target")
         assert label == "nontarget" or first[:14] != second[:14]  # from different sessions
     assert sum(trial[2] == "target" for trial in trials) == 20
+
+
+def test_a_speaker_with_many_utterances_makes_pairs_of_some(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("utils.kaldi.hold_out_speakers.MOST", 10)
+    ids = [f"{speaker}-{session}-{number:03}" for speaker in "ab" for session in "xy" for number in range(100)]
+    data = DataDir(ids, {"utt2spk": [one[0] for one in ids]})
+    pairs = target_pairs(data, np.random.default_rng(1))
+    assert 2 * 9 <= len(pairs) <= 2 * 25 and len(np.unique(pairs)) <= 20
+    for first, second in pairs.tolist():
+        assert first < second and ids[first][0] == ids[second][0] and ids[first][2] != ids[second][2]
 
 
 def test_hold_out_too_much(data: Path, tmp_path: Path, run) -> None:

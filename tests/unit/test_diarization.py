@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -299,6 +300,13 @@ def test_bad_recordings_and_options(model, tmp_path):
     assert not (tmp_path / "out.rttm").exists()
 
 
+def test_an_output_that_is_forgotten_costs_no_recording(model, tmp_path):
+    last = shutil.copy(model / "talk.wav", tmp_path / "last.wav")
+    done = call("steps.diarization.diarize", model / "exp", model / "talk.wav", last)
+    assert done.returncode == 1 and "wanted a name that ends in .rttm, after the recordings" in done.stderr
+    assert Path(last).read_bytes() == (model / "talk.wav").read_bytes()
+
+
 def test_simulated_conversations(tmp_path):
     corpus = tmp_path / "corpus"
     for speaker in range(3):
@@ -323,3 +331,8 @@ def test_simulated_conversations(tmp_path):
     assert done.returncode == 1 and "--speakers 4" in done.stderr and "wanted 2 to 3 speakers" in done.stderr
     done = call("local.simulate_conversations", tmp_path / "none", tmp_path / "x")
     assert done.returncode == 1 and "none: 0 speakers with <speaker>/<session>/<file>" in done.stderr
+    (tmp_path / "out/wav/notes.wav").write_text("mine")
+    for out in (tmp_path / "out", corpus.rename(tmp_path / "wav").parent):
+        done = call("local.simulate_conversations", "--conversations", 1, tmp_path / "wav", out)
+        assert done.returncode == 1 and "wav holds files that are no conversations: " in done.stderr, done.stderr
+    assert (tmp_path / "out/wav/notes.wav").read_text() == "mine" and (tmp_path / "wav/v0/s1/0.wav").is_file()

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -198,6 +199,36 @@ def test_folders_and_rows_that_are_linked_or_named_without_an_offset(tmp_path):
         changed.write_text("b")
         seen.add(fingerprint.fingerprint(folder))
     assert len(seen) == 3
+
+
+def test_trial_lists_and_what_is_known_of_speakers_do_not_change_a_data_directory(tmp_path):
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "utt2spk").write_text("a-1 a\n")
+    seen = {fingerprint.fingerprint(tmp_path)}
+    for name in ("spk2gender", "trials/list", "spk2utt"):
+        (tmp_path / name).write_text("a f\n")
+    assert seen == {fingerprint.fingerprint(tmp_path)}
+    for name in ("utt2spk", "segments", "vad.scp"):
+        (tmp_path / name).write_text("a-1 b\n")
+        seen.add(fingerprint.fingerprint(tmp_path))
+    assert len(seen) == 4
+
+
+def test_the_seconds_of_stopped_runs_add_up_to_the_last_file_of_each(step, tmp_path, monkeypatch):
+    source, _ = step
+    work, clock = tmp_path / "unfinished", time.time() - 10000
+
+    def written(name, seconds):
+        (work / name).write_text("1")
+        os.utime(work / name, (clock + seconds, clock + seconds))
+
+    assert call("begin", work, source)[0] == done.AGAIN and not (work / done.SPENT).exists()
+    os.utime(work / ".begun", (clock, clock))
+    for begins, part, spent in ((500, 60, 60), (1000, 530, 90), (2000, 1000, 90)):  # the last run has written nothing
+        written(f"part{part}", part)
+        assert call("begin", work, source)[0] == 0
+        assert (work / done.SPENT).read_text() == f"{spent}\n"
+        os.utime(work / done.SPENT, (clock + begins, clock + begins))
 
 
 def test_begin_keeps_work_of_the_same_call_alone(step, tmp_path):

@@ -61,6 +61,8 @@ def test_voice_activity_by_hand():
     assert energy_vad(energy, options).tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
     assert energy_vad(energy, VadOptions(1, 1, 0, 0.6)).tolist() == [0, 0, 1, 0, 0, 1, 1, 0]
     assert energy_vad(np.zeros((6, 3), np.float32), options).tolist() == [0] * 6
+    three_of_five = np.float32([[2], [2], [2], [0], [0]])  # a share of 0.6, in float32
+    assert energy_vad(three_of_five, VadOptions(1, 0, 2, 0.6)).tolist() == [1, 1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.conf")), ids=lambda path: path.name)

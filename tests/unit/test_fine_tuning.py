@@ -75,6 +75,8 @@ def test_a_second_stage_starts_from_the_first_if_that_is_chosen_too(folder, tmp_
     assert resolve(folder, tmp_path, folder / "bundle", "margin", "small").returncode == 0
     assert resolved(tmp_path, "margin")["init"] == {"model": "small", "rate": 0.5}
     assert resolved(tmp_path, "small")["init"]["model"] == str(folder / "bundle")
+    assert resolved(tmp_path, "margin")["encoder"]["channels"] == OTHER["encoder"]["channels"]  # the first one's
+    assert resolved(tmp_path, "margin")["schedule"] == CONFIG["schedule"]
     assert resolve(folder, tmp_path, folder / "bundle", "margin").returncode == 0
     assert resolved(tmp_path, "margin")["init"] == {"head_epochs": 2, "rate": 0.5, "model": str(folder / "bundle")}
 

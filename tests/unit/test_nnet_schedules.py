@@ -56,6 +56,8 @@ def test_the_margin_grows_from_one_epoch_to_another(growth, half):
     shares = [loss.margin_share(trained) for trained in (0, 0.1, 0.2, 0.301, 0.4, 1)]
     assert shares == pytest.approx([0, 0, half, 1, 1, 1])
     assert MarginOptions(type="am_softmax").margin_share(0) == 1
+    at_once = MarginOptions(type="aam_softmax", margin_start=0.1, margin_growth=growth)
+    assert [at_once.margin_share(trained) for trained in (0, 0.09, 0.1, 1)] == [0, 0, 1, 1]
 
 
 def test_nesterovs_step_looks_ahead():

@@ -1,10 +1,10 @@
 """Training on waveforms: chunks against the stored features, repeatability, and refused data."""
 
+import math
 import re
 import subprocess
 import sys
 import time
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from nnet.training.train import Trainer
 from nnet.training.workers import worker_batches
 from nnet.utterances import AudioUtterances
 from tests.in_process import call
-from utils.audio import Recording, change_speed, read_audio
+from utils.audio import Recording, change_speed, exact_speed, read_audio
 from utils.errors import InputError
 from utils.features.augment import KINDS
 from utils.features.frontend import FrontendOptions, apply_frontend
@@ -84,13 +84,21 @@ def test_unchanged_chunks_have_the_stored_features(data, frontend):
     assert compared > 60
 
 
-@pytest.mark.parametrize("speed", ["0.5", "0.83", "0.9", "1.1", "1.7"])
+def test_the_copies_of_a_speaker_have_its_voice(data):
+    found = open_set(data, config())
+    assert len(found.speakers) == 12 and len(np.unique(found.voices)) == 4
+    for name, voice in zip(found.utterances.rows.ids, found.voices, strict=True):
+        assert f"s{voice}-" in name
+
+
+@pytest.mark.parametrize("speed", ["0.5", "0.83", "0.9", "0.985", "1.1", "1.7"])
 def test_a_part_at_another_speed_is_that_part_of_the_whole(data, tmp_path, speed):
     soundfile.write(tmp_path / "a.wav", sound(0, 2), RATE)
     recording, found = Recording(tmp_path / "a.wav"), open_set(data, config())
-    whole = change_speed(recording[:], float(speed))
+    exact, whole = exact_speed(float(np.float32(speed))), change_speed(recording[:], float(speed))
+    assert len(whole) == math.ceil(len(recording) / exact)
     for start, stop in ((0, 7000), (1, 400), (4321, 9999), (len(whole) - 3000, len(whole))):
-        part = found.utterances._read(recording, Fraction(speed), start, stop)
+        part = found.utterances._read(recording, exact, start, stop)
         np.testing.assert_allclose(part, whole[start:stop], atol=0.01)  # of 32768
 
 

@@ -100,6 +100,35 @@ def test_a_table_names_files_speakers_and_more(tmp_path):
         "gender": "f"}
 
 
+def test_a_quote_between_tabs_is_a_character(tmp_path):
+    (tmp_path / "t.tsv").write_text('path\tspeaker\tsentence\na.wav\tAnn\t"No\nb.wav\tBob\tYes"\n')
+    assert [row["sentence"] for row in read_table(tmp_path / "t.tsv", tmp_path).by_path.values()] == ['"No', 'Yes"']
+
+
+def test_a_work_folder_in_the_corpus_is_refused(tmp_path):
+    root = touch(tmp_path / "corpus", "ann/1.wav", "bob/1.wav")
+    (tmp_path / "link").symlink_to(root)
+    for place in ("corpus/work/data", "link/work/data", "corpus"):
+        done = call("local.list_corpus", tmp_path / place / "list", root)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1
+        assert f"{place} lies in the corpus {root}, and its files would become part of it; name another" in done.stderr
+    assert sorted(path.name for path in root.iterdir()) == ["ann", "bob"]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+    root = touch(tmp_path, "ann/1.wav", "bob/1.wav")
+    listing = os.scandir
+
+    def scandir(path):
+        if os.fspath(path).endswith("bob"):
+            raise PermissionError(13, "Permission denied", path)
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match="bob: Permission denied; make the folder readable, or move it away"):
+        find_recordings(root, Naming())
+
+
 def test_paths_of_a_table_start_from_the_corpus_or_else_from_the_test_folder(tmp_path):
     """A path that both have is the corpus's; the other file has no row unless its path is absolute."""
     corpus, test = touch(tmp_path / "c", "a/1.wav", "b/1.wav"), touch(tmp_path / "t", "a/1.wav", "x/1.wav", "y/1.wav")
@@ -117,6 +146,9 @@ def test_paths_of_a_table_start_from_the_corpus_or_else_from_the_test_folder(tmp
     ("path,speaker\na.wav\n", "row 2 has 1 cells, the first line 2"),
     ("path,speaker\na.wav,x\n./a.wav,y\n", "row 3: path is './a.wav', listed twice"),
     ("path,speaker\n,x\n", "row 2: path is '', empty"),
+    ('path,speaker,text\na.wav,x,"so\nb.wav,y,no"\n',
+     r"row 2: a cell has a line end: 'so\\nb.wav,y,no'; close its quote"),
+    (f'path,speaker,text\na.wav,x,"{"so " * 50000}\n', "line 2: field larger than field limit .131072.; correct it"),
     ("path,speaker\nq.wav,x\n", "none of its 1 paths is in .*c, such as '.*q.wav'; wanted absolute paths, or "
      "relative ones, such as '1.wav'"),
 ])

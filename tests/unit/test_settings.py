@@ -49,9 +49,36 @@ def test_settings_change_the_systems_that_have_the_key_and_nothing_else(resolve,
     assert "train.epochs changes xvector vgg_mha only" in told and "backend" not in told
 
 
+def test_picked_epochs_are_not_for_a_second_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["systems", "--scale", "mini", "--conf", str(CONF), "--exp", str(tmp_path),
+                                     "--picked", "train.epochs=33", "xvector", "xvector_lm"])
+    main()
+    first, second = (yaml.safe_load((tmp_path / name / "system.yaml").read_text())["train"]["epochs"]
+                     for name in ("xvector", "xvector_lm"))
+    assert first == 33 and second == 3
+
+
+def test_a_key_that_a_network_does_not_have_ends_the_recipe_before_it_begins(tmp_path, monkeypatch):
+    conf = tmp_path / "conf"
+    (conf / "features").mkdir(parents=True)
+    (conf / "features/fbank80.conf").write_bytes((CONF / "features/fbank80.conf").read_bytes())
+    plain = yaml.safe_load((CONF / "xvector.yaml").read_text()) | {"features": "fbank80"}
+    words = ["systems", "--scale", "full", "--conf", str(conf), "--exp", str(tmp_path), "x"]
+    for wrong, message in (({"pooling": {"type": "multi_head", "head": 8}}, "head"),
+                           ({"optimizer": {"lrate": 1}}, "lrate")):
+        (conf / "x.yaml").write_text(yaml.safe_dump(plain | wrong))
+        monkeypatch.setattr("sys.argv", words)
+        with pytest.raises(InputError, match=f"x.yaml.*'{message}'"):
+            main()
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_type_brings_its_own_keys(resolve):
     xvector, = resolve("pooling.type=multi_head pooling.heads=5 loss.type=softmax", "xvector")
     assert xvector["pooling"] == {"type": "multi_head", "heads": 5} and xvector["loss"] == {"type": "softmax"}
+    xvector, = resolve("pooling.heads=5 optimizer.lr=0.01 optimizer.type=sgd pooling.type=multi_head", "xvector")
+    assert xvector["pooling"] == {"type": "multi_head", "heads": 5}  # in any order
+    assert xvector["optimizer"] == {"type": "sgd", "lr": 0.01}
     assert resolve("online.kinds=[noise]", "xvector")[0]["online"] == {"kinds": ["noise"]}
 
 

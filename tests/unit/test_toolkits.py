@@ -18,6 +18,7 @@ from torch.nn.functional import batch_norm, conv1d, conv2d, linear, pad
 
 from nnet.embed import load, load_network
 from tests.in_process import call
+from tests.unit.made_up import FEATURES
 
 BANDS = 80
 
@@ -248,6 +249,10 @@ def test_speechbrains_bundle_is_for_fine_tuning_only(tmp_path):
         assert done.returncode == 1 and done.stderr.count("\n") == 1
         assert "bundle: its network takes features that cannot be computed here, so it embeds no audio" in done.stderr
     assert not (tmp_path / "a.npz").exists()
+    options = FEATURES / "fbank80.conf"
+    done = bring("speechbrain", write(tmp_path, speechbrain_ecapa()), tmp_path / "other", "--features", options)
+    assert done.returncode == 1 and "fbank80.conf: the features of speechbrain are of another kind" in done.stderr
+    assert not (tmp_path / "other").exists()
 
 
 def test_wespeakers_bundle_embeds_and_verifies_recordings(tmp_path):

@@ -270,6 +270,8 @@ def test_the_answer_weighs_the_prior_and_the_number_of_speakers():
 def test_names_that_cannot_be_file_names_are_refused(folder, bundle, tmp_path, name):
     with pytest.raises(InputError, match="wanted 1 to 200 printable characters"):
         check_name(name)
+    with pytest.raises(InputError, match="unknown is what identification answers where no enrolled speaker fits"):
+        check_name("unknown")
     if name and not name.startswith("-"):
         before = sorted(tmp_path.rglob("*"))
         done = call("steps.use.enrol", bundle, name, folder / "s1-0.wav")

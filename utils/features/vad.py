@@ -55,4 +55,6 @@ def energy_vad(features: np.ndarray, options: VadOptions) -> np.ndarray:
     middle = slice(options.frames_context, options.frames_context + len(energy))
     votes = np.convolve(energy > threshold, window)[middle].round()
     voters = np.convolve(np.ones(len(energy)), window)[middle].round()
-    return (votes >= voters * np.float32(options.proportion_threshold)).astype(np.float32)
+    # In float32, like Kaldi: 3 of 5 are a share of 0.6 then, and less than 0.6 in float64.
+    needed = voters.astype(np.float32) * np.float32(options.proportion_threshold)
+    return (votes >= needed).astype(np.float32)

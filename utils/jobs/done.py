@@ -34,6 +34,7 @@ from utils.jobs.fingerprint import RECORD, digest, fingerprint, of_content, read
 from utils.jobs.place import require_place, without_place
 
 AGAIN = 3  # exit status: the step must run; 1 is an error
+SPENT = ".seconds"  # file with what stopped runs have spent on a folder
 
 
 def describe(path: Path, step: str, options: dict[str, str], inputs: list[str]) -> dict[str, Any]:
@@ -101,11 +102,22 @@ def begin(folder: Path, now: dict[str, Any]) -> bool:
     note = folder / ".begun"
     if note.is_file() and note.read_text(encoding="utf-8").strip() == now["digest"]:
         print(f"{shown(folder)}: continuing where a run was stopped", file=sys.stderr)
+        spent = seconds_spent(folder)
+        with write_aside(folder / SPENT) as stream:
+            stream.write(f"{spent}\n")
         return True
     shutil.rmtree(folder, ignore_errors=True)
     with write_aside(note) as stream:
         stream.write(now["digest"] + "\n")
     return False
+
+
+def seconds_spent(folder: Path) -> int:
+    """Return the seconds that stopped runs have spent on the files of a folder, up to the last one that each wrote."""
+    since = next(path for path in (folder / SPENT, folder / ".begun") if path.is_file())
+    before = int(since.read_text(encoding="utf-8")) if since.name == SPENT else 0
+    last = max(path.stat().st_mtime for path in folder.iterdir())
+    return before + round(last - since.stat().st_mtime)
 
 
 def state(path: Path, now: dict[str, Any] | None, reported: Path) -> tuple[str, str]:
@@ -168,8 +180,7 @@ def main() -> None:
     if arguments.action == "mark":
         outputs = arguments.outputs
         if outputs is None:
-            beside = [*path.parent.iterdir(), *path.parent.glob("trials/*")]
-            outputs = [f for f in beside if f.is_file() and not f.name.startswith(".")]
+            outputs = [f for f in path.parent.iterdir() if f.is_file() and not f.name.startswith(".")]
         if arguments.began:
             require_unchanged(now, sys.stdin, outputs)
         mark(path, now, outputs)

@@ -17,6 +17,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,15 @@ def ask(words: list[str], seconds: float = 60) -> str:
     if done.returncode:
         raise OSError(f"{shlex.join(words)}: {(done.stderr or done.stdout).strip()[:500]}")
     return done.stdout
+
+
+def look_anew(folder: Path) -> None:
+    """Make this host's network disk read a folder again, by a change of it.
+
+    NFS remembers for up to a minute that a file is not there, although another host has written it since.
+    """
+    with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=folder, prefix=".look."):
+        pass
 
 
 class ArrayRun:
@@ -195,6 +205,7 @@ class ArrayRun:
 
     def _run_once(self, jobs: list[int]) -> dict[int, int | str]:
         self.folder.mkdir(parents=True, exist_ok=True)
+        look_anew(Path(self.call.log_of(jobs[0])).parent)
         for job in jobs:
             Path(self.call.log_of(job)).unlink(missing_ok=True)
         spec = self.folder / f"{self.name}.json"
@@ -265,6 +276,7 @@ class ArrayRun:
             return None
         gone = time.monotonic() - since.setdefault(job, time.monotonic())
         if state is None:
+            look_anew(Path(self.call.log_of(job)).parent)
             if gone < GRACE_SECONDS:
                 return None
             known = self.engine.account(self.job_id, task)

@@ -4,7 +4,8 @@
     script (*.scp)       its lines, and the fingerprints of the archives that they name
     wav.scp              its lines, and size and time of each audio file
     record (.done*)      the step's options, inputs and outputs
-    directory            its record's fingerprint, or else those of its files
+    directory            its record's fingerprint, or else those of its files; of a data directory without trial lists
+                         and speakers' tables, on which no feature depends: steps that read them name them
 
 A work folder may be moved or copied: its own path, kept in `.place` at its top (utils/jobs/place.py), is left out.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import InputError
+from utils.files import write_aside
 from utils.jobs.place import HOLD_PATHS, in_this_place, without_place
 
 RECORD = ".done"
@@ -64,10 +66,11 @@ def of_content(path: Path) -> str:
 def of_folder(folder: Path) -> str:
     """Return the fingerprint of a directory without a record, from all files except logs, splits and hidden ones."""
     inside = []
+    apart = ("split", "trials", "spk2") if (folder / "utt2spk").is_file() else ("split",)
     for path in sorted(files_below(folder)):
         parts = path.relative_to(folder).parts
         if path.is_file() and not (any(part.startswith(".") or part == "log" for part in parts)
-                                   or parts[0].startswith("split")):
+                                   or parts[0].startswith(apart)):
             inside.append(f"{path.relative_to(folder)} {fingerprint(path)}")
     return digest(inside)
 
@@ -95,7 +98,8 @@ def of_audio(script: Path) -> str:
     with ThreadPoolExecutor(8) as pool:  # hides the latency of network file systems
         found = digest([content, *pool.map(size_and_time, paths, chunksize=1000)])
     if kept:
-        kept.write_text(found)
+        with write_aside(kept) as stream:  # steps of several systems may do this at once
+            stream.write(found)
     return found
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from utils.errors import InputError, run_main
+from utils.files import count_lines
 from utils.strict_yaml import read_yaml
 
 MB, GB = 1 << 20, 1 << 30
@@ -228,14 +229,17 @@ def train_backend(embeddings: str, copies: str = "") -> float:
     return NUMPY + NAME * count + 5 * size + 20 * 8 * dim * dim
 
 
-def score(embeddings: str, threads: str = "1", cohort: str = "") -> float:
-    """The embeddings as read, transformed, and as both sides of a trial; per thread a block of the list, as text, as
-    rows and as scores. cohort: embeddings to normalise with."""
+def score(embeddings: str, threads: str = "1", cohort: str = "", trials: str = "") -> float:
+    """The embeddings as read; those that a list names transformed, as both sides of a trial, and once more while the
+    sides of two scores are joined; per thread a block of the list, as text, as rows and as scores. cohort: embeddings
+    to normalise with. trials: the list; where it is short, it names but a part (steps/backend/score.py)."""
     count, size = embeddings_of(Path(embeddings))
+    named = min(count, 2 * count_lines(trials, most=count)) if trials and Path(trials).is_file() else count
+    compared = size * named / max(1, count)
     if cohort:
         more, bytes_of_cohort = embeddings_of(Path(cohort))
-        count, size = count + more, size + bytes_of_cohort
-    return NUMPY + NAME * count + 4 * size + 60 * MB * min(8, int(threads))
+        count, size = count + more, size + 2 * bytes_of_cohort
+    return NUMPY + NAME * count + size + 8 * compared + 60 * MB * min(8, int(threads))
 
 
 def on_gpu(device: str) -> float:

@@ -16,13 +16,19 @@ from utils.arguments import seed
 from utils.errors import InputError, run_main
 from utils.kaldi.data_dir import DataDir, read_data_dir, separate, write_data_dirs
 
+MOST = 1000  # utterances of a speaker that make pairs: half a million
 
-def target_pairs(data: DataDir) -> np.ndarray:
-    """Return row numbers (N x 2) of all same-speaker pairs, from different sessions if a speaker has several."""
+
+def target_pairs(data: DataDir, rng: np.random.Generator) -> np.ndarray:
+    """Return row numbers (N x 2) of all same-speaker pairs, from different sessions if a speaker has several.
+
+    Of a speaker with more than MOST utterances, MOST are drawn.
+    """
     sessions = np.unique([one.rpartition("-")[0] for one in data.ids], return_inverse=True)[1]
     found = []
     for _, rows in data.by_speaker():
-        pairs = np.stack(np.triu_indices(len(rows), 1), axis=1) + rows.start
+        drawn = np.array(rows) if len(rows) <= MOST else np.sort(rng.choice(rows, MOST, replace=False))
+        pairs = drawn[np.stack(np.triu_indices(len(drawn), 1), axis=1)]
         across = sessions[pairs[:, 0]] != sessions[pairs[:, 1]]
         found.append(pairs[across] if across.any() else pairs)
     return np.concatenate(found)
@@ -46,7 +52,7 @@ def make_trials(data: DataDir, number: int, seed: int) -> list[str]:
     Raises InputError if no speaker has two utterances, or if there is only one speaker.
     """
     rng = np.random.default_rng(seed)
-    targets = rng.permutation(target_pairs(data))[:number // 2]
+    targets = rng.permutation(target_pairs(data, rng))[:number // 2]
     nontargets = nontarget_pairs(data, len(targets), rng)
     half = min(len(targets), len(nontargets))
     if half == 0:

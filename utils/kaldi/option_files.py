@@ -16,7 +16,8 @@ def common_options(folders: Sequence[Path]) -> dict[str, str | None]:
     """
     common: dict[str, str | None] = {}
     for name, made in OPTION_FILES.items():
-        found = [path.read_text(encoding="utf-8") for folder in folders if (path := folder / name).is_file()]
+        found = [path.read_text(encoding="utf-8", errors="replace") for folder in folders
+                 if (path := folder / name).is_file()]
         if len(set(found)) > 1:
             raise InputError(f"{' and '.join(map(str, folders))}: their {name} differ; make the {made} of all alike")
         common[name] = found[0] if len(found) == len(folders) else None
