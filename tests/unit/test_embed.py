@@ -13,6 +13,7 @@ from scipy.signal import resample_poly
 from nnet.attention import attention_of
 from nnet.embed import load, load_network
 from steps.report.draw_attention import attend
+from steps.use.listen import listen
 from tests.in_process import call
 from tests.unit.made_up import write_speech
 from tests.unit.made_up_systems import train_systems, write_untrained
@@ -191,9 +192,8 @@ def test_folders_that_say_too_little_are_refused(models, data, tmp_path):
     (folder / "feats.conf").unlink()
     with pytest.raises(InputError, match="does not state its feature options, so features cannot be computed"):
         load(folder).embed("a.wav")
-    (tmp_path / "a.wav").write_text("")
-    done = call("steps.use.verify", folder, tmp_path / "a.wav", tmp_path / "a.wav")
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "does not state its feature options" in done.stderr
+    with pytest.raises(InputError, match="does not state its feature options, so features cannot be computed"):
+        listen(load(folder), ["a.wav"])
     folder = shutil.copytree(models / "network", tmp_path / "network")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     for change, message in (({"low-freq": None}, "features: low-freq: expected a number"),
