@@ -11,16 +11,15 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local.corpus import FORMATS, is_container
+from local.corpus import is_container
 from utils.errors import InputError, first_five
 from utils.files import encodable
+from utils.recordings import ENDINGS, walk
 
-# Endings of files that utils/audio.py can read; it recognises the format itself by the content.
-ENDINGS = frozenset((*FORMATS, ".aif", ".aiff", ".au", ".caf", ".mp4", ".oga", ".snd", ".sph", ".w64", ".wave"))
 LONGEST = 40  # characters of a part of an id
 COLUMNS = ("path", "speaker", "session")
 
@@ -112,30 +111,6 @@ def read_table(path: Path, base: Path, test: Path | None = None) -> Table:
                              f"{'listed twice' if entry[key] else 'empty'}; correct the row")
         found[place] = entry
     return Table(path, found if key == "path" else {}, found if key == "speaker" else {})
-
-
-def refuse(error: OSError) -> None:
-    """Raise InputError for a folder that cannot be listed: what it holds would be missing without a word."""
-    raise InputError(f"{error.filename}: {error.strerror}; make the folder readable, or move it away")
-
-
-def walk(root: str, skip: str | None = None) -> Iterator[str]:
-    """Yield the paths of all visible files below `root`, relative to it, without those below the folder `skip`.
-
-    Links are followed; a folder that is reached twice is listed once. Raises InputError for one that cannot be read.
-    """
-    seen: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen or (skip and os.path.samefile(folder, skip)):
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inner = os.path.relpath(folder, root)
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield name if inner == "." else f"{inner}/{name}"
 
 
 def find_recordings(root: Path, naming: Naming, skip: Path | None = None) -> tuple[list[Recording], list[str]]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from steps.backend.chain import chain_in
+from steps.backend.chain import WORDS
 from steps.report.card import card_of
 from steps.report.differences import Difference, differences
 from steps.report.provenance import Origin, Provenance
@@ -174,7 +174,7 @@ def words_of(scores: Path) -> str:
         return f"the mean cosine of the {number * number} pairs of {number} segments of {made['segment_frames']} frames"
     if record["step"] not in ("score.sh", "normalise_scores.sh"):
         return f"made by {record['step']}"
-    words = options["chain"] or chain_in(inputs[0])
+    words = options["chain"] or (inputs[0] / WORDS).read_text(encoding="utf-8").strip()
     return words if record["step"] == "score.sh" else f"{words}, normalised ({options['kind']}) with {inputs[2].name}"
 
 

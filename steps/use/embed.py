@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from local.own_corpus import ENDINGS, walk
 from nnet.device import keep_freed_memory
 from nnet.embed import Model, load
 from utils.arguments import share
@@ -21,6 +20,7 @@ from utils.errors import InputError, first_five, run_main
 from utils.files import encodable, write_aside
 from utils.kaldi.ark import ArkWriter, read_table
 from utils.progress import progress
+from utils.recordings import ENDINGS, walk
 from utils.space import require_space
 
 KINDS = (".scp", ".npz")
