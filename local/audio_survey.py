@@ -198,7 +198,7 @@ def same_recordings(measured: Sequence[Measured]) -> list[list[int]]:
         if one.digest and not one.silent:
             groups.join(first_of.setdefault(one.digest, row), row)
     sketches = [np.frombuffer(bytes.fromhex(one.sketch), ">u4") for one in measured]
-    ends = np.cumsum([len(sketch) for sketch in sketches])
+    ends = np.cumsum([len(sketch) for sketch in sketches], dtype=np.int64)
     sizes = np.array([words_behind(sketch) for sketch in sketches])
     owners = np.repeat(np.arange(len(measured), dtype=np.int32), np.diff(ends, prepend=0))
     _, place_of, counts = np.unique(np.concatenate([*sketches, np.empty(0, ">u4")]), return_inverse=True,

@@ -81,12 +81,12 @@ def read_table(path: Path, base: Path, test: Path | None = None) -> Table:
     head = text.partition("\n")[0]
     sign = next((sign for sign in "\t;" if sign in head), ",")
     # Between tabs, a quote is a character like any other: sentences may begin with one.
-    cells = csv.reader(io.StringIO(text, newline=""), delimiter=sign,
+    cells = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True,
                        quoting=csv.QUOTE_NONE if sign == "\t" else csv.QUOTE_MINIMAL)
     try:
         header, *rows = [[cell.strip() for cell in row] for row in cells if row] or [[]]
     except csv.Error as error:
-        raise InputError(f"{path}: line {cells.line_num}: {error}; correct it, or close a quote before it") from error
+        raise InputError(f"{path}: line {cells.line_num}: {error}; close the quote there, or the one before") from error
     names = [cell.lower() for cell in header]
     key = next((name for name in COLUMNS[:2] if name in names), None)
     if key is None or len(set(names)) < len(names):
@@ -97,9 +97,6 @@ def read_table(path: Path, base: Path, test: Path | None = None) -> Table:
         if len(row) != len(names):
             raise InputError(f"{path}: row {number} has {len(row)} cells, the first line {len(names)}; quote cells "
                              "that hold a separator")
-        if broken := [cell for cell in row if "\n" in cell]:
-            raise InputError(f"{path}: row {number}: a cell has a line end: {broken[0]!r:.40}; close its quote, or "
-                             "write two quotes for one")
         entry = dict(zip(names, row, strict=True))
         place = entry[key]
         if key == "path":

@@ -146,9 +146,9 @@ def test_paths_of_a_table_start_from_the_corpus_or_else_from_the_test_folder(tmp
     ("path,speaker\na.wav\n", "row 2 has 1 cells, the first line 2"),
     ("path,speaker\na.wav,x\n./a.wav,y\n", "row 3: path is './a.wav', listed twice"),
     ("path,speaker\n,x\n", "row 2: path is '', empty"),
-    ('path,speaker,text\na.wav,x,"so\nb.wav,y,no"\n',
-     r"row 2: a cell has a line end: 'so\\nb.wav,y,no'; close its quote"),
-    (f'path,speaker,text\na.wav,x,"{"so " * 50000}\n', "line 2: field larger than field limit .131072.; correct it"),
+    ('path,speaker,text\na.wav,x,"so\nb.wav,y,no\n', "line 3: unexpected end of data; close the quote"),
+    ('path,speaker,text\na.wav,x,"so\nb.wav,y,"no"\n', "line 3: ',' expected after '\"'; close the quote there"),
+    (f'path,speaker,text\na.wav,x,"{"so " * 50000}\n', "line 2: field larger than field limit .131072.; close"),
     ("path,speaker\nq.wav,x\n", "none of its 1 paths is in .*c, such as '.*q.wav'; wanted absolute paths, or "
      "relative ones, such as '1.wav'"),
 ])
