@@ -158,3 +158,13 @@ def test_memory_that_no_host_has_ends_in_the_engines_words(engine, tmp_path):
     assert done.returncode == 1
     assert {"sge": "mem_total=900G", "slurm": "Memory specification can not be satisfied"}[engine] in done.stderr
     assert is_empty(engine)
+
+
+@pytest.mark.parametrize("engine", ["slurm"], indirect=True)
+def test_a_job_is_told_two_minutes_before_its_time_limit(engine, tmp_path):
+    """By default, Slurm tells a job's steps alone, and ours has none."""
+    job = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(5)); time.sleep(175)"
+    started = time.monotonic()
+    done = launch(engine, "--retries", 0, "--time", "00:03:00", tmp_path / "x.log", "python3", "-c", job)
+    assert done.returncode == 1 and "code 5" in done.stderr, done.stderr
+    assert time.monotonic() - started < 100
