@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.errors import InputError
-from utils.kaldi.data_dir import BAD_ID
+from utils.kaldi.table_values import BAD_ID
 from utils.progress import progress
 
 FORMATS = (".wav", ".flac", ".m4a", ".aac", ".ogg", ".opus", ".mp3")  # in order of preference

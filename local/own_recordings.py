@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local.audio_survey import Measured, same_recordings, survey
+from local.audio_sketches import same_recordings
+from local.audio_survey import Measured, survey
 from local.corpus_summary import Entry
 from local.own_corpus import (
     Naming,
@@ -140,7 +141,8 @@ def leave_out_copies(corpus: Corpus, limit: float) -> None:
     rows = corpus.usable()
     corpus.copies = list(range(len(corpus.recordings)))
     shared, alike = [], []
-    for group in same_recordings([corpus.measured[row] for row in rows]):
+    heard = [corpus.measured[row] for row in rows]
+    for group in same_recordings([one.sounding for one in heard], [one.words() for one in heard]):
         own = [rows[place] for place in group]
         for row in own:
             corpus.copies[row] = own[0]

@@ -96,7 +96,7 @@ def main() -> None:
                          "conversations")
     wav = arguments.out / "wav"
     if others := [path.name for path in sorted(wav.iterdir()) if not OURS.fullmatch(path.name)] if wav.exists() else []:
-        raise InputError(f"{wav} holds files that are no conversations: {first_five(others)}; name another folder")
+        raise InputError(f"{wav} holds other files, which would be deleted: {first_five(others)}; name another folder")
     (arguments.out / "reference.rttm").unlink(missing_ok=True)  # that of the recordings which follow is written last
     shutil.rmtree(wav, ignore_errors=True)
     wav.mkdir(parents=True)

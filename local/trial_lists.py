@@ -6,7 +6,7 @@ from pathlib import Path
 
 from local.corpus import utterance_id
 from utils.errors import InputError
-from utils.kaldi.data_dir import BAD_ID
+from utils.kaldi.table_values import BAD_ID
 
 # Lists whose speakers are VoxCeleb1's test speakers: O, O cleaned, and their names in Kaldi's recipe.
 ORIGINAL = ("veri_test.txt", "veri_test2.txt", "voxceleb1_test.txt", "voxceleb1_test_v2.txt")

@@ -18,8 +18,8 @@ from utils.errors import InputError
 from utils.features.frontend import apply_frontend, frontend_margin
 from utils.features.options import read_feature_options
 from utils.kaldi.ark import VECTORS, Ids, RowReader, table_lines
-from utils.kaldi.data_dir import plausible_speed
 from utils.kaldi.segments import SEGMENTS
+from utils.kaldi.table_values import plausible_speed
 
 
 def open_rows(data: Path) -> RowReader:

@@ -8,9 +8,9 @@
 #   nj=2        # number of jobs                 <- option, default, meaning
 #   # <data> <exp>                               <- the positional arguments; "# (no arguments)" for none
 #
-# An undeclared option stops the script. The default says what a value must be: true or false; after 1, a whole number
-# from 0; after 0.5, a share from 0 to 1; after +0.5, any number. --name=value works too. A boolean option without a value
-# means true. If an option is given twice, the last value counts; the values of --set are joined.
+# An undeclared option stops the script. The default decides which values are allowed. If it is true or false: these two;
+# if 1: whole numbers from 0; if 0.5: shares from 0 to 1; if +0.5: any number. --name=value works too. A boolean option
+# without a value means true. If an option is given twice, the last value counts; the values of --set are joined.
 
 if [ "${BASH_VERSINFO[0]}" -lt 4 ]; then
   echo "$0: error: bash ${BASH_VERSION} is too old, wanted 4 or later; install one and call it by name: /path/to/bash $0" >&2

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from utils.arguments import decimal
 from utils.errors import InputError
-from utils.kaldi.data_dir import BAD_ID, read_text
+from utils.kaldi.data_dir import read_text
+from utils.kaldi.table_values import BAD_ID
 
 
 class Turn(NamedTuple):

@@ -1,8 +1,8 @@
 """The part of YAML that configurations need: mappings, lists, numbers, words. Dangerous forms are refused.
 
 Errors name the line of a duplicate key, an anchor or alias (a few lines of them can expand to gigabytes), a tag, a
-merge key, more than 16 levels, a number that YAML reads as another one (020 as 16), or an unprintable character, such
-as NUL, in a value.
+merge key, more than 16 levels, a number that YAML reads as another one (020 as 16), or a value with an unprintable
+character.
 """
 
 import re

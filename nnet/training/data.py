@@ -89,7 +89,7 @@ class TrainingSet:
         self.bands = config.frontend.output_dim(self.utterances.feature_dim) if any(self.widest) else 0
         self.augmentation: Augmentation | None = None
         if config.online:
-            # Copies at other speeds are read from the same recordings, which are no babble for their own speaker.
+            # Copies of a speaker at other speeds come from the same recordings: they must not be its own babble.
             self.voices = np.unique(list(map(original, self.speakers)), return_inverse=True)[1][self.labels]
             self.augmentation = Augmentation(config.online, self.utterances.paths, self.voices,
                                              self.utterances.options.rate, musan, rirs)

@@ -27,7 +27,7 @@ from utils.errors import InputError, run_main
 from utils.features.compute import compute_features
 from utils.features.vad import energy_vad
 from utils.files import write_aside
-from utils.kaldi.data_dir import BAD_ID
+from utils.kaldi.table_values import BAD_ID
 from utils.rttm import Turn, rttm_lines
 from utils.speech import loud_frames, regions_of
 

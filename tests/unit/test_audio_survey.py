@@ -5,7 +5,8 @@ import pytest
 import soundfile
 
 import local.audio_survey
-from local.audio_survey import WORDS, Measured, alike, measure, same_recordings, smallest, survey, words_behind
+from local.audio_sketches import WORDS, fewest_shared, same_recordings, smallest, words_behind
+from local.audio_survey import measure, survey
 from tests.unit.made_up_voices import RATE, voice, write, write_aac
 from utils.errors import InputError
 
@@ -21,7 +22,8 @@ def test_fingerprints_find_a_recording_in_another_form_and_no_other_recording(tm
     forms.append(tmp_path / "stereo.wav")
     measured = [measure(str(path)) for path in [*paths, *forms]]
     assert not any(one.fault for one in measured)
-    assert same_recordings(measured) == [[31, *range(40, 47)]]
+    groups = same_recordings([one.sounding for one in measured], [one.words() for one in measured])
+    assert groups == [[31, *range(40, 47)]]
     assert [one.kind for one in measured[40:]] == ["wav", "flac", "mp3", "ogg", "m4a", "flac", "wav"]
 
 
@@ -32,10 +34,8 @@ def test_recordings_of_an_hour_share_words_by_chance_and_are_not_taken_for_one()
     sketches = [smallest(np.unique(words).astype(np.uint64)) for words in (*fingerprints, version)]
     assert max(len(np.intersect1d(sketches[one], sketches[other])) for one in range(40) for other in range(one)) >= 5
     assert np.mean([words_behind(sketch) for sketch in sketches]) == pytest.approx(90000, rel=0.1)
-    rows = [Measured(digest=str(row), sketch=sketch.astype(">u4").tobytes().hex())
-            for row, sketch in enumerate(sketches)]
-    assert same_recordings(rows) == [[0, 40]]
-    assert (alike(0), alike(100)) == (5, 5)
+    assert same_recordings([str(row) for row in range(41)], sketches) == [[0, 40]]
+    assert [fewest_shared(words) for words in (0, 100, 54000)] == [5, 5, 19]
 
 
 def test_what_was_measured_before_an_error_is_kept(tmp_path, monkeypatch):

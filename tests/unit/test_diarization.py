@@ -334,5 +334,5 @@ def test_simulated_conversations(tmp_path):
     (tmp_path / "out/wav/notes.wav").write_text("mine")
     for out in (tmp_path / "out", corpus.rename(tmp_path / "wav").parent):
         done = call("local.simulate_conversations", "--conversations", 1, tmp_path / "wav", out)
-        assert done.returncode == 1 and "wav holds files that are no conversations: " in done.stderr, done.stderr
+        assert done.returncode == 1 and "wav holds other files, which would be deleted: " in done.stderr, done.stderr
     assert (tmp_path / "out/wav/notes.wav").read_text() == "mine" and (tmp_path / "wav/v0/s1/0.wav").is_file()

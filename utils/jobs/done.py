@@ -1,7 +1,7 @@
 """Records of finished steps: options, and fingerprints of inputs and outputs (utils/jobs/fingerprint.py).
 
 `python3 -m utils.jobs.done check RECORD ...` exits with 0 if the record exists and is still valid, otherwise with AGAIN
-after printing the reason on standard error. Without a record, there is no reason to print.
+after printing the reason on standard error; if there is no record, it prints nothing.
 `... mark RECORD ...` writes the record at the end of a step. `... begin FOLDER ...` prepares a folder for files that a
 running step keeps: if a killed run with the same step, options and inputs left it, it is kept (exit status 0);
 otherwise it is created anew, empty (exit status AGAIN). `... status RECORD --report FILE ...` appends a line

@@ -4,8 +4,9 @@
     script (*.scp)       its lines, and the fingerprints of the archives that they name
     wav.scp              its lines, and size and time of each audio file
     record (.done*)      the step's options, inputs and outputs
-    directory            its record's fingerprint, or else those of its files; of a data directory without trial lists
-                         and speakers' tables, on which no feature depends: steps that read them name them
+    directory            its record's fingerprint, or else those of its files
+    data directory       the same, but without trial lists and speakers' tables, on which no feature depends; a step
+                         that reads one lists it as an input of its own
 
 A work folder may be moved or copied: its own path, kept in `.place` at its top (utils/jobs/place.py), is left out.
 """

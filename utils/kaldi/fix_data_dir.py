@@ -17,8 +17,9 @@ from pathlib import Path
 
 from utils.errors import InputError, first_five, run_main
 from utils.files import encodable
-from utils.kaldi.data_dir import BAD_ID, ONE_WORD, TABLES, VALUE_CHECKS, DataDir, write_data_dir
+from utils.kaldi.data_dir import ONE_WORD, TABLES, DataDir, write_data_dir
 from utils.kaldi.segments import DURATIONS, OF_RECORDINGS, SEGMENTS, beyond, segments_of
+from utils.kaldi.table_values import BAD_ID, VALUE_CHECKS
 from utils.kaldi.trials import list_files
 from utils.kaldi.validate_data_dir import validate
 

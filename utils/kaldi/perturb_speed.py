@@ -16,17 +16,9 @@ import argparse
 from pathlib import Path
 
 from utils.errors import InputError, run_main
-from utils.kaldi.data_dir import (
-    AUDIO_TABLES,
-    CHANGES,
-    DataDir,
-    plausible_formants,
-    plausible_speed,
-    read_data_dir,
-    separate,
-    write_data_dir,
-)
+from utils.kaldi.data_dir import AUDIO_TABLES, CHANGES, DataDir, read_data_dir, separate, write_data_dir
 from utils.kaldi.shared_speakers import COPY
+from utils.kaldi.table_values import plausible_formants, plausible_speed
 
 
 def perturbed(data: DataDir, speeds: list[str]) -> DataDir:

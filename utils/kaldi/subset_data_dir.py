@@ -14,15 +14,9 @@ from pathlib import Path
 
 from utils.arguments import seed
 from utils.errors import InputError, first_five, run_main
-from utils.kaldi.data_dir import (
-    DataDir,
-    positive_integer,
-    read_data_dir,
-    separate,
-    spread,
-    write_data_dir,
-)
+from utils.kaldi.data_dir import DataDir, read_data_dir, separate, spread, write_data_dir
 from utils.kaldi.option_files import common_options, write_options
+from utils.kaldi.table_values import positive_integer
 from utils.kaldi.trials import check_trials, list_files, trial_lines
 
 
