@@ -18,7 +18,7 @@ WINDOW, HOP, LAG = 4096, 512, 4         # samples, samples, frames: 256 ms every
 BANDS = np.geomspace(300, 3400, 26)     # Hz: 25 bands, 24 bits; a telephone passes them
 SKETCH = 48               # words of a fingerprint that are kept
 FEWEST = 5                # words that two sketches share if they are of one short recording; chance gives 0 or 1
-WORDS = 1e6               # distinct words of speech, if all were equally frequent: measured on recordings of an hour
+WORDS = 1e6               # distinct words of speech, if all were equally frequent (tests/unit/test_audio_survey.py)
 COMMON = 200              # a word in more files than this says nothing (hum, a jingle)
 
 

@@ -1,11 +1,21 @@
 """What is measured of audio files, and recordings that are the same in another form."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import soundfile
 
 import local.audio_survey
-from local.audio_sketches import WORDS, fewest_shared, same_recordings, smallest, words_behind
+from local.audio_sketches import (
+    SKETCH,
+    WORDS,
+    fewest_shared,
+    same_recordings,
+    sketch_of,
+    smallest,
+    words_behind,
+)
 from local.audio_survey import measure, survey
 from tests.unit.made_up_voices import RATE, voice, write, write_aac
 from utils.errors import InputError
@@ -54,3 +64,16 @@ def test_what_was_measured_before_an_error_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(local.audio_survey, "measure", lambda path: decoded.append(path) or measure(path))
     assert [one.seconds for one in survey(paths, tmp_path / "survey.jsonl", 1)] == [1.0] * 5
     assert decoded == paths
+
+
+@pytest.mark.long
+def test_different_recordings_share_as_many_words_as_the_number_of_words_says(shared):
+    """Five minutes each, of other utterances."""
+    paths = sorted((shared / "corpora/minivox/dev").rglob("*.flac"))
+    speech = np.concatenate([soundfile.read(path, dtype="int16")[0] for path in paths]).astype(np.float32)
+    length = 300 * RATE
+    sketches = [sketch_of(speech[start:start + length]) for start in range(0, len(speech) - length + 1, length)]
+    words = np.mean([words_behind(sketch) for sketch in sketches])
+    counts = [len(np.intersect1d(*pair)) for pair in combinations(sketches, 2)]
+    assert len(sketches) > 20 and np.mean(counts) == pytest.approx(SKETCH * words / WORDS, rel=0.3)
+    assert max(counts) < fewest_shared(words)
